@@ -1,0 +1,171 @@
+"""Model files: where they lie, what an age model says of itself, and whether it is what it says.
+
+An age model is one ONNX file. Under the metadata key ``ageinfer`` it carries JSON with all that is needed to use it,
+and a SHA-256 over its graph, so that a changed weight is noticed before it gives one age.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ageinfer import _protobuf
+from ageinfer.errors import ModelError
+from ageinfer.faces import CropSpec
+
+METADATA_KEY = "ageinfer"
+METADATA_SCHEMA = 1
+DEFAULT_MODEL = "age-appa-real.onnx"
+_GRAPH_FIELD, _METADATA_FIELD = 7, 14
+_LABELS = ("real", "apparent")
+_DECODES = ("linear", "expectation")
+_STD_KINDS = ("constant", "distribution")
+
+
+def packaged_model(name: str) -> Path:
+    """The path of a model that comes with the package, from a wheel or from a checkout.
+
+    Raises:
+        ModelError: it is in neither place.
+    """
+    here = Path(__file__).parent
+    for folder in (here / "models", here.parent / "models"):
+        if (folder / name).is_file():
+            return folder / name
+    raise ModelError(f"{name}: the model that belongs to this package is missing; install ageinfer again")
+
+
+def read_model(path: str | Path) -> bytes:
+    """Reads a model file whole.
+
+    Raises:
+        ModelError: it is not there, not a file, empty or not readable.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such model file; leave --model out to use the one that is shipped") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the model: {error.strerror}") from error
+    if not data:
+        raise ModelError(f"{path}: the model file is empty; fetch or export it again")
+    return data
+
+
+def graph_sha256(model: bytes) -> str:
+    """SHA-256 over the serialised graph of an ONNX file: nodes and every initialiser, metadata left out.
+
+    Raises:
+        ValueError: the bytes are not an ONNX file with one graph.
+    """
+    graphs = list(_protobuf.descend(model, _GRAPH_FIELD))
+    if len(graphs) != 1:
+        raise ValueError("no graph in it")
+    return hashlib.sha256(memoryview(model)[graphs[0].start : graphs[0].end]).hexdigest()
+
+
+def metadata_properties(model: bytes) -> dict[str, str]:
+    """The ``metadata_props`` of an ONNX file.
+
+    Raises:
+        ValueError: the bytes are not an ONNX file.
+    """
+    properties = {}
+    for entry in _protobuf.descend(model, _METADATA_FIELD):
+        pair = {
+            f.number: bytes(model[f.start : f.end]).decode() for f in _protobuf.fields(model, entry.start, entry.end)
+        }
+        properties[pair.get(1, "")] = pair.get(2, "")
+    return properties
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What an age model file says of itself.
+
+    Attributes:
+        name: of the model.
+        crop: the face crop that it was trained on and must be given.
+        label: ``real`` or ``apparent`` age.
+        age_range: lowest and highest age that it can answer, in years.
+        decode: how the graph turns its last layer into years: ``linear`` or ``expectation``.
+        age_std_kind: ``distribution`` if the deviation differs from face to face, ``constant`` if not.
+        graph_sha256: of the graph, see the function of that name.
+        training: backbone, head, data sets with their licences, checkpoint hash, versions, commit.
+        metrics: measured figures, each with data set, part and number of pictures.
+    """
+
+    name: str
+    crop: CropSpec
+    label: str
+    age_range: tuple[float, float]
+    decode: str
+    age_std_kind: str
+    graph_sha256: str
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """The value of the metadata key ``ageinfer``."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        values |= {"crop": self.crop.to_dict(), "age_range": list(self.age_range)}
+        return json.dumps({"schema": METADATA_SCHEMA, **values}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelMetadata":
+        """Reads what `to_json` wrote, and believes nothing of it.
+
+        Raises:
+            ValueError: it is not that, or of another schema version.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict) or values.get("schema") != METADATA_SCHEMA:
+            found = values.get("schema") if isinstance(values, dict) else None
+            raise ValueError(f"its metadata have schema version {found!r}, this release reads {METADATA_SCHEMA}")
+        missing = set(cls.__slots__) - set(values)
+        if missing:
+            raise ValueError(f"its metadata lack {', '.join(sorted(missing))}")
+        for key, allowed in (("label", _LABELS), ("decode", _DECODES), ("age_std_kind", _STD_KINDS)):
+            if values[key] not in allowed:
+                raise ValueError(f"its metadata say {key} {values[key]!r}, which is none of {', '.join(allowed)}")
+        ages = values["age_range"]
+        if not (isinstance(ages, list) and len(ages) == 2 and all(isinstance(a, int | float) for a in ages)):
+            raise ValueError(f"its metadata say age_range {ages!r}, which is not two numbers")
+        if not isinstance(values["crop"], dict):
+            raise ValueError("its metadata hold no crop specification")
+        parsed = {"crop": CropSpec.from_dict(values["crop"]), "age_range": (float(ages[0]), float(ages[1]))}
+        return cls(**{name: parsed.get(name, values[name]) for name in cls.__slots__})
+
+
+def check_age_model(model: bytes, path: str | Path) -> ModelMetadata:
+    """Decides whether the bytes of a file are an age model that this runtime may use.
+
+    Args:
+        model: the bytes of the file.
+        path: how messages call it.
+
+    Raises:
+        ModelError: they are not ONNX, carry no metadata of this project or of another version, or the graph is
+            not the one that was exported.
+    """
+    try:
+        properties = metadata_properties(model)
+        actual_hash = graph_sha256(model)
+    except ValueError as error:
+        raise ModelError(f"{path}: not an ONNX model ({error}); give a file written by ageexport") from error
+    if METADATA_KEY not in properties:
+        raise ModelError(
+            f"{path}: an ONNX model, but it does not say how to crop faces for it and what it answers; "
+            "give a file written by ageexport"
+        )
+    try:
+        metadata = ModelMetadata.from_json(properties[METADATA_KEY])
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}; export it again with this release") from error
+    if metadata.graph_sha256 != actual_hash:
+        raise ModelError(
+            f"{path}: its graph or weights were changed after the export (SHA-256 {actual_hash[:12]}, "
+            f"expected {metadata.graph_sha256[:12]}); fetch or export it again"
+        )
+    return metadata

@@ -1,0 +1,118 @@
+"""The values that flow through the runtime. All are frozen; every sink renders a `FrameResult`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SCHEMA_VERSION = 1
+
+Image = npt.NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture or one frame of a video.
+
+    Attributes:
+        source: the file, folder entry or camera that it came from, as written into the records.
+        index: number within its source, from 0; always 0 for a picture.
+        time_s: seconds since the start of the source; None for a picture.
+        image: uint8 ``[height, width, 3]``, BGR as OpenCV reads it, EXIF rotation applied.
+    """
+
+    source: str
+    index: int
+    time_s: float | None
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One detected face, in pixels of the frame.
+
+    Attributes:
+        box: ``(x, y, w, h)``, x and y being the top left corner. May reach beyond the frame.
+        score: the detector's own confidence. YuNet: 0 to 1. dlib: a distance to a margin, unbounded, so a
+            threshold for one detector means nothing for the other.
+        landmarks: right eye, left eye, nose tip, right and left corner of the mouth (the person's own right,
+            so at the left of the picture), or None when the detector gives none.
+    """
+
+    box: Box
+    score: float
+    landmarks: tuple[Point, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """An estimate for one face.
+
+    Attributes:
+        age_years: the estimate, in years.
+        std_years: its standard deviation, in years, as the model gives it.
+    """
+
+    age_years: float
+    std_years: float
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face of a frame with its estimated age.
+
+    Attributes:
+        detection: where it is.
+        age: how old it looks in this frame alone.
+        track: identity over the frames of a video, or None where nothing is tracked.
+        age_smoothed_years: the estimate over the whole track so far, in years, or None where nothing is tracked.
+    """
+
+    detection: Detection
+    age: Age
+    track: int | None = None
+    age_smoothed_years: float | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        """The face as JSON values. Pixels and years are rounded to 2 decimals, scores to 4."""
+        landmarks = self.detection.landmarks
+        return {
+            "box": [round(v, 2) for v in self.detection.box],
+            "score": round(self.detection.score, 4),
+            "landmarks": None if landmarks is None else [[round(x, 2), round(y, 2)] for x, y in landmarks],
+            "track": self.track,
+            "age": round(self.age.age_years, 2),
+            "age_std": round(self.age.std_years, 2),
+            "age_smoothed": None if self.age_smoothed_years is None else round(self.age_smoothed_years, 2),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """All faces of one frame.
+
+    Attributes:
+        source, index, time_s: those of the `Frame`.
+        size: ``(width, height)`` of the frame in pixels.
+        faces: in the order of the detector, best score first.
+    """
+
+    source: str
+    index: int
+    time_s: float | None
+    size: tuple[int, int]
+    faces: tuple[Face, ...]
+
+    def to_record(self) -> dict[str, Any]:
+        """The frame as JSON values: one line of a JSONL output."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "source": self.source,
+            "frame": self.index,
+            "time_s": None if self.time_s is None else round(self.time_s, 4),
+            "size": list(self.size),
+            "faces": [face.to_record() for face in self.faces],
+        }

@@ -1,0 +1,141 @@
+"""The training cache: every picture is decoded, searched for its face and cropped once, into memory-mapped arrays.
+
+Preparing needs the runtime (`ageinfer.faces` cuts the crops, with its own detector); reading needs numpy alone.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from agetrain.datasets import Sample
+from agetrain.errors import DatasetError
+
+if TYPE_CHECKING:
+    from ageinfer.detect import FaceDetector
+    from ageinfer.faces import CropSpec
+    from ageinfer.types import Box, Image
+
+CACHE_VERSION = 1
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CropCache:
+    """The crops of one list of samples, in its order.
+
+    Attributes:
+        crops: uint8 ``[n, side, side, 3]``, RGB, memory-mapped; filled with zeros where no face was found.
+        found: bool ``[n]``: a face was found.
+        ages: float32 ``[n]``, years.
+        stds: float32 ``[n]``, years of disagreement between raters, NaN where unknown.
+    """
+
+    crops: npt.NDArray[np.uint8]
+    found: npt.NDArray[np.bool_]
+    ages: npt.NDArray[np.float32]
+    stds: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+
+def central_face(image: "Image", detector: "FaceDetector") -> "Box | None":
+    """The box of the face whose centre is nearest the picture's: in a training picture, the labelled one.
+
+    Args:
+        image: uint8 BGR ``[height, width, 3]``.
+        detector: finds the faces.
+
+    Returns:
+        ``(x, y, w, h)`` in pixels, or None when there is no face.
+    """
+    height, width = image.shape[:2]
+
+    def from_centre(box: "Box") -> float:
+        x, y, w, h = box
+        return (x + w / 2 - width / 2) ** 2 + (y + h / 2 - height / 2) ** 2
+
+    return min((d.box for d in detector.detect(image)), key=from_centre, default=None)
+
+
+def prepare(samples: Sequence[Sample], spec: "CropSpec", folder: str | Path, title: str) -> CropCache:
+    """Opens the cache of these pictures, making it first where it is not there yet.
+
+    The cache's name is a hash over the pictures' bytes, the crop specification and the detector, so a changed picture
+    or margin is never answered with old crops. An interrupted run leaves nothing that looks like a cache.
+
+    Args:
+        samples: the pictures, with labels.
+        spec: how to crop; ``spec.detector`` must be the runtime's default detector.
+        folder: holds all caches.
+        title: of the progress bar.
+
+    Raises:
+        DatasetError: a picture cannot be read, or no space is left.
+    """
+    from ageinfer.detect import YuNet
+
+    if spec.detector != YuNet.identifier:
+        raise DatasetError(f"crops for detector {spec.detector!r} cannot be made; this release has {YuNet.identifier}")
+    key = _key(samples, spec)
+    target = Path(folder) / key
+    if not (target / "crops.npy").is_file():
+        try:
+            _build(samples, spec, YuNet(provider="cpu"), target, title)
+        except OSError as error:
+            raise DatasetError(
+                f"{target}: cannot write the cache: {error.strerror or error}; free some space"
+            ) from error
+    found = np.load(target / "found.npy")
+    return CropCache(
+        crops=np.load(target / "crops.npy", mmap_mode="r"),
+        found=found,
+        ages=np.array([s.age_years for s in samples], np.float32),
+        stds=np.array([np.nan if s.std_years is None else s.std_years for s in samples], np.float32),
+    )
+
+
+def _key(samples: Sequence[Sample], spec: "CropSpec") -> str:
+    digest = hashlib.sha256(json.dumps([CACHE_VERSION, spec.to_dict()], sort_keys=True).encode())
+    for sample in samples:
+        digest.update(hashlib.sha256(sample.path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _build(samples: Sequence[Sample], spec: "CropSpec", detector: "FaceDetector", target: Path, title: str) -> None:
+    import cv2
+    from tqdm import tqdm
+
+    from ageinfer.faces import crop_face
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        crops = np.lib.format.open_memmap(
+            unfinished / "crops.npy", mode="w+", dtype=np.uint8, shape=(len(samples), spec.size, spec.size, 3)
+        )
+        found = np.zeros(len(samples), bool)
+        for i, sample in enumerate(tqdm(samples, desc=title, unit="img")):
+            image = cv2.imread(str(sample.path), cv2.IMREAD_COLOR)
+            if image is None:
+                raise DatasetError(f"{sample.path}: not a picture that can be decoded; fetch it again or ignore it")
+            box = central_face(image, detector)
+            if box is not None:
+                crops[i] = crop_face(image, box, spec)
+                found[i] = True
+        crops.flush()
+        np.save(unfinished / "found.npy", found)
+        unfinished.rename(target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    log.info("%s: a face in %d of %d pictures", title, found.sum(), len(samples))

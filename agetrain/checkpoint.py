@@ -1,0 +1,114 @@
+"""Checkpoints: tensors and JSON-like values only, so that they load without executing anything."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agetrain.errors import CheckpointError
+from agetrain.networks import AgeNet
+
+FORMAT = "agetrain-checkpoint"
+VERSION = 1
+_KEYS = {
+    "weights", "backbone", "head", "crop", "mean", "std", "label", "age_range", "decode", "age_std_kind",
+    "label_offset", "training", "metrics",
+}  # fmt: skip
+
+
+def save(path: str | Path, values: dict[str, Any]) -> None:
+    """Writes a checkpoint in one piece: a crash or a full disk leaves the old file as it was.
+
+    Args:
+        path: the file.
+        values: the keys of the checkpoint contract (``docs/checkpoint.md``).
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    path = Path(path)
+    missing = _KEYS - set(values)
+    if missing:
+        raise ValueError(f"checkpoint lacks {', '.join(sorted(missing))}")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"format": FORMAT, "version": VERSION, **values}, unfinished)
+        os.replace(unfinished, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        unfinished.unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: cannot write the checkpoint: {error}; free some space") from error
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Reads what `save` wrote, on the CPU, without executing anything in it.
+
+    Raises:
+        CheckpointError: it is not there, broken, a pickle of something else, or of another version.
+    """
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint; make one with python -m agetrain") from None
+    except Exception as error:  # torch raises zipfile, pickle, EOF, runtime and other errors for a broken file
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason}); train again") from error
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of agetrain; give the best.pth of a run")
+    if values.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path}: checkpoint version {values.get('version')}, this release reads {VERSION}; train again"
+        )
+    missing = _KEYS - set(values)
+    if missing:
+        raise CheckpointError(f"{path}: the checkpoint lacks {', '.join(sorted(missing))}; train again")
+    return values
+
+
+def rebuild(values: dict[str, Any]) -> AgeNet:
+    """The network of a loaded checkpoint, in evaluation mode.
+
+    Raises:
+        CheckpointError: the weights do not fit the network that it names.
+    """
+    network = AgeNet(values["backbone"], values["head"])
+    try:
+        network.load_state_dict(values["weights"])
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights do not fit {values['backbone']}/{values['head']}: {error}") from error
+    return network.eval()
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def environment() -> dict[str, str | None]:
+    """Versions and commit that a result was made with."""
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for package in ("torch", "torchvision", "numpy"):
+        versions[package] = metadata.version(package)
+    return {**versions, "git_commit": _git_commit()}
+
+
+def _git_commit() -> str | None:
+    """The commit of this checkout, marked ``+`` where files differ from it; None outside of one."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here, capture_output=True, text=True, timeout=10, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changed else "")

@@ -1,0 +1,80 @@
+"""Weights & Biases, kept at arm's length: a run never fails because its tracker does."""
+
+import logging
+import netrc
+import os
+from pathlib import Path
+from typing import Any
+
+from agetrain.errors import MissingDependencyError
+
+MODES = ("auto", "online", "offline", "disabled")
+
+log = logging.getLogger(__name__)
+
+
+class Tracker:
+    """Sends configuration and metrics to W&B.
+
+    Args:
+        mode: ``online``, ``offline``, ``disabled``, or ``auto``: online where an API key is there (the variable
+            ``WANDB_API_KEY`` or ``~/.netrc``), else offline.
+        project: of W&B.
+        config: of the run.
+        folder: where W&B puts its files.
+
+    Raises:
+        MissingDependencyError: W&B is not installed and was asked for by mode.
+    """
+
+    def __init__(self, mode: str, project: str, config: dict[str, Any], folder: Path) -> None:
+        self._run: Any = None
+        if mode == "disabled":
+            return
+        try:
+            import wandb
+        except ImportError as error:
+            if mode == "auto":
+                log.warning("W&B is not installed: nothing is tracked (pip install 'ageinfer[train]')")
+                return
+            raise MissingDependencyError("W&B is not installed: pip install 'ageinfer[train]'") from error
+        chosen = ("online" if _has_key() else "offline") if mode == "auto" else mode
+        try:
+            self._run = wandb.init(
+                project=project, mode=chosen, config=config, dir=folder, settings=wandb.Settings(silent=True)
+            )
+        except Exception as error:  # whatever goes wrong with the tracker, training goes on
+            log.warning("W&B cannot start (%s): nothing is tracked", str(error).splitlines()[0])
+            return
+        log.info("W&B: %s, in %s", chosen, self._run.dir)
+
+    def log(self, values: dict[str, float], epoch: int) -> None:
+        """Records figures of an epoch."""
+        self._try("log", values, step=epoch)
+
+    def summarise(self, values: dict[str, Any]) -> None:
+        """Records final figures."""
+        if self._run is not None:
+            self._run.summary.update(values)
+
+    def finish(self) -> None:
+        """Closes the run."""
+        self._try("finish")
+
+    def _try(self, method: str, *args: Any, **kwargs: Any) -> None:
+        if self._run is None:
+            return
+        try:
+            getattr(self._run, method)(*args, **kwargs)
+        except Exception as error:  # see above
+            log.warning("W&B failed (%s): nothing more is tracked", str(error).splitlines()[0])
+            self._run = None
+
+
+def _has_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
