@@ -5,10 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
 from ageinfer import _protobuf
+from ageinfer._opencv import cv2
 from ageinfer.errors import MissingDependencyError, ModelError, UsageError
 from ageinfer.modelfile import packaged_model, read_model
 from ageinfer.providers import open_session, provider_of
@@ -138,10 +138,10 @@ class YuNet:
             return rows
         # cv2.FaceDetectorYN suppresses on boxes cut to whole pixels, and so do we.
         boxes = rows[:, :4].astype(np.int32).tolist()
-        kept = cv2.dnn.NMSBoxes(
+        best = cv2.dnn.NMSBoxes(
             boxes, rows[:, 14].tolist(), self._score_threshold, self._nms_threshold, top_k=self._TOP_K
         )
-        return rows[np.asarray(kept, dtype=np.intp).reshape(-1)]
+        return rows[np.asarray(best, dtype=np.intp).reshape(-1)]
 
 
 def _with_free_size(model: bytes, path: Path) -> bytes:
@@ -182,7 +182,7 @@ class DlibHog:
     # Extent and shift of YuNet's box in units of dlib's side: medians, see the docstring.
     _SIDE = 1.18
     _SHIFT_X = 0.0
-    _SHIFT_Y = -0.03
+    _SHIFT_Y = -0.04
 
     def __init__(self, upsample: int = 1) -> None:
         self._upsample = upsample

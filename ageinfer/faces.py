@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-import cv2
 import numpy as np
 
+from ageinfer._opencv import cv2
 from ageinfer.types import Box, Image
 
 CROP_VERSION = 1
@@ -136,6 +136,24 @@ def crop_faces(image: Image, boxes: Sequence[Box], spec: CropSpec) -> Image:
     for crop, box in zip(crops, boxes, strict=True):
         crop[...] = crop_face(image, box, spec)
     return crops
+
+
+def central_face(boxes: Sequence[Box], size: tuple[int, int]) -> int | None:
+    """Which face is nearest the centre of a picture: in a training picture, the labelled one.
+
+    Args:
+        boxes: ``(x, y, w, h)`` in pixels.
+        size: width and height of the picture.
+
+    Returns:
+        An index into ``boxes``, or None when there are none.
+    """
+
+    def from_centre(i: int) -> float:
+        x, y, w, h = boxes[i]
+        return (x + w / 2 - size[0] / 2) ** 2 + (y + h / 2 - size[1] / 2) ** 2
+
+    return min(range(len(boxes)), key=from_centre, default=None)
 
 
 def _quantised(value: float) -> float:

@@ -119,7 +119,7 @@ class ModelMetadata:
         Raises:
             ValueError: it is not that, or of another schema version.
         """
-        values = json.loads(text)
+        values: Any = json.loads(text)
         if not isinstance(values, dict) or values.get("schema") != METADATA_SCHEMA:
             found = values.get("schema") if isinstance(values, dict) else None
             raise ValueError(f"its metadata have schema version {found!r}, this release reads {METADATA_SCHEMA}")
@@ -134,8 +134,8 @@ class ModelMetadata:
             raise ValueError(f"its metadata say age_range {ages!r}, which is not two numbers")
         if not isinstance(values["crop"], dict):
             raise ValueError("its metadata hold no crop specification")
-        parsed = {"crop": CropSpec.from_dict(values["crop"]), "age_range": (float(ages[0]), float(ages[1]))}
-        return cls(**{name: parsed.get(name, values[name]) for name in cls.__slots__})
+        values |= {"crop": CropSpec.from_dict(values["crop"]), "age_range": (float(ages[0]), float(ages[1]))}
+        return cls(**{name: values[name] for name in cls.__slots__})
 
 
 def check_age_model(model: bytes, path: str | Path) -> ModelMetadata:

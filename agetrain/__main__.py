@@ -53,7 +53,6 @@ def run(options: argparse.Namespace) -> None:
     dataset = load_dataset(options.dataset, options.data, options.label)
 
     from ageinfer.faces import CropSpec
-
     from agetrain.cache import prepare
 
     exact = CropSpec(size=recipe.size, margin=recipe.margin)

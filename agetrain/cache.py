@@ -22,7 +22,6 @@ from agetrain.errors import DatasetError
 if TYPE_CHECKING:
     from ageinfer.detect import FaceDetector
     from ageinfer.faces import CropSpec
-    from ageinfer.types import Box, Image
 
 CACHE_VERSION = 1
 
@@ -47,25 +46,6 @@ class CropCache:
 
     def __len__(self) -> int:
         return len(self.found)
-
-
-def central_face(image: "Image", detector: "FaceDetector") -> "Box | None":
-    """The box of the face whose centre is nearest the picture's: in a training picture, the labelled one.
-
-    Args:
-        image: uint8 BGR ``[height, width, 3]``.
-        detector: finds the faces.
-
-    Returns:
-        ``(x, y, w, h)`` in pixels, or None when there is no face.
-    """
-    height, width = image.shape[:2]
-
-    def from_centre(box: "Box") -> float:
-        x, y, w, h = box
-        return (x + w / 2 - width / 2) ** 2 + (y + h / 2 - height / 2) ** 2
-
-    return min((d.box for d in detector.detect(image)), key=from_centre, default=None)
 
 
 def prepare(samples: Sequence[Sample], spec: "CropSpec", folder: str | Path, title: str) -> CropCache:
@@ -113,10 +93,11 @@ def _key(samples: Sequence[Sample], spec: "CropSpec") -> str:
 
 
 def _build(samples: Sequence[Sample], spec: "CropSpec", detector: "FaceDetector", target: Path, title: str) -> None:
-    import cv2
     from tqdm import tqdm
 
-    from ageinfer.faces import crop_face
+    from ageinfer.errors import SourceError
+    from ageinfer.faces import central_face, crop_face
+    from ageinfer.sources import read_picture
 
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -126,12 +107,14 @@ def _build(samples: Sequence[Sample], spec: "CropSpec", detector: "FaceDetector"
         )
         found = np.zeros(len(samples), bool)
         for i, sample in enumerate(tqdm(samples, desc=title, unit="img")):
-            image = cv2.imread(str(sample.path), cv2.IMREAD_COLOR)
-            if image is None:
-                raise DatasetError(f"{sample.path}: not a picture that can be decoded; fetch it again or ignore it")
-            box = central_face(image, detector)
-            if box is not None:
-                crops[i] = crop_face(image, box, spec)
+            try:
+                image = read_picture(sample.path)
+            except SourceError as error:
+                raise DatasetError(str(error)) from error
+            boxes = [detection.box for detection in detector.detect(image)]
+            labelled = central_face(boxes, (image.shape[1], image.shape[0]))
+            if labelled is not None:
+                crops[i] = crop_face(image, boxes[labelled], spec)
                 found[i] = True
         crops.flush()
         np.save(unfinished / "found.npy", found)

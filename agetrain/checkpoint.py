@@ -39,7 +39,7 @@ def save(path: str | Path, values: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"format": FORMAT, "version": VERSION, **values}, unfinished)
-        os.replace(unfinished, path)
+        unfinished.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         unfinished.unlink(missing_ok=True)
         raise CheckpointError(f"{path}: cannot write the checkpoint: {error}; free some space") from error

@@ -72,12 +72,16 @@ class AgeNet(nn.Module):
         raw: Tensor = self.head(self.backbone((faces - self.mean) / self.std))
         return raw
 
+    def probabilities(self, raw: Tensor) -> Tensor:
+        """The distribution head's output as probabilities, float32 ``[n, 101]``, one for each year from 0."""
+        return raw.float().softmax(dim=1)
+
     def decode(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Turns what `forward` gave into age and its standard deviation, each float32 ``[n]`` in years."""
         if self.head_name == "linear":
             age = raw[:, 0].float()
             return age, self.residual_std.expand_as(age)
-        probability = raw.float().softmax(dim=1)
+        probability = self.probabilities(raw)
         age = (probability * self.ages).sum(dim=1)
         variance = (probability * (self.ages - age[:, None]).square()).sum(dim=1)
         return age, variance.sqrt()

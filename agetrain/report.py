@@ -18,7 +18,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     """Writes a JSON file in one piece."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_text(json.dumps(values, indent=2) + "\n")
-    os.replace(unfinished, path)
+    unfinished.replace(path)
 
 
 def draw_curve(path: Path, history: Sequence[dict[str, float]], title: str) -> None:
@@ -50,7 +50,7 @@ def draw_curve(path: Path, history: Sequence[dict[str, float]], title: str) -> N
     unfinished = path.with_name(f".{os.getpid()}.{path.name}")
     figure.savefig(unfinished, dpi=120)
     pyplot.close(figure)
-    os.replace(unfinished, path)
+    unfinished.replace(path)
 
 
 def write_parity_pack(path: Path, valid: Sequence[Sample], train: Sequence[Sample], seed: int) -> None:
@@ -73,4 +73,4 @@ def write_parity_pack(path: Path, valid: Sequence[Sample], train: Sequence[Sampl
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with unfinished.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
-    os.replace(unfinished, path)
+    unfinished.replace(path)

@@ -38,7 +38,7 @@ class Tracker:
                 log.warning("W&B is not installed: nothing is tracked (pip install 'ageinfer[train]')")
                 return
             raise MissingDependencyError("W&B is not installed: pip install 'ageinfer[train]'") from error
-        chosen = ("online" if _has_key() else "offline") if mode == "auto" else mode
+        chosen: Any = ("online" if _has_key() else "offline") if mode == "auto" else mode
         try:
             self._run = wandb.init(
                 project=project, mode=chosen, config=config, dir=folder, settings=wandb.Settings(silent=True)

@@ -5,7 +5,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -75,7 +75,7 @@ def train(
     network = AgeNet(recipe.backbone, recipe.head, recipe.dropout)
     start = load_imagenet_weights(network, weights)
     _start_head_at(network, float(learn.crops.ages.mean()))
-    network = network.to(device=device, memory_format=torch.channels_last)
+    network.to(device).to(memory_format=torch.channels_last)
     averaged = AveragedModel(network, multi_avg_fn=_running_mean(recipe.ema_decay), use_buffers=True)
     bf16 = uses_bf16(recipe.precision, device)
 
@@ -112,24 +112,24 @@ def train(
                 raw = network(faces.contiguous(memory_format=torch.channels_last))
             loss, decoded = loss_and_age(network, raw, ages, stds, recipe)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimiser.step()
             schedule.step()
             averaged.update_parameters(network)
             loss_sum += loss.item() * len(chosen)
-            error_sum += (decoded.detach() - ages).abs().sum().item()
+            error_sum += float((decoded.detach() - ages).abs().sum())
             count += len(chosen)
             if not math.isfinite(loss_sum):
                 raise DivergedError(f"the loss is {loss.item()} in epoch {epoch}, step {step + 1}; use a lower --lr")
             bar.set_postfix(loss=f"{loss_sum / count:.3f}", mae=f"{error_sum / count:.2f}")
 
-        kept: AgeNet = averaged.module
+        kept = cast(AgeNet, averaged.module)
         estimates = predict(kept, select.crops, device, bf16)
         selection = measure(estimates, select.crops.ages, select.crops.found, train_median)
         figures = {
             "train_loss": loss_sum / count, "train_mae": error_sum / count, "selection_mae": selection.mae,
-            "lr": schedule.get_last_lr()[0], "seconds": time.perf_counter() - began,
+            "lr": float(schedule.get_last_lr()[0]), "seconds": time.perf_counter() - began,
         }  # fmt: skip
         history.append(figures)
         tracker.log(figures, epoch)
@@ -151,19 +151,29 @@ def train(
             }  # fmt: skip
             _save(out / "best.pth", kept, crop, dataset, facts, [{"part": "selection", **selection.to_dict()}])
 
+    result = _report(recipe, dataset, learn, valid, train_median, history, out, device)
+    tracker.summarise({f"valid_{k}": v for k, v in result.to_dict().items()})
+    tracker.finish()
+    return result
+
+
+def _report(
+    recipe: Recipe, dataset: Dataset, learn: Part, valid: Part, train_median: float,
+    history: list[dict[str, float]], out: Path, device: torch.device,
+) -> Metrics:  # fmt: skip
+    """Measures the kept epoch on ``valid`` and writes what lies beside the checkpoint."""
     values = checkpoint.load(out / "best.pth")
-    kept = checkpoint.rebuild(values).to(device=device, memory_format=torch.channels_last)
-    result = measure(predict(kept, valid.crops, device, False), valid.crops.ages, valid.crops.found, train_median)
-    valid_figures = {"dataset": dataset.name, "label": dataset.label, "part": "valid", **result.to_dict()}
-    checkpoint.save(out / "best.pth", {**values, "metrics": [*values["metrics"], valid_figures]})
+    network = checkpoint.rebuild(values).to(device)
+    estimates = predict(network, valid.crops, device, bf16=False)
+    result = measure(estimates, valid.crops.ages, valid.crops.found, train_median)
+    figures = {"dataset": dataset.name, "label": dataset.label, "part": "valid", **result.to_dict()}
+    checkpoint.save(out / "best.pth", {**values, "metrics": [*values["metrics"], figures]})
     report.write_json(
         out / "metrics.json",
-        {"valid": valid_figures, "selection": values["metrics"][0], "history": history, "training": values["training"]},
+        {"valid": figures, "selection": values["metrics"][0], "history": history, "training": values["training"]},
     )
     report.draw_curve(out / "curve.png", history, f"{recipe.backbone} on {dataset.name}, {dataset.label} age")
     report.write_parity_pack(out / "parity.npz", valid.samples, learn.samples, recipe.seed)
-    tracker.summarise({f"valid_{k}": v for k, v in result.to_dict().items()})
-    tracker.finish()
     return result
 
 
@@ -258,7 +268,7 @@ def _running_mean(decay: float) -> Any:
 def _start_head_at(network: AgeNet, mean_age: float) -> None:
     """Lets a linear head begin at the mean age instead of spending epochs to climb there."""
     if network.head_name == "linear":
-        nn.init.constant_(network.head[1].bias, mean_age)
+        nn.init.constant_(cast(nn.Linear, network.head[1]).bias, mean_age)
 
 
 def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -1,0 +1,133 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHARED = Path(os.environ.get("AGEINFER_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def astronaut_path() -> Path:
+    """A portrait of one person, 512 x 512, public domain."""
+    return ROOT / "samples" / "astronaut.jpg"
+
+
+@pytest.fixture
+def astronaut(astronaut_path):
+    """The same as uint8 BGR."""
+    from ageinfer.sources import read_picture
+
+    return read_picture(astronaut_path)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real data sets and clips, which are not part of the repository."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no real data sets at {SHARED} (set AGEINFER_TEST_DATA)")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def run_cli():
+    """Runs ``python -m ageinfer`` in a process of its own; its outputs come back as text."""
+
+    def run(*arguments, **options) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "ageinfer", *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=120, check=False, **options
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def write_video():
+    """Writes pictures as a video, in the codec that the suffix of the path usually holds; returns the path."""
+    import cv2
+
+    def write(path: Path, pictures, fps: float = 25, codec: str | None = None) -> Path:
+        codec = codec or {".avi": "MJPG", ".mkv": "MJPG"}.get(path.suffix, "mp4v")
+        pictures = list(pictures)
+        height, width = pictures[0].shape[:2]
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (width, height))
+        assert writer.isOpened()
+        for picture in pictures:
+            writer.write(picture)
+        writer.release()
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """Makes an age model of a few hundred bytes that answers with the mean of the red channel.
+
+    Small enough to be broken in every one of its bytes, which the shipped model is not. Keyword arguments replace
+    values of the metadata; ``text`` replaces all of them, and None leaves them out.
+    """
+    pytest.importorskip("onnx")
+    import json
+
+    from onnx import TensorProto, helper
+
+    from ageinfer.faces import CropSpec
+    from ageinfer.modelfile import ModelMetadata, graph_sha256
+
+    def make(text: str | None = "", *, input_type: int = TensorProto.UINT8, input_size: int = 8, **changes) -> bytes:
+        nodes = [
+            helper.make_node("Cast", ["face"], ["pixels"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["pixels", "axes"], ["colours"], keepdims=0),
+            helper.make_node("Gather", ["colours", "red"], ["age"], axis=1),
+            helper.make_node("Mul", ["age", "zero"], ["nothing"]),
+            helper.make_node("Add", ["nothing", "deviation"], ["age_std"]),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "tiny",
+            [helper.make_tensor_value_info("face", input_type, ["n", input_size, input_size, 3])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("age", "age_std")],
+            [
+                helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
+                helper.make_tensor("red", TensorProto.INT64, [], [0]),
+                helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+                helper.make_tensor("deviation", TensorProto.FLOAT, [], [5.0]),
+            ],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+        if text == "":
+            crop = CropSpec(size=8, margin=0.0)
+            digest = graph_sha256(model.SerializeToString())
+            metadata = ModelMetadata("tiny", crop, "real", (0.0, 255.0), "linear", "constant", digest)
+            values = json.loads(metadata.to_json())
+            values["crop"] |= changes.pop("crop_changes", {})
+            text = json.dumps(values | changes)
+        if text is not None:
+            helper.set_model_props(model, {"ageinfer": text})
+        return model.SerializeToString()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def portraits(astronaut_path, tmp_path_factory) -> Path:
+    """A folder of 30 different pictures of one face."""
+    from ageinfer.sources import read_picture
+    from portraits import write_portraits
+
+    folder = tmp_path_factory.mktemp("portraits")
+    write_portraits(folder, read_picture(astronaut_path), range(30))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def appa_real(astronaut_path, tmp_path_factory) -> Path:
+    """A data set of 24 and 8 such pictures in the layout of APPA-REAL; not to be changed."""
+    from ageinfer.sources import read_picture
+    from portraits import write_appa_real
+
+    return write_appa_real(tmp_path_factory.mktemp("appa"), read_picture(astronaut_path))
