@@ -16,10 +16,15 @@ def card(metadata: ModelMetadata, parity: Parity, size_bytes: int, file_sha256: 
     t, recipe, crop = metadata.training, metadata.training["recipe"], metadata.crop
     real = metadata.label == "real"
     metrics = "\n".join(
-        f"| {t['dataset']} {m['part']} | {m['n']:.0f} | {m['mae']:.2f} | {m['mae_found']:.2f} | "
+        f"| {m['dataset']} {m['part']} | {m['n']:.0f} | {m['mae']:.2f} | {m['mae_found']:.2f} | "
         f"{m['detection_rate_percent']:.1f} % | {m['cs5_percent']:.1f} % | {m['bias']:+.2f} | "
         f"{m['mae_of_train_median']:.2f} |"
         for m in metadata.metrics
+    )
+    data = "\n".join(
+        f"| data | {d['dataset']} {d['part']}, {d['n']} pictures with a face; licence: {d['licence']}; <{d['page']}>; "
+        f"SHA-256 of the split `{d['split_sha256']}` |"
+        for d in t["data"]
     )
     std = (
         "standard deviation of the predicted distribution over years, as the network gives it, not calibrated"
@@ -50,14 +55,13 @@ kept out of training and chose the epoch; "valid" chose nothing.
 
 | | |
 |---|---|
-| data | {t["dataset"]} {t["part"]}, {t["n"]} pictures with a face; licence: {t["licence"]}; <{t["page"]}> |
-| split | SHA-256 `{t["split_sha256"]}` |
+{data}
 | network | {t["backbone"]}, {t["head"]} head; started from ImageNet ({t["start"]}) |
 | recipe | at most {recipe["epochs"]} epochs, epoch {t["epoch"]} kept; batch {recipe["batch_size"]}; AdamW, learning rate \
 {recipe["lr"]:g}, weight decay {recipe["weight_decay"]:g}; seed {recipe["seed"]} |
 | made with | torch {t["torch"]}, torchvision {t["torchvision"]}, Python {t["python"]}, commit `{t["git_commit"]}` |
 
-The weights were learned from pictures whose licence is given above; check that it allows what you intend.
+The weights were learned from pictures whose licences are given above; check that they allow what you intend.
 
 ## Face crop
 

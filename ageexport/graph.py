@@ -107,7 +107,8 @@ def export_fp32(values: dict[str, Any], name: str, checkpoint_sha256: str, metri
         {
             METADATA_KEY: metadata.to_json(),
             "model_author": "ageinfer project",
-            "model_license": f"weights learned from {training['dataset']} ({training['licence']})",
+            "model_license": "weights learned from "
+            + ", ".join(f"{data['dataset']} ({data['licence']})" for data in training["data"]),
         },
     )
     return model.SerializeToString()

@@ -98,7 +98,7 @@ def _compare(pipeline: Pipeline, values: dict[str, Any], evidence: Evidence, fol
         cache = prepare(samples, CropSpec.from_dict(values["crop"]), folder / "cache", "faces to prove on")
     except DatasetError as error:
         raise EvidenceError(str(error)) from error
-    crops = cache.crops[cache.found]
+    crops = cache.crops[np.flatnonzero(cache.found)]
     deployed = []
     for sample, found in zip(samples, cache.found, strict=True):
         result = pipeline(read_picture(sample.path))

@@ -3,12 +3,12 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from agetrain.datasets import LOADERS, Sample, load_dataset
-from agetrain.errors import AgeTrainError
+from agetrain.datasets import LOADERS, Dataset, Sample, load_dataset
+from agetrain.errors import AgeTrainError, UsageError
 from agetrain.recipe import Recipe
 from agetrain.tracking import MODES
 
@@ -25,7 +25,10 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 done, 1 internal error, 2 wrong options, 3 data set, 4 starting weights, 5 checkpoint, "
         "6 missing package, 7 the loss diverged, 130 interrupted (the best epoch so far is kept)",
     )
-    parser.add_argument("--dataset", required=True, metavar="NAME", help=f"one of: {', '.join(LOADERS)}")
+    parser.add_argument(
+        "--dataset", required=True, action="append", metavar="NAME[=DIR]",
+        help=f"one of: {', '.join(LOADERS)}; may be repeated, to learn from several together",
+    )  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR", help="its folder (else $AGETRAIN_DATA/NAME, data/NAME)")
     parser.add_argument("--label", choices=("real", "apparent"), default="real", help="which age to learn")
     parser.add_argument("--out", type=Path, metavar="DIR", help="results (default: runs/NAME-LABEL)")
@@ -50,36 +53,56 @@ def build_parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> None:
     """Prepares the crops, trains, and says what came out."""
     recipe = Recipe(**{f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)})
-    dataset = load_dataset(options.dataset, options.data, options.label)
-
-    from ageinfer.faces import CropSpec
-    from agetrain.cache import prepare
-
-    exact = CropSpec(size=recipe.size, margin=recipe.margin)
+    datasets = load_datasets(options.dataset, options.data, options.label)
 
     import torch
 
-    from agetrain.train import Part, split_selection, train
+    from ageinfer.faces import CropSpec
+    from agetrain.cache import prepare
+    from agetrain.train import Part, joined, split_selection, train
 
-    learn_indices, select_indices = split_selection(dataset.parts["train"], recipe.selection_share, recipe.seed)
+    exact = CropSpec(size=recipe.size, margin=recipe.margin)
+    wide = exact.widened(WIDE_CROP_FACTOR)
 
-    def part(samples: Sequence[Sample], spec: CropSpec, title: str) -> Part:
-        return Part(tuple(samples), prepare(samples, spec, options.cache, title))
+    def part(samples: Iterable[Sample], spec: CropSpec, title: str) -> Part:
+        samples = tuple(samples)
+        return Part(samples, prepare(samples, spec, options.cache, title))
 
-    train_samples = dataset.parts["train"]
-    learn = part([train_samples[i] for i in learn_indices], exact.widened(WIDE_CROP_FACTOR), "crops to learn from")
-    select = part([train_samples[i] for i in select_indices], exact, "crops to choose by")
-    valid = part(dataset.parts["valid"], exact, "crops to report on")
+    learn, select, valid = [], [], []
+    for dataset in datasets:
+        train_samples = dataset.parts["train"]
+        learn_indices, select_indices = split_selection(train_samples, recipe.selection_share, recipe.seed)
+        learn.append(part((train_samples[i] for i in learn_indices), wide, f"{dataset.name}: to learn from"))
+        select.append(part((train_samples[i] for i in select_indices), exact, f"{dataset.name}: to choose by"))
+        valid.append(part(dataset.parts["valid"], exact, f"{dataset.name}: to report on"))
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    out = options.out or Path("runs") / f"{dataset.name}-{dataset.label}"
+    out = options.out or Path("runs") / f"{'+'.join(d.name for d in datasets)}-{options.label}"
     out.mkdir(parents=True, exist_ok=True)
-    result = train(recipe, dataset, learn, select, valid, exact.to_dict(), out, device, options.weights, options.wandb)
-    print(
-        f"{dataset.name} valid, {dataset.label} age: MAE {result.mae:.2f} years over {result.n} pictures "
-        f"(always answering the training median: {result.mae_of_train_median:.2f}; a face was "
-        f"found in {result.detection_rate_percent:.1f} %)\n"
-        f"{out}: best.pth, metrics.json, curve.png, parity.npz\nnext: python -m ageexport {out / 'best.pth'}"
+    results = train(
+        recipe, datasets, learn, joined(select), valid, exact.to_dict(), out, device, options.weights, options.wandb
     )
+    for dataset, result in zip(datasets, results, strict=True):
+        print(
+            f"{dataset.name} valid, {dataset.label} age: MAE {result.mae:.2f} years over {result.n} pictures "
+            f"(always answering the training median: {result.mae_of_train_median:.2f}; a face was found in "
+            f"{result.detection_rate_percent:.1f} %)"
+        )
+    print(f"{out}: best.pth, metrics.json, curve.png, parity.npz\nnext: python -m ageexport {out / 'best.pth'}")
+
+
+def load_datasets(names: Sequence[str], folder: Path | None, label: str) -> list[Dataset]:
+    """Opens the data sets of ``--dataset NAME[=DIR]``.
+
+    Raises:
+        UsageError: a name is unknown or given twice, or one ``--data`` is to serve several.
+        DatasetError: one of them is not there.
+    """
+    pairs = [name.partition("=")[::2] for name in names]
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise UsageError("--dataset names the same data set twice")
+    if folder is not None and len(pairs) > 1:
+        raise UsageError("--data serves one data set; with several, write --dataset NAME=DIR")
+    return [load_dataset(name, own or folder, label) for name, own in pairs]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -33,19 +33,49 @@ class CropCache:
     """The crops of one list of samples, in its order.
 
     Attributes:
-        crops: uint8 ``[n, side, side, 3]``, RGB, memory-mapped; filled with zeros where no face was found.
+        crops: uint8 ``[n, side, side, 3]``, RGB, memory-mapped; zeros where no face was found. May be several files;
+            indexing with an array of ascending numbers gives an array.
         found: bool ``[n]``: a face was found.
         ages: float32 ``[n]``, years.
         stds: float32 ``[n]``, years of disagreement between raters, NaN where unknown.
     """
 
-    crops: npt.NDArray[np.uint8]
+    crops: "npt.NDArray[np.uint8] | JoinedCrops"
     found: npt.NDArray[np.bool_]
     ages: npt.NDArray[np.float32]
     stds: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.found)
+
+
+class JoinedCrops:
+    """Crops that lie in several arrays, read as if they were one behind the other."""
+
+    def __init__(self, arrays: Sequence[npt.NDArray[np.uint8]]) -> None:
+        self._arrays = arrays
+        self._starts = np.cumsum([0, *(len(a) for a in arrays)])
+
+    def __getitem__(self, ascending: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+        bounds = np.searchsorted(ascending, self._starts)
+        return np.concatenate(
+            [
+                array[ascending[low:high] - start]
+                for array, start, low, high in zip(self._arrays, self._starts, bounds[:-1], bounds[1:], strict=False)
+            ]
+        )
+
+
+def join(caches: Sequence[CropCache]) -> CropCache:
+    """Several caches of crops of one size as one, in the order given."""
+    if len(caches) == 1:
+        return caches[0]
+    return CropCache(
+        crops=JoinedCrops([cache.crops for cache in caches if isinstance(cache.crops, np.ndarray)]),
+        found=np.concatenate([cache.found for cache in caches]),
+        ages=np.concatenate([cache.ages for cache in caches]),
+        stds=np.concatenate([cache.stds for cache in caches]),
+    )
 
 
 def prepare(samples: Sequence[Sample], spec: "CropSpec", folder: str | Path, title: str) -> CropCache:

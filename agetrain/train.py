@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from agetrain import checkpoint, report
 from agetrain.augment import augment
-from agetrain.cache import CropCache
+from agetrain.cache import CropCache, join
 from agetrain.datasets import Dataset, Sample
 from agetrain.errors import DivergedError
 from agetrain.metrics import Metrics, measure
@@ -37,6 +38,11 @@ class Part:
     crops: CropCache
 
 
+def joined(parts: Sequence[Part]) -> Part:
+    """Several parts as one."""
+    return Part(tuple(s for part in parts for s in part.samples), join([part.crops for part in parts]))
+
+
 def split_selection(samples: tuple[Sample, ...], share: float, seed: int) -> tuple[list[int], list[int]]:
     """Indices of what is learned from, and of a seeded part on which the epoch is chosen; both sorted."""
     order = np.random.default_rng(seed).permutation(len(samples))
@@ -45,17 +51,17 @@ def split_selection(samples: tuple[Sample, ...], share: float, seed: int) -> tup
 
 
 def train(
-    recipe: Recipe, dataset: Dataset, learn: Part, select: Part, valid: Part, crop: dict[str, Any],
-    out: Path, device: torch.device, weights: str | Path | None, wandb_mode: str,
-) -> Metrics:  # fmt: skip
+    recipe: Recipe, datasets: Sequence[Dataset], learn: Sequence[Part], select: Part, valid: Sequence[Part],
+    crop: dict[str, Any], out: Path, device: torch.device, weights: str | Path | None, wandb_mode: str,
+) -> list[Metrics]:  # fmt: skip
     """Trains a network and leaves ``best.pth``, ``metrics.json``, ``curve.png`` and ``parity.npz`` in a folder.
 
     Args:
         recipe: how.
-        dataset: what the samples were taken from.
-        learn: wide crops, see `agetrain.augment`.
-        select: exact crops; its MAE chooses the epoch.
-        valid: exact crops; measured once, at the end.
+        datasets: what the samples were taken from, all with the same label.
+        learn: of each data set, wide crops, see `agetrain.augment`.
+        select: of all data sets together, exact crops; its MAE chooses the epoch.
+        valid: of each data set, exact crops; measured once, at the end.
         crop: the crop specification as JSON values.
         out: the folder.
         device: to train on.
@@ -63,7 +69,7 @@ def train(
         wandb_mode: see `Tracker`.
 
     Returns:
-        The kept epoch's figures on ``valid``.
+        The kept epoch's figures on ``valid``, of each data set.
 
     Raises:
         WeightsError: there are no ImageNet weights.
@@ -74,23 +80,25 @@ def train(
     random = torch.Generator(device).manual_seed(recipe.seed)
     network = AgeNet(recipe.backbone, recipe.head, recipe.dropout)
     start = load_imagenet_weights(network, weights)
-    _start_head_at(network, float(learn.crops.ages.mean()))
+    crops = join([part.crops for part in learn])
+    _start_head_at(network, float(crops.ages.mean()))
     network.to(device).to(memory_format=torch.channels_last)
     averaged = AveragedModel(network, multi_avg_fn=_running_mean(recipe.ema_decay), use_buffers=True)
     bf16 = uses_bf16(recipe.precision, device)
 
-    usable = np.flatnonzero(learn.crops.found)
+    usable = np.flatnonzero(crops.found)
     steps_per_epoch = max(1, len(usable) // recipe.batch_size)
     optimiser = torch.optim.AdamW(_parameter_groups(network, recipe.weight_decay), lr=recipe.lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, _warmup_cosine(recipe.warmup_epochs * steps_per_epoch, recipe.epochs * steps_per_epoch)
     )
-    train_median = float(np.median(learn.crops.ages))
-    config = {"dataset": dataset.name, "label": dataset.label, **recipe.to_dict(), "crop": crop}
+    train_median = float(np.median(crops.ages))
+    names, label = "+".join(d.name for d in datasets), datasets[0].label
+    config = {"dataset": names, "label": label, **recipe.to_dict(), "crop": crop}
     tracker = Tracker(wandb_mode, "agetrain", config, out)
     log.info(
         "%s: %d faces to learn from, %d to choose the epoch, %d pictures to report on; %s on %s in %s",
-        dataset.name, len(usable), len(select.samples), len(valid.samples),
+        names, len(usable), len(select.samples), sum(len(part.samples) for part in valid),
         recipe.backbone, device, "bf16" if bf16 else "fp32",
     )  # fmt: skip
 
@@ -104,9 +112,9 @@ def train(
         shuffled = order.permutation(usable)
         for step in bar:
             chosen = np.sort(shuffled[step * recipe.batch_size : (step + 1) * recipe.batch_size])
-            wide = torch.from_numpy(learn.crops.crops[chosen]).to(device)
-            ages = torch.from_numpy(learn.crops.ages[chosen]).to(device)
-            stds = torch.from_numpy(learn.crops.stds[chosen]).to(device)
+            wide = torch.from_numpy(crops.crops[chosen]).to(device)
+            ages = torch.from_numpy(crops.ages[chosen]).to(device)
+            stds = torch.from_numpy(crops.stds[chosen]).to(device)
             faces = augment(wide, recipe.size, crop["fill"], recipe.augmentation, random)
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 raw = network(faces.contiguous(memory_format=torch.channels_last))
@@ -144,37 +152,52 @@ def train(
                 residuals = (estimates - select.crops.ages)[select.crops.found]
                 kept.residual_std.fill_(float(residuals.std()))
             facts = {
-                "dataset": dataset.name, "label": dataset.label, "licence": dataset.licence, "page": dataset.page,
-                "part": "train", "n": len(usable), "split_sha256": dataset.split_sha256(), "start": start,
-                "train_median": train_median, "recipe": recipe.to_dict(), "epoch": epoch,
-                **checkpoint.environment(),
+                "data": _data_facts(datasets, learn), "start": start, "train_median": train_median,
+                "recipe": recipe.to_dict(), "epoch": epoch, **checkpoint.environment(),
             }  # fmt: skip
-            _save(out / "best.pth", kept, crop, dataset, facts, [{"part": "selection", **selection.to_dict()}])
+            figures_of_selection = {"dataset": names, "label": label, "part": "selection", **selection.to_dict()}
+            _save(out / "best.pth", kept, crop, label, facts, [figures_of_selection])
 
-    result = _report(recipe, dataset, learn, valid, train_median, history, out, device)
-    tracker.summarise({f"valid_{k}": v for k, v in result.to_dict().items()})
+    results = _report(recipe, datasets, learn, valid, history, out, device)
+    for dataset, result in zip(datasets, results, strict=True):
+        tracker.summarise({f"{dataset.name}_valid_{k}": v for k, v in result.to_dict().items()})
     tracker.finish()
-    return result
+    return results
 
 
 def _report(
-    recipe: Recipe, dataset: Dataset, learn: Part, valid: Part, train_median: float,
+    recipe: Recipe, datasets: Sequence[Dataset], learn: Sequence[Part], valid: Sequence[Part],
     history: list[dict[str, float]], out: Path, device: torch.device,
-) -> Metrics:  # fmt: skip
-    """Measures the kept epoch on ``valid`` and writes what lies beside the checkpoint."""
+) -> list[Metrics]:  # fmt: skip
+    """Measures the kept epoch on each ``valid`` and writes what lies beside the checkpoint."""
     values = checkpoint.load(out / "best.pth")
     network = checkpoint.rebuild(values).to(device)
-    estimates = predict(network, valid.crops, device, bf16=False)
-    result = measure(estimates, valid.crops.ages, valid.crops.found, train_median)
-    figures = {"dataset": dataset.name, "label": dataset.label, "part": "valid", **result.to_dict()}
-    checkpoint.save(out / "best.pth", {**values, "metrics": [*values["metrics"], figures]})
+    results, figures = [], []
+    for dataset, part in zip(datasets, valid, strict=True):
+        estimates = predict(network, part.crops, device, bf16=False)
+        result = measure(estimates, part.crops.ages, part.crops.found, values["training"]["train_median"])
+        results.append(result)
+        figures.append({"dataset": dataset.name, "label": dataset.label, "part": "valid", **result.to_dict()})
+    values["metrics"] = [*values["metrics"], *figures]
+    checkpoint.save(out / "best.pth", values)
     report.write_json(
         out / "metrics.json",
-        {"valid": figures, "selection": values["metrics"][0], "history": history, "training": values["training"]},
+        {"metrics": values["metrics"], "history": history, "training": values["training"]},
     )
-    report.draw_curve(out / "curve.png", history, f"{recipe.backbone} on {dataset.name}, {dataset.label} age")
-    report.write_parity_pack(out / "parity.npz", valid.samples, learn.samples, recipe.seed)
-    return result
+    names = "+".join(d.name for d in datasets)
+    report.draw_curve(out / "curve.png", history, f"{recipe.backbone} on {names}, {datasets[0].label} age")
+    report.write_parity_pack(out / "parity.npz", joined(valid).samples, joined(learn).samples, recipe.seed)
+    return results
+
+
+def _data_facts(datasets: Sequence[Dataset], learn: Sequence[Part]) -> list[dict[str, Any]]:
+    return [
+        {
+            "dataset": dataset.name, "label": dataset.label, "licence": dataset.licence, "page": dataset.page,
+            "part": "train", "n": int(part.crops.found.sum()), "split_sha256": dataset.split_sha256(),
+        }
+        for dataset, part in zip(datasets, learn, strict=True)
+    ]  # fmt: skip
 
 
 def loss_and_age(network: AgeNet, raw: Tensor, ages: Tensor, stds: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
@@ -226,7 +249,7 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
 
 
 def _save(
-    path: Path, network: AgeNet, crop: dict[str, Any], dataset: Dataset, training: dict[str, Any],
+    path: Path, network: AgeNet, crop: dict[str, Any], label: str, training: dict[str, Any],
     metrics: list[dict[str, Any]],
 ) -> None:  # fmt: skip
     distribution = network.head_name == "distribution"
@@ -239,7 +262,7 @@ def _save(
             "crop": crop,
             "mean": (network.mean / 255).flatten().tolist(),
             "std": (network.std / 255).flatten().tolist(),
-            "label": dataset.label,
+            "label": label,
             "age_range": [0.0, 100.0],
             "decode": "expectation" if distribution else "linear",
             "age_std_kind": "distribution" if distribution else "constant",

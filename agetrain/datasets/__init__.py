@@ -3,12 +3,13 @@
 import os
 from pathlib import Path
 
-from agetrain.datasets import appa_real
+from agetrain.datasets import all_age_faces, appa_real, utkface
 from agetrain.datasets.base import Dataset, Sample
 from agetrain.errors import DatasetError, UsageError
 
-LOADERS = {appa_real.NAME: appa_real.load}
-PAGES = {appa_real.NAME: appa_real.PAGE}
+_MODULES = (appa_real, utkface, all_age_faces)
+LOADERS = {module.NAME: module.load for module in _MODULES}
+PAGES = {module.NAME: module.PAGE for module in _MODULES}
 
 __all__ = ["LOADERS", "Dataset", "Sample", "load_dataset"]
 
