@@ -18,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Turn a checkpoint of agetrain into one ONNX file and prove on real faces that it answers the "
         "same. Without that proof nothing is written.",
         epilog="exit status: 0 done, 1 internal error, 2 wrong options, 3 no faces to prove it on, 4 checkpoint, "
-        "5 output, 6 the exported model answers something else",
+        "5 output, 6 the exported model answers something else, 7 missing package, 130 interrupted",
     )
     parser.add_argument("checkpoint", type=Path, metavar="best.pth")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: the checkpoint's name with .onnx")
@@ -93,6 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"ageexport: {error}", file=sys.stderr)
         return error.exit_status
+    except ModuleNotFoundError as error:
+        if options.debug or not error.name or error.name.partition(".")[0] in ("ageexport", "agetrain", "ageinfer"):
+            raise
+        print(f"ageexport: {error.name} is not installed: pip install 'ageinfer[export]'", file=sys.stderr)
+        return 7
     except KeyboardInterrupt:
         print("\nageexport: interrupted; nothing was written", file=sys.stderr)
         return 130

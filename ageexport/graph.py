@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ageexport.errors import AgeExportError
-from ageinfer.faces import CropSpec
+from ageinfer.cropspec import CropSpec
 from ageinfer.modelfile import METADATA_KEY, ModelMetadata, graph_sha256
 from agetrain import checkpoint
 from agetrain.networks import AgeNet

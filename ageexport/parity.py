@@ -12,10 +12,11 @@ import torch
 from ageexport.errors import EvidenceError, ParityError
 from ageexport.evidence import FEWEST_FACES, Evidence
 from ageexport.graph import DeployedNet
+from ageinfer.cropspec import CropSpec
 from ageinfer.detect import YuNet
 from ageinfer.errors import ModelError
 from ageinfer.estimate import AgeEstimator
-from ageinfer.faces import CropSpec, central_face
+from ageinfer.faces import central_face
 from ageinfer.pipeline import Pipeline
 from ageinfer.sources import read_picture
 from ageinfer.types import Image

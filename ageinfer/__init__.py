@@ -15,10 +15,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ageinfer.cropspec import CropSpec
     from ageinfer.detect import DlibHog, FaceDetector, YuNet, open_detector
     from ageinfer.errors import AgeInferError
     from ageinfer.estimate import AgeEstimator
-    from ageinfer.faces import CropSpec, crop_face, crop_faces
+    from ageinfer.faces import crop_face, crop_faces
     from ageinfer.pipeline import Pipeline
     from ageinfer.sources import open_camera, open_source
     from ageinfer.types import Age, Detection, Face, Frame, FrameResult
@@ -27,7 +28,7 @@ _HOMES = {
     "Age": "types",
     "AgeEstimator": "estimate",
     "AgeInferError": "errors",
-    "CropSpec": "faces",
+    "CropSpec": "cropspec",
     "Detection": "types",
     "DlibHog": "detect",
     "Face": "types",

@@ -23,7 +23,7 @@ def read_varint(data: bytes | bytearray, position: int) -> tuple[int, int]:
     """Decodes the base-128 integer at ``position``; returns it with the position behind it.
 
     Raises:
-        ValueError: the data ends inside the integer, or it is longer than 64 bits.
+        ValueError: the data ends inside the integer, or it is longer than 10 bytes.
     """
     value = 0
     for shift in range(0, 70, 7):

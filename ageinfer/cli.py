@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -65,12 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # OpenCV and the FFmpeg inside it would print their own lines beside ours.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    # A supervisor's stop is a person's Ctrl-C: outputs are completed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return run(options)
     except AgeInferError as error:
         if options.debug:
             raise
-        print(f"ageinfer: {error}", file=sys.stderr)
+        print(f"ageinfer: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:  # the reader of our standard output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -94,9 +97,6 @@ def run(options: argparse.Namespace) -> ExitStatus:
     pipeline = Pipeline.default(options.model, options.detector, provider=options.provider, threads=options.threads)
     with ExitStack() as stack:
         sinks = [stack.enter_context(sink) for sink in open_sinks(options, source)]
-        if not options.quiet:
-            model, provider = pipeline.estimator.metadata.name, pipeline.estimator.provider
-            _say(f"ageinfer {ageinfer.__version__}: {model} on {provider}, faces by {pipeline.detector.identifier}")
         process(source, pipeline, sinks, quiet=options.quiet)
     if source.truncated:
         return ExitStatus.TRUNCATED
@@ -113,12 +113,19 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError("name one SOURCE, or --camera N (see ageinfer --help)")
     if options.jsonl == "-" and options.csv == "-":
         raise UsageError("--jsonl - and --csv - both want standard output; write one of them to a file")
+    if options.camera is not None and options.camera < 0:
+        raise UsageError(f"--camera {options.camera}: cameras are numbered from 0")
     if options.threads is not None and options.threads < 1:
         raise UsageError(f"--threads {options.threads}: use 1 or more")
+    taken = {Path(options.source).resolve(): "the source"} if options.source else {}
     for name in ("output", "jsonl", "csv"):
         path = getattr(options, name)
-        if path and options.source and path != "-" and Path(path).resolve() == Path(options.source).resolve():
-            raise UsageError(f"--{name} {path} would overwrite the source; choose another name")
+        if path and path != "-":
+            place = Path(path).resolve()
+            if place in taken:
+                raise UsageError(f"--{name} {path} would overwrite {taken[place]}; choose another name")
+            if not Path(path).is_char_device():
+                taken[place] = f"--{name}"
 
 
 def open_sinks(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]":
@@ -161,6 +168,9 @@ def process(source: "Source", pipeline: "Pipeline", sinks: "Sequence[Sink]", *, 
             annotated = AnnotatedFrame(frame, result)
             for sink in sinks:
                 sink.write(annotated)
+            if frames == 0 and not quiet:
+                model, provider = pipeline.estimator.metadata.name, pipeline.estimator.provider
+                _say(f"ageinfer {ageinfer.__version__}: {model} on {provider}, faces by {pipeline.detector.identifier}")
             frames += 1
             faces += len(result.faces)
             if any(sink.stop_requested for sink in sinks):
@@ -173,7 +183,7 @@ def process(source: "Source", pipeline: "Pipeline", sinks: "Sequence[Sink]", *, 
     finally:
         if progress:
             print("\r\033[K", end="", file=sys.stderr)
-        if not quiet:
+        if frames and not quiet:
             seconds = time.monotonic() - began
             rate = f" ({frames / seconds:.0f} frames a second)" if frames > 1 else ""
             _say(f"frames {frames}, faces {faces}, {seconds:.1f} s{rate}")

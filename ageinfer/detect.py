@@ -9,6 +9,7 @@ import numpy as np
 
 from ageinfer import _protobuf
 from ageinfer._opencv import cv2
+from ageinfer.cropspec import DEFAULT_DETECTOR
 from ageinfer.errors import MissingDependencyError, ModelError, UsageError
 from ageinfer.modelfile import packaged_model, read_model
 from ageinfer.providers import open_session, provider_of
@@ -62,7 +63,7 @@ class YuNet:
         ModelError: the file is not there, or is not a YuNet model.
     """
 
-    identifier = "yunet-2023mar"
+    identifier = DEFAULT_DETECTOR
     _STRIDES = (8, 16, 32)
     _TOP_K = 5000
 
@@ -157,7 +158,8 @@ def _with_free_size(model: bytes, path: Path) -> bytes:
             for axis, field in enumerate(_protobuf.descend(model, 7, role, 2, 1, 2, 1, 1)):
                 extent, _ = _protobuf.read_varint(model, field.start)
                 if extent > 10:  # not the batch, the colours, or the values of a box or landmark
-                    name = f"{role}{axis}"[-(field.end - field.start - 1) :].encode()
+                    room = field.end - field.start - 1
+                    name = f"{role}{axis}"[-room:].encode() if room else b""
                     edited[field.start - 1 : field.end] = bytes([0x12, len(name)]) + name
     except ValueError as error:
         raise ModelError(f"{path}: not an ONNX file ({error}); give a YuNet 2023mar ONNX file") from error

@@ -1,85 +1,22 @@
-"""The face crop: one specification and one implementation, used to prepare training data and at run time.
+"""The face crop: one implementation of the specification, used to prepare training data and at run time.
 
-A change of crop margin moves an age estimate by years, so the specification travels inside every model file
-and every training cache, and nothing else in the project cuts faces out of pictures.
+Nothing else in the project cuts faces out of pictures.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 
 from ageinfer._opencv import cv2
+from ageinfer.cropspec import CropSpec
 from ageinfer.types import Box, Image
 
-CROP_VERSION = 1
+__all__ = ["CropSpec", "central_face", "crop_face", "crop_faces"]
+
 _QUANTUM_PX = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class CropSpec:
-    """How a face is cut out of a picture.
-
-    The crop is a square round the centre of the detector's box. Its side is ``max(w, h) * (1 + 2 * margin)``.
-    Centre and side are rounded to a quarter of a pixel first, so that detectors that agree to a hundredth of a
-    pixel give the same pixels. Where the square reaches beyond the picture, ``fill`` is used.
-
-    Attributes:
-        size: side of the result, in pixels.
-        margin: what is added on each side of the box, as a fraction of its longer side.
-        fill: RGB, 0 to 255. The default is the mean colour of ImageNet, so that normalised borders are near 0.
-        kind: ``box``, the only kind of version 1.
-        filter: ``area-linear``: reduced by the nearest whole factor with area averaging, then bilinear.
-        detector: identifier of the detector whose boxes the margin refers to.
-        version: of this specification; another version is refused rather than guessed at.
-    """
-
-    size: int = 112
-    margin: float = 0.2
-    fill: tuple[int, int, int] = (124, 116, 104)
-    kind: str = "box"
-    filter: str = "area-linear"
-    detector: str = "yunet-2023mar"
-    version: int = CROP_VERSION
-
-    def __post_init__(self) -> None:
-        if self.version != CROP_VERSION or self.kind != "box" or self.filter != "area-linear":
-            raise ValueError(
-                f"crop specification {self.kind}/{self.filter} version {self.version} is not known "
-                f"(this release knows box/area-linear version {CROP_VERSION})"
-            )
-        if not 8 <= self.size <= 1024:
-            raise ValueError(f"crop size {self.size} px is not between 8 and 1024")
-        if not -0.4 <= self.margin <= 4 or not math.isfinite(self.margin):
-            raise ValueError(f"crop margin {self.margin} is not between -0.4 and 4")
-        if len(self.fill) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in self.fill):
-            raise ValueError(f"crop fill {self.fill} is not three values from 0 to 255")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The specification as JSON values."""
-        return {**asdict(self), "fill": list(self.fill)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "CropSpec":
-        """Reads what `to_dict` wrote.
-
-        Raises:
-            ValueError: a key is missing or unknown, or a value is not valid.
-        """
-        names = {f.name for f in fields(cls)}
-        if set(values) != names:
-            raise ValueError(f"crop specification must have exactly the keys {', '.join(sorted(names))}")
-        try:
-            return cls(**{**values, "fill": tuple(values["fill"])})
-        except TypeError as error:
-            raise ValueError(f"crop specification: {error}") from error
-
-    def widened(self, factor: float) -> "CropSpec":
-        """The same crop at the same scale with about ``factor`` times its side: room for augmentation to move in."""
-        size = 2 * math.ceil(self.size * factor / 2)
-        return replace(self, margin=((1 + 2 * self.margin) * size / self.size - 1) / 2, size=size)
+# A detector's box may reach beyond the picture, but one this many times larger than it is a mistake.
+_LARGEST_SIDE = 3
 
 
 def crop_face(image: Image, box: Box, spec: CropSpec) -> Image:
@@ -94,13 +31,16 @@ def crop_face(image: Image, box: Box, spec: CropSpec) -> Image:
         uint8 ``[size, size, 3]``, RGB.
 
     Raises:
-        ValueError: the box is not finite or has no extent, or the image is not uint8 with 3 channels.
+        ValueError: the box is not finite, has no extent or is absurdly large, or the image is not uint8 with 3
+            channels.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"image must be uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
     x, y, w, h = box
     if not all(map(math.isfinite, box)) or w <= 0 or h <= 0:
         raise ValueError(f"box {box} has no extent")
+    if not max(w, h) * (1 + 2 * spec.margin) <= max(_LARGEST_SIDE * max(image.shape), 4096):
+        raise ValueError(f"box {box} is far larger than the picture, {image.shape[1]} x {image.shape[0]} px")
     side = max(_quantised(max(w, h) * (1 + 2 * spec.margin)), _QUANTUM_PX)
     left = _quantised(x + w / 2) - side / 2
     top = _quantised(y + h / 2) - side / 2

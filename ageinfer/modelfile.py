@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ageinfer import _protobuf
+from ageinfer.cropspec import CropSpec
 from ageinfer.errors import ModelError
-from ageinfer.faces import CropSpec
 
 METADATA_KEY = "ageinfer"
 METADATA_SCHEMA = 1
@@ -119,7 +119,10 @@ class ModelMetadata:
         Raises:
             ValueError: it is not that, or of another schema version.
         """
-        values: Any = json.loads(text)
+        try:
+            values: Any = json.loads(text)
+        except RecursionError:
+            raise ValueError("its metadata are nested too deeply") from None
         if not isinstance(values, dict) or values.get("schema") != METADATA_SCHEMA:
             found = values.get("schema") if isinstance(values, dict) else None
             raise ValueError(f"its metadata have schema version {found!r}, this release reads {METADATA_SCHEMA}")
@@ -129,9 +132,14 @@ class ModelMetadata:
         for key, allowed in (("label", _LABELS), ("decode", _DECODES), ("age_std_kind", _STD_KINDS)):
             if values[key] not in allowed:
                 raise ValueError(f"its metadata say {key} {values[key]!r}, which is none of {', '.join(allowed)}")
+        for key, kind in (("name", str), ("graph_sha256", str), ("training", dict), ("metrics", list)):
+            if not isinstance(values[key], kind):
+                raise ValueError(f"its metadata say {key} {str(values[key])[:40]!r}, which is of the wrong kind")
         ages = values["age_range"]
-        if not (isinstance(ages, list) and len(ages) == 2 and all(isinstance(a, int | float) for a in ages)):
-            raise ValueError(f"its metadata say age_range {ages!r}, which is not two numbers")
+        if not (isinstance(ages, list) and len(ages) == 2 and all(type(a) in (int, float) for a in ages)):
+            raise ValueError(f"its metadata say age_range {str(ages)[:40]}, which is not two numbers")
+        if not 0 <= ages[0] < ages[1] < 1000:  # a NaN fails too
+            raise ValueError(f"its metadata say age_range {str(ages)[:40]}, which are no ages")
         if not isinstance(values["crop"], dict):
             raise ValueError("its metadata hold no crop specification")
         values |= {"crop": CropSpec.from_dict(values["crop"]), "age_range": (float(ages[0]), float(ages[1]))}

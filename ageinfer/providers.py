@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import onnxruntime as ort
 
-from ageinfer.errors import MissingDependencyError, ModelError
+from ageinfer.errors import MissingDependencyError, ModelError, UsageError
 
 PROVIDERS = ("auto", "cpu", "cuda")
 _ORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -39,11 +39,12 @@ def open_session(model: bytes, name: str, provider: str = "auto", threads: int |
         A session; ``session.get_providers()[0]`` is what it really runs on.
 
     Raises:
+        UsageError: there is no provider of that name.
         MissingDependencyError: the provider asked for by name cannot be used here.
         ModelError: ONNX Runtime cannot read the model.
     """
     if provider not in PROVIDERS:
-        raise MissingDependencyError(f"unknown provider {provider!r}: use one of {', '.join(PROVIDERS)}")
+        raise UsageError(f"unknown provider {provider!r}: use one of {', '.join(PROVIDERS)}")
     if provider != "cpu":
         problem = _cuda_problem()
         if problem is None:

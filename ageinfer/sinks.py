@@ -5,6 +5,8 @@ written under a temporary name and moved into place when they are complete.
 """
 
 import csv
+import errno
+import io
 import json
 import os
 import subprocess
@@ -66,11 +68,21 @@ class _TextSink(Sink):
     def __init__(self, path: str) -> None:
         self._path = path
         if path == "-":
+            if sys.stdout is None:
+                raise OutputError("standard output is closed; write to a file instead of -")
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
             self._stream: IO[str] = sys.stdout
             return
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self._stream = Path(path).open("w", encoding="utf-8", newline="", buffering=1)  # noqa: SIM115
+            self._stream = Path(path).open(  # noqa: SIM115
+                "w",
+                encoding="utf-8",
+                errors="backslashreplace",  # a file name need not be UTF-8; in JSON this is its escape
+                newline="",
+                buffering=1,
+            )
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
 
@@ -155,6 +167,7 @@ class PictureSink(Sink):
         self._path = path
         if not path.suffix or not cv2.haveImageWriter(path.name):
             raise UsageError(f"{path}: not a name for a picture; for a picture, --output takes .jpg or .png")
+        _prepare_place(path)
 
     def write(self, annotated: AnnotatedFrame) -> None:
         write_picture(self._path, annotated.image)
@@ -190,6 +203,8 @@ def write_picture(path: Path, image: Image) -> None:
         OutputError: it cannot be written.
     """
     unfinished = path.with_name(f".{os.getpid()}.{path.name}")
+    if path.suffix.lower() == ".pgm":  # has no colours
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     try:
         encoded, data = cv2.imencode(path.suffix, image)
         if not encoded:
@@ -221,13 +236,10 @@ class VideoSink(Sink):
         self._unfinished = path.with_name(f".{os.getpid()}.{path.name}")
         self._writer: Any = None
         self._size = (0, 0)
+        self._frames = 0
         if path.suffix.lower() not in VIDEO_CODECS:
             raise UsageError(f"{path}: for a video, --output takes {', '.join(VIDEO_CODECS)}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._unfinished.touch()
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
+        _prepare_place(path)
 
     def write(self, annotated: AnnotatedFrame) -> None:
         image = annotated.image
@@ -240,23 +252,50 @@ class VideoSink(Sink):
         if (image.shape[1], image.shape[0]) != self._size:  # a video has one size, its source may not
             image = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
         self._writer.write(image)
+        self._frames += 1
 
     def close(self) -> None:
         if self._writer is None:
-            self._unfinished.unlink(missing_ok=True)
             return
         self._writer.release()
         try:
-            # The writer does not say when a disk is full; a file that cannot be opened again tells.
-            written = cv2.VideoCapture(str(self._unfinished))
-            complete = written.isOpened()
-            written.release()
-            if not complete:
-                self._unfinished.unlink(missing_ok=True)
+            if not self._is_complete():
                 raise OutputError(f"{self._path}: the video could not be completed; is the disk full?")
             self._unfinished.replace(self._path)
         except OSError as error:
             raise OutputError(f"{self._path}: cannot be written: {error.strerror}; choose another place") from error
+        finally:
+            with suppress(OSError):
+                self._unfinished.unlink(missing_ok=True)
+
+    def _is_complete(self) -> bool:
+        """Whether the last frame can be read back: the writer does not say when a disk is full."""
+        written = cv2.VideoCapture(str(self._unfinished))
+        try:
+            # Some containers announce one frame less than they hold.
+            if not written.isOpened() or written.get(cv2.CAP_PROP_FRAME_COUNT) < self._frames - 1:
+                return False
+            written.set(cv2.CAP_PROP_POS_FRAMES, max(0, self._frames - 2))
+            return bool(written.read()[0])
+        finally:
+            written.release()
+
+
+def _prepare_place(path: Path) -> None:
+    """Makes the folder of a file that will be moved into place, and makes sure that it can be.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    trial = path.with_name(f".{os.getpid()}.trial.{path.name}")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
 
 
 class WindowSink(Sink):

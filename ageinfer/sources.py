@@ -14,6 +14,10 @@ from ageinfer.errors import SourceError
 from ageinfer.types import Frame, Image
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+# JPEG, PNG, BMP, TIFF, PNM. (A GIF is a video.)
+_PICTURE_SIGNATURES = (
+    b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6",
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +62,12 @@ def open_source(path: str | Path) -> Source:
         raise SourceError(f"{path}: no such file or folder; check the path") from None
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}; check its permissions") from error
-    if path.suffix.lower() != ".gif" and cv2.haveImageReader(str(path)):
+    head = _begins(path, 4096)
+    if any(head.startswith(signature) for signature in _PICTURE_SIGNATURES) or head[8:12] == b"WEBP":
         return PictureSource(path)
+    # FFmpeg would draw a text file, letter by letter, and follow a playlist to other files.
+    if b"\0" not in head and not head.startswith(b"YUV4MPEG2"):
+        raise SourceError(f"{path}: neither a picture nor a video; give a picture, a video or a folder of pictures")
     return VideoSource(path)
 
 
@@ -100,10 +108,39 @@ def read_picture(path: str | Path) -> Image:
 def _is_cut_off(data: bytes) -> bool:
     """Whether a JPEG or PNG lacks its end; the decoders would fill the rest with grey and say nothing."""
     if data.startswith(b"\xff\xd8"):
-        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")  # the last scan has no end-of-image behind it
-    if data.startswith(b"\x89PNG"):
-        return b"IEND" not in data
-    return False
+        return _is_cut_off_jpeg(data)
+    return data.startswith(b"\x89PNG") and b"IEND" not in data
+
+
+def _is_cut_off_jpeg(data: bytes) -> bool:
+    """Follows the segments to the first scan; behind that, only the end mark can be 0xFFD9.
+
+    Neither a thumbnail in a segment nor what some telephones append to a picture is mistaken for it.
+    """
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xDA:  # start of scan
+            return b"\xff\xd9" not in data[position:]
+        if marker == 0xFF:  # padding
+            position += 1
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return True
+
+
+def _is_cut_off_gif(path: Path) -> bool:
+    """Whether an animation lacks its end mark; a GIF announces no number of frames that could be missed."""
+    if not _begins(path, 4).startswith(b"GIF8"):
+        return False
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, 64), 2)
+        return b"\x3b" not in file.read().rstrip(b"\0")[-1:]
+
+
+def _begins(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
 
 
 class PictureSource(Source):
@@ -159,8 +196,14 @@ class VideoSource(Source):
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
+        try:
+            self.name.encode()
+        except UnicodeEncodeError:  # OpenCV crashes
+            raise SourceError(f"{self.name!a}: OpenCV cannot open this name; rename the video") from None
         self._capture = cv2.VideoCapture(self.name)
         if not self._capture.isOpened():
+            if _begins(path, 12)[4:8] == b"ftyp":  # MP4 and MOV often have their index at the end
+                raise SourceError(f"{path}: the index of this video is missing: it is cut off; copy or record it again")
             raise SourceError(f"{path}: neither a picture nor a video that can be decoded; convert it to JPEG or MP4")
         # A header may say anything; what makes no sense is not passed on.
         announced = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -182,6 +225,10 @@ class VideoSource(Source):
             self._capture.release()
         if index == 0:
             raise SourceError(f"{self.name}: no frame of this video can be decoded; convert it to MP4 (H.264)")
+        if _is_cut_off_gif(Path(self.name)):
+            self.truncated = True
+            log.warning("%s: the animation is cut off after %d frames", self.name, index)
+            return
         missing = (self.frame_count or index) - index
         if missing >= self._MISSING_FRAMES and missing > self._MISSING_SHARE * (index + missing):
             self.truncated = True
@@ -202,6 +249,8 @@ class CameraSource(Source):
     kind = "camera"
 
     def __init__(self, index: int, open_capture: Callable[[int], Any] = cv2.VideoCapture) -> None:
+        if index < 0:  # OpenCV crashes
+            raise SourceError(f"camera {index}: cameras are numbered from 0")
         self.name = f"camera:{index}"
         self._capture = open_capture(index)
         if not self._capture.isOpened():

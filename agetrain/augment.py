@@ -87,7 +87,9 @@ def _soften(faces: Tensor, chosen: Tensor, random: torch.Generator) -> Tensor:
     if not chosen.any():
         return faces
     share = 0.25 + 0.5 * float(torch.rand((), generator=random, device=faces.device))
-    small = F.interpolate(faces[chosen], scale_factor=share, mode="bilinear", antialias=True)
+    # A size, not a factor: with a factor the picture would move by the part of a pixel that is rounded away.
+    smaller = [max(1, round(share * side)) for side in faces.shape[2:]]
+    small = F.interpolate(faces[chosen], size=smaller, mode="bilinear", antialias=True)
     faces = faces.clone()
     faces[chosen] = F.interpolate(small, size=faces.shape[2:], mode="bilinear")
     return faces

@@ -11,17 +11,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from ageinfer.cropspec import DEFAULT_DETECTOR, CropSpec
 from agetrain.datasets import Sample
 from agetrain.errors import DatasetError
-
-if TYPE_CHECKING:
-    from ageinfer.detect import FaceDetector
-    from ageinfer.faces import CropSpec
 
 CACHE_VERSION = 1
 
@@ -78,7 +74,7 @@ def join(caches: Sequence[CropCache]) -> CropCache:
     )
 
 
-def prepare(samples: Sequence[Sample], spec: "CropSpec", folder: str | Path, title: str) -> CropCache:
+def prepare(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title: str) -> CropCache:
     """Opens the cache of these pictures, making it first where it is not there yet.
 
     The cache's name is a hash over the pictures' bytes, the crop specification and the detector, so a changed picture
@@ -93,15 +89,13 @@ def prepare(samples: Sequence[Sample], spec: "CropSpec", folder: str | Path, tit
     Raises:
         DatasetError: a picture cannot be read, or no space is left.
     """
-    from ageinfer.detect import YuNet
-
-    if spec.detector != YuNet.identifier:
-        raise DatasetError(f"crops for detector {spec.detector!r} cannot be made; this release has {YuNet.identifier}")
+    if spec.detector != DEFAULT_DETECTOR:
+        raise DatasetError(f"crops for detector {spec.detector!r} cannot be made; this release has {DEFAULT_DETECTOR}")
     key = _key(samples, spec)
     target = Path(folder) / key
     if not (target / "crops.npy").is_file():
         try:
-            _build(samples, spec, YuNet(provider="cpu"), target, title)
+            _build(samples, spec, target, title)
         except OSError as error:
             raise DatasetError(
                 f"{target}: cannot write the cache: {error.strerror or error}; free some space"
@@ -115,20 +109,25 @@ def prepare(samples: Sequence[Sample], spec: "CropSpec", folder: str | Path, tit
     )
 
 
-def _key(samples: Sequence[Sample], spec: "CropSpec") -> str:
+def _key(samples: Sequence[Sample], spec: CropSpec) -> str:
     digest = hashlib.sha256(json.dumps([CACHE_VERSION, spec.to_dict()], sort_keys=True).encode())
     for sample in samples:
-        digest.update(hashlib.sha256(sample.path.read_bytes()).digest())
+        try:
+            digest.update(hashlib.sha256(sample.path.read_bytes()).digest())
+        except OSError as error:
+            raise DatasetError(f"{sample.path}: cannot be read: {error.strerror}; unpack the data set again") from error
     return digest.hexdigest()[:16]
 
 
-def _build(samples: Sequence[Sample], spec: "CropSpec", detector: "FaceDetector", target: Path, title: str) -> None:
+def _build(samples: Sequence[Sample], spec: CropSpec, target: Path, title: str) -> None:
     from tqdm import tqdm
 
+    from ageinfer.detect import YuNet
     from ageinfer.errors import SourceError
     from ageinfer.faces import central_face, crop_face
     from ageinfer.sources import read_picture
 
+    detector = YuNet(provider="cpu")
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -148,7 +147,11 @@ def _build(samples: Sequence[Sample], spec: "CropSpec", detector: "FaceDetector"
                 found[i] = True
         crops.flush()
         np.save(unfinished / "found.npy", found)
-        unfinished.rename(target)
+        try:
+            unfinished.rename(target)
+        except OSError:
+            if not (target / "crops.npy").is_file():
+                raise  # else another run was faster, with the same result
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     log.info("%s: a face in %d of %d pictures", title, found.sum(), len(samples))

@@ -106,7 +106,7 @@ def load_imagenet_weights(network: AgeNet, file: str | Path | None = None) -> st
     if file is None:
         try:
             weights = _ImageNet[name].get_state_dict(progress=True, check_hash=True)
-        except (URLError, OSError) as error:
+        except (URLError, OSError, RuntimeError) as error:  # torch reports a wrong hash as RuntimeError
             raise WeightsError(
                 f"the ImageNet weights of {name} cannot be downloaded ({error}); fetch {_ImageNet[name].url} on a "
                 f"machine with a network and name the file with --weights or the variable {WEIGHTS_VARIABLE}"

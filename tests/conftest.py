@@ -116,8 +116,9 @@ def tiny_model():
 @pytest.fixture(scope="session")
 def portraits(astronaut_path, tmp_path_factory) -> Path:
     """A folder of 30 different pictures of one face."""
-    from ageinfer.sources import read_picture
     from portraits import write_portraits
+
+    from ageinfer.sources import read_picture
 
     folder = tmp_path_factory.mktemp("portraits")
     write_portraits(folder, read_picture(astronaut_path), range(30))
@@ -127,7 +128,8 @@ def portraits(astronaut_path, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def appa_real(astronaut_path, tmp_path_factory) -> Path:
     """A data set of 24 and 8 such pictures in the layout of APPA-REAL; not to be changed."""
-    from ageinfer.sources import read_picture
     from portraits import write_appa_real
+
+    from ageinfer.sources import read_picture
 
     return write_appa_real(tmp_path_factory.mktemp("appa"), read_picture(astronaut_path))

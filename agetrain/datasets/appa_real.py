@@ -43,7 +43,10 @@ def _ignored(file: Path) -> set[str]:
     if not file.exists():
         return set()
     with file.open(newline="") as stream:
-        return {f"{row['img_name']}_face.jpg" for row in csv.DictReader(stream)}
+        try:
+            return {f"{row['img_name']}_face.jpg" for row in csv.DictReader(stream)}
+        except KeyError as error:
+            raise DatasetError(f"{file}: no column {error}; the list of the original release has it") from error
 
 
 def _read_part(file: Path, pictures: Path, label: str) -> list[Sample]:
@@ -53,7 +56,10 @@ def _read_part(file: Path, pictures: Path, label: str) -> list[Sample]:
         with file.open(newline="") as stream:
             for row in csv.DictReader(stream):
                 std = float(row["apparent_age_std"]) if label == "apparent" else None
-                samples.append(Sample(pictures / f"{row['file_name']}_face.jpg", float(row[column]), std))
+                age = float(row[column])
+                if not 0 <= age <= 130:  # a NaN fails too
+                    raise ValueError(f"{column} {row[column]!r} is no age")
+                samples.append(Sample(pictures / f"{row['file_name']}_face.jpg", age, std))
     except FileNotFoundError:
         raise DatasetError(f"{file}: not there; is this the unpacked release? It can be had from {PAGE}") from None
     except KeyError as error:

@@ -1,0 +1,122 @@
+"""Many real faces from one portrait, and small networks whose answers differ from face to face."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def variation(image, i):
+    """The i-th of endlessly many different pictures of the same face: mirrored, cut, scaled, lighter or darker."""
+    random = np.random.default_rng(i)
+    left, top = random.integers(0, 90, 2) // (1, 3)
+    right, bottom = random.integers(360, 512), random.integers(300, 512)
+    picture = image[top:bottom, left:right]
+    if i % 2:
+        picture = picture[:, ::-1]
+    scale = random.uniform(0.5, 0.9)
+    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return cv2.convertScaleAbs(picture, alpha=random.uniform(0.6, 1.2), beta=random.uniform(-20, 20))
+
+
+def write_portraits(folder, image, numbers):
+    """Writes variations as JPEG files; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for i in numbers:
+        path = folder / f"{i:06d}.jpg"
+        assert cv2.imwrite(str(path), variation(image, i))
+        paths.append(path)
+    return paths
+
+
+def write_list(file, rows, columns=("file_name", "apparent_age_avg", "apparent_age_std", "real_age")):
+    """Writes a list of labels as APPA-REAL has them."""
+    with Path(file).open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def write_appa_real(folder, image, train=24, valid=8):
+    """A small copy of the layout of ``appa-real-release``; ages run from 10 upwards in steps of 2 years."""
+    for part, numbers in (("train", range(train)), ("valid", range(train, train + valid))):
+        rows = []
+        for path in write_portraits(folder / part, image, numbers):
+            i = int(path.stem)
+            rows.append((path.name, 10 + 2 * i + 0.5, 1 + i / 10, 10 + 2 * i))
+            path.rename(path.with_name(f"{path.name}_face.jpg"))
+        write_list(folder / f"gt_avg_{part}.csv", rows)
+    return folder
+
+
+def lively_network(head, crops, seed=0):
+    """A mobilenet_v2 with random weights that tells faces apart, which a freshly initialised one does not.
+
+    Its normalisation layers see the crops once, and its head is scaled until ages spread over many years: a proof on
+    a network that answers the same for every face would prove nothing.
+    """
+    import torch
+
+    from agetrain.networks import AgeNet
+
+    torch.manual_seed(seed)
+    network = AgeNet("mobilenet_v2", head)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = None
+    faces = torch.from_numpy(np.array(crops)).permute(0, 3, 1, 2).float()
+    linear = network.head[1]
+    with torch.no_grad():
+        network.train()
+        network(faces)
+        network.eval()
+        features = network.backbone((faces - network.mean) / network.std)
+        if head == "linear":
+            linear.weight.mul_(3 / (features @ linear.weight.T).std())
+            linear.bias.copy_(40 - (features @ linear.weight.T).mean())
+            network.residual_std.fill_(4.5)
+        else:
+            centred = features - features.mean(dim=0)
+            linear.weight.mul_(0.5 / (centred @ linear.weight.T).std())
+            linear.bias.copy_(-(features.mean(dim=0) @ linear.weight.T))
+    return network
+
+
+def checkpoint_values(network, spec):
+    """What agetrain would save of a network, by ``docs/checkpoint.md``."""
+    from agetrain.checkpoint import environment
+    from agetrain.recipe import Recipe
+
+    distribution = network.head_name == "distribution"
+    return {
+        "weights": network.state_dict(),
+        "backbone": network.backbone_name,
+        "head": network.head_name,
+        "crop": spec.to_dict(),
+        "mean": (network.mean / 255).flatten().tolist(),
+        "std": (network.std / 255).flatten().tolist(),
+        "label": "real",
+        "age_range": [0.0, 100.0],
+        "decode": "expectation" if distribution else "linear",
+        "age_std_kind": "distribution" if distribution else "constant",
+        "label_offset": 0.0,
+        "training": {
+            "data": [
+                {
+                    "dataset": "appa-real", "label": "real", "licence": "research use only",
+                    "page": "http://example.org", "part": "train", "n": 22, "split_sha256": "0" * 64,
+                }
+            ],
+            "start": "random", "train_median": 34.0, "recipe": Recipe(size=spec.size).to_dict(), "epoch": 1,
+            **environment(),
+        },
+        "metrics": [
+            {
+                "dataset": "appa-real", "label": "real", "part": "selection", "n": 2, "mae": 9.5, "rmse": 11.0,
+                "cs5_percent": 30.0, "bias": -1.0, "detection_rate_percent": 100.0, "mae_found": 9.5,
+                "mae_of_train_median": 12.0,
+            }
+        ],
+    }  # fmt: skip

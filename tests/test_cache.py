@@ -1,0 +1,220 @@
+import contextlib
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from portraits import variation
+
+from ageinfer.cropspec import CropSpec
+from ageinfer.detect import YuNet
+from ageinfer.faces import central_face, crop_face
+from ageinfer.sources import read_picture
+from agetrain.cache import join, prepare
+from agetrain.datasets import Sample
+from agetrain.errors import DatasetError
+
+SPEC = CropSpec(size=48)
+
+
+@pytest.fixture
+def samples(tmp_path, astronaut):
+    """A portrait, three faces of which the best is not the central one, a picture without a face, a portrait."""
+    small = cv2.resize(variation(astronaut, 3), (160, 160))
+    large = cv2.resize(variation(astronaut, 4), (160, 160), interpolation=cv2.INTER_AREA)
+    blurred = cv2.resize(cv2.resize(small, (24, 24)), (160, 160))  # a face, but a worse one
+    pictures = [variation(astronaut, 1), cv2.hconcat([large, blurred, large]), astronaut[280:, 300:]]
+    pictures.append(variation(astronaut, 2))
+    (tmp_path / "pictures").mkdir()
+    paths = [tmp_path / "pictures" / f"{i}.png" for i in range(len(pictures))]
+    for path, picture in zip(paths, pictures, strict=True):
+        assert cv2.imwrite(str(path), picture)
+    return [Sample(path, 20.5 + i, None if i % 2 else 3.0) for i, path in enumerate(paths)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def detections(monkeypatch):
+    """Counts how often the detector is asked."""
+    calls = []
+    original = YuNet.detect
+
+    def detect(self, image):
+        calls.append(image.shape)
+        return original(self, image)
+
+    monkeypatch.setattr(YuNet, "detect", detect)
+    return calls
+
+
+def test_crops_are_those_of_the_runtime(samples, folder):
+    cache = prepare(samples, SPEC, folder, "test")
+    detector = YuNet(provider="cpu")
+    assert cache.found.tolist() == [True, True, False, True]
+    assert len(cache) == 4
+    for i in np.flatnonzero(cache.found):
+        image = read_picture(samples[i].path)
+        boxes = [d.box for d in detector.detect(image)]
+        labelled = central_face(boxes, (image.shape[1], image.shape[0]))
+        if i == 1:  # or the test could not tell the central face from the best one
+            assert len(boxes) == 3
+            assert labelled != 0
+            assert abs(boxes[labelled][0] + boxes[labelled][2] / 2 - image.shape[1] / 2) < 40
+        np.testing.assert_array_equal(cache.crops[i], crop_face(image, boxes[labelled], SPEC))
+        assert cache.crops[i].std() > 20
+    assert not cache.crops[2].any()
+
+
+def test_crops_are_rgb(samples, folder):
+    crop = prepare(samples, SPEC, folder, "test").crops[0]
+    red, _, blue = crop[16:32, 16:32].mean(axis=(0, 1))
+    assert red > blue + 15  # skin
+
+
+def test_labels(samples, folder):
+    cache = prepare(samples, SPEC, folder, "test")
+    assert cache.ages.tolist() == [20.5, 21.5, 22.5, 23.5]
+    assert cache.stds.tolist() == pytest.approx([3, np.nan, 3, np.nan], nan_ok=True)
+
+
+def test_prepared_once(samples, folder, detections):
+    first = prepare(samples, SPEC, folder, "test")
+    assert len(detections) == len(samples)
+    second = prepare(samples, SPEC, folder, "test")
+    assert len(detections) == len(samples)
+    np.testing.assert_array_equal(first.crops, second.crops)
+    np.testing.assert_array_equal(first.found, second.found)
+
+
+def test_new_labels_do_not_need_new_crops_but_are_used(samples, folder, detections):
+    prepare(samples, SPEC, folder, "test")
+    relabelled = [Sample(s.path, s.age_years + 1, s.std_years) for s in samples]
+    assert prepare(relabelled, SPEC, folder, "test").ages.tolist() == [21.5, 22.5, 23.5, 24.5]
+    assert len(detections) == len(samples)
+
+
+@pytest.mark.parametrize("spec", [CropSpec(size=48, margin=0.3), CropSpec(size=56), CropSpec(size=48, fill=(0, 0, 0))])
+def test_another_crop_is_another_cache(samples, folder, detections, spec):
+    old = prepare(samples, SPEC, folder, "test")
+    new = prepare(samples, spec, folder, "test")
+    assert len(detections) == 2 * len(samples)
+    assert new.crops.shape != old.crops.shape or (new.crops[0] != old.crops[0]).any() or spec.fill != SPEC.fill
+    # And the old one is still what it was.
+    np.testing.assert_array_equal(prepare(samples, SPEC, folder, "test").crops, old.crops)
+
+
+def test_a_changed_picture_is_cropped_anew(samples, folder, astronaut):
+    old = prepare(samples, SPEC, folder, "test").crops[0].copy()
+    cv2.imwrite(str(samples[0].path), variation(astronaut, 7))
+    new = prepare(samples, SPEC, folder, "test").crops[0]
+    assert (new != old).mean() > 0.5
+
+
+def test_another_order_is_not_answered_with_the_old_one(samples, folder):
+    ahead = prepare(samples, SPEC, folder, "test")
+    back = prepare(samples[::-1], SPEC, folder, "test")
+    np.testing.assert_array_equal(back.crops, ahead.crops[::-1])
+    assert back.found.tolist() == ahead.found.tolist()[::-1]
+
+
+def test_a_detector_of_another_name_is_refused(samples, folder):
+    with pytest.raises(DatasetError, match=r"dlib-hog.*yunet-2023mar"):
+        prepare(samples, CropSpec(size=48, detector="dlib-hog"), folder, "test")
+
+
+@pytest.mark.parametrize("damage", ["text", "cut off", "empty"])
+def test_a_broken_picture_is_named_and_leaves_nothing(samples, folder, damage):
+    data = samples[3].path.read_bytes()
+    broken = {"text": b"<html>not found</html>", "cut off": data[: len(data) // 2], "empty": b""}[damage]
+    samples[3].path.write_bytes(broken)
+    with pytest.raises(DatasetError, match=r"3\.png"):
+        prepare(samples, SPEC, folder, "test")
+    assert list(folder.iterdir()) == []
+    samples[3].path.write_bytes(data)
+    assert prepare(samples, SPEC, folder, "test").found[3]
+
+
+def test_a_picture_that_vanished_is_named(samples, folder):
+    samples[3].path.unlink()
+    with pytest.raises(DatasetError, match=r"3\.png"):
+        prepare(samples, SPEC, folder, "test")
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_of_ours(samples, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match="cannot write the cache"):
+        prepare(samples, SPEC, tmp_path / "file" / "cache", "test")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_interruption_leaves_nothing_that_looks_like_a_cache(samples, folder, monkeypatch, killed):
+    original = YuNet.detect
+    calls = []
+
+    def interrupted(self, image):
+        calls.append(image)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(self, image)
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(YuNet, "detect", interrupted)
+        if killed:  # a power cut: nobody tidies up
+            patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
+        prepare(samples, SPEC, folder, "test")
+    assert len(calls) == 3
+    assert [p.name for p in folder.iterdir() if not p.name.startswith(".")] == []
+    if not killed:
+        assert list(folder.iterdir()) == []
+    cache = prepare(samples, SPEC, folder, "test")
+    assert cache.found.tolist() == [True, True, False, True]
+    assert cache.crops[3].any()
+
+
+def test_two_runs_that_prepare_the_same_cache_both_get_it(samples, folder, monkeypatch):
+    original = YuNet.detect
+    calls = []
+
+    def overtaken(self, image):
+        calls.append(image)
+        if len(calls) == 2:  # another process begins later and is done first
+            prepare(samples, SPEC, folder, "the other")
+        return original(self, image)
+
+    monkeypatch.setattr(YuNet, "detect", overtaken)
+    assert prepare(samples, SPEC, folder, "test").found.tolist() == [True, True, False, True]
+
+
+def test_a_prepared_cache_is_read_without_opencv_and_onnx_runtime(samples, folder):
+    """The promise of agetrain/cache.py: training on a bare GPU machine needs torch and numpy alone."""
+    prepare(samples, SPEC, folder, "test")
+    program = f"""
+import sys
+from pathlib import Path
+for name in ("cv2", "onnxruntime", "dlib", "wandb"):
+    sys.modules[name] = None
+from ageinfer.cropspec import CropSpec
+from agetrain.cache import prepare
+from agetrain.datasets import Sample
+paths = sorted(Path({str(samples[0].path.parent)!r}).iterdir())
+print(prepare([Sample(p, 1) for p in paths], CropSpec(size=48), {str(folder)!r}, "test").found.sum())
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ran.stdout == "3\n", ran.stderr.splitlines()[-1]
+
+
+def test_joined_caches_are_read_like_one(samples, folder):
+    whole = prepare(samples, SPEC, folder, "whole")
+    joined = join([prepare(samples[:1], SPEC, folder, "a"), prepare(samples[1:], SPEC, folder, "b")])
+    assert len(joined) == 4
+    for chosen in ([0, 1, 2, 3], [0], [1, 3], [3], []):
+        np.testing.assert_array_equal(joined.crops[np.array(chosen, int)], whole.crops[chosen])
+    np.testing.assert_array_equal(joined.found, whole.found)
+    np.testing.assert_array_equal(joined.ages, whole.ages)
+    np.testing.assert_array_equal(joined.stds, whole.stds)

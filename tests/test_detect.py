@@ -1,0 +1,197 @@
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from ageinfer.detect import YUNET_FILE, DlibHog, YuNet, open_detector
+from ageinfer.errors import MissingDependencyError, ModelError, UsageError
+from ageinfer.modelfile import DEFAULT_MODEL, packaged_model
+
+
+@pytest.fixture(scope="module")
+def yunet():
+    """At the picture's own size, as OpenCV's detector works."""
+    return YuNet(max_side=None, provider="cpu", threads=1)
+
+
+def by_opencv(image):
+    """The rows of OpenCV's own YuNet: x, y, w, h, five points as x, y, score."""
+    height, width = image.shape[:2]
+    detector = cv2.FaceDetectorYN.create(str(packaged_model(YUNET_FILE)), "", (width, height), 0.7, 0.3, 5000)
+    _, rows = detector.detect(image)
+    return np.zeros((0, 15)) if rows is None else rows
+
+
+def as_rows(detections):
+    rows = [[*d.box, *(v for point in d.landmarks for v in point), d.score] for d in detections]
+    return np.array(rows).reshape(-1, 15)
+
+
+def scaled(width, height):
+    return lambda image: cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def three_faces(image):
+    picture = np.full((420, 700, 3), 90, np.uint8)
+    picture[:400, :400] = cv2.resize(image, (400, 400))
+    picture[20:277, 400:657] = cv2.resize(image, (257, 257))[:, ::-1]
+    picture[290:420, 420:550] = cv2.resize(image, (130, 130))
+    return picture
+
+
+VARIATIONS = {
+    "as it is": (lambda image: image, 1),
+    "mirrored": (lambda image: np.ascontiguousarray(image[:, ::-1]), 1),
+    "a view, not a copy": (lambda image: image[:, ::-1], 1),
+    "upside down": (lambda image: np.ascontiguousarray(image[::-1]), None),
+    "odd size": (scaled(333, 257), 1),
+    "multiple of 32": (scaled(320, 288), 1),
+    "one more than a multiple": (scaled(289, 321), 1),
+    "enlarged": (scaled(801, 799), 1),
+    "small": (scaled(90, 91), 1),
+    "three faces": (three_faces, 3),
+    "face cut by the border": (lambda image: image[30:160, 200:330], None),
+    "no face": (lambda image: image[350:, 350:], 0),
+    "one line": (lambda image: image[100:101], 0),
+    "one pixel": (lambda image: image[:1, :1], 0),
+    "black": (np.zeros_like, 0),
+}
+
+
+@pytest.mark.parametrize("name", VARIATIONS)
+def test_yunet_finds_what_opencv_finds(yunet, astronaut, name):
+    vary, faces = VARIATIONS[name]
+    image = vary(astronaut)
+    expected = by_opencv(np.ascontiguousarray(image))
+    found = as_rows(yunet.detect(image))
+    assert len(found) == len(expected)
+    assert faces is None or len(found) == faces
+    np.testing.assert_allclose(found[:, :14], expected[:, :14], atol=0.05)
+    np.testing.assert_allclose(found[:, 14], expected[:, 14], atol=1e-3)
+    assert (np.diff(found[:, 14]) <= 0).all()  # the best first
+
+
+def test_the_landmarks_are_named_in_the_right_order(yunet, astronaut):
+    # The person's own right is at the left of the picture.
+    [face] = yunet.detect(astronaut)
+    right_eye, left_eye, nose, mouth_right, mouth_left = face.landmarks
+    assert right_eye[0] < nose[0] < left_eye[0]
+    assert mouth_right[0] < nose[0] < mouth_left[0]
+    assert max(right_eye[1], left_eye[1]) < nose[1] < min(mouth_right[1], mouth_left[1])
+    x, y, w, h = face.box
+    assert all(x < px < x + w and y < py < y + h for px, py in face.landmarks)
+
+
+def test_thresholds_are_used(astronaut):
+    assert YuNet(score_threshold=0.99, provider="cpu").detect(astronaut) == []
+    many = YuNet(score_threshold=0.3, nms_threshold=0.99, provider="cpu", max_side=None).detect(astronaut)
+    assert len(many) > 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(1600, 1600), (1000, 1301), (641, 640)])
+def test_a_large_picture_is_reduced_but_boxes_are_in_its_own_pixels(astronaut, width, height):
+    large = cv2.resize(astronaut, (width, height), interpolation=cv2.INTER_LINEAR)
+    [found] = as_rows(YuNet(max_side=320, provider="cpu", threads=1).detect(large))
+    reduced = scaled(round(width * 320 / max(width, height)), round(height * 320 / max(width, height)))(large)
+    [expected] = by_opencv(reduced)
+    to_large = np.array([width / reduced.shape[1], height / reduced.shape[0]])
+    np.testing.assert_allclose(found[:14].reshape(7, 2), expected[:14].reshape(7, 2) * to_large, atol=0.2)
+    # The astronaut's nose is at 220, 124 of 512.
+    np.testing.assert_allclose(found[8:10] / (width, height), (220 / 512, 124 / 512), atol=0.03)
+
+
+def test_a_very_long_picture_does_not_vanish_in_the_reduction():
+    assert YuNet(max_side=64, provider="cpu").detect(np.zeros((3, 5000, 3), np.uint8)) == []
+
+
+def test_a_side_too_small_to_hold_a_face_is_refused():
+    with pytest.raises(UsageError, match="31 px"):
+        YuNet(max_side=31)
+
+
+def test_an_unknown_detector_is_refused_and_the_known_ones_are_named():
+    with pytest.raises(UsageError, match=r"'haar'.*yunet.*dlib"):
+        open_detector("haar")
+
+
+def iou(a, b) -> float:
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    common = max(width, 0) * max(height, 0)
+    return common / (a[2] * a[3] + b[2] * b[3] - common)
+
+
+def test_dlib_finds_the_same_face(yunet, astronaut):
+    pytest.importorskip("dlib")
+    found = open_detector("dlib").detect(astronaut)[0]
+    [expected] = yunet.detect(astronaut)
+    assert iou(found.box, expected.box) > 0.5
+    assert found.landmarks is None
+
+
+def test_dlib_finds_every_face_and_gives_the_best_first(yunet, astronaut):
+    pytest.importorskip("dlib")
+    image = np.hstack([astronaut, cv2.resize(astronaut, (460, 512))[:, ::-1]])
+    found = DlibHog(upsample=0).detect(image)
+    expected = yunet.detect(image)
+    assert len(expected) == 2
+    for face in expected:  # dlib sees faint faces in the suit too: those come behind the real ones
+        assert max(iou(d.box, face.box) for d in found[:2]) > 0.5
+    scores = [d.score for d in found]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_missing_dlib_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dlib", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'ageinfer\[dlib\]'"):
+        open_detector("dlib")
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "folder", "text", "random", "age model", "other network"])
+def test_a_file_that_is_no_yunet_is_refused_by_name(tmp_path, kind):
+    path = tmp_path / "faces.onnx"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "age model":
+        path.write_bytes(packaged_model(DEFAULT_MODEL).read_bytes())
+    elif kind == "other network":
+        onnx = pytest.importorskip("onnx")
+        floats = onnx.TensorProto.FLOAT
+        ends = [onnx.helper.make_tensor_value_info(name, floats, [1, 3, 640, 640]) for name in ("in", "out")]
+        graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["in"], ["out"])], "g", ends[:1], ends[1:])
+        opset = onnx.helper.make_opsetid("", 17)
+        path.write_bytes(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString())
+    elif kind != "missing":
+        content = {"empty": b"", "text": b"<html>404</html>", "random": np.random.default_rng(1).bytes(5000)}
+        path.write_bytes(content[kind])
+    with pytest.raises(ModelError, match=r"faces\.onnx: ") as caught:
+        YuNet(path, provider="cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.9, 0.999, 0.99999])
+def test_a_cut_yunet_is_refused(tmp_path, share):
+    data = packaged_model(YUNET_FILE).read_bytes()
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ModelError, match=r"cut\.onnx: "):
+        YuNet(path, provider="cpu")
+
+
+@pytest.mark.parametrize("side", [320, 640, 1280])
+def test_yunet_files_of_other_fixed_sizes_run_at_any_size(tmp_path, astronaut, yunet, side):
+    # OpenCV's zoo fixes 640; the same network is published for other sizes too.
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(packaged_model(YUNET_FILE))
+    for value in (*model.graph.input, *model.graph.output):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_value == 640:
+                dimension.dim_value = side
+            elif dimension.dim_value > 10:  # cells: as many as the stride leaves in both directions
+                dimension.dim_value = dimension.dim_value * side * side // 640**2
+    path = tmp_path / "other.onnx"
+    path.write_bytes(model.SerializeToString())
+    image = cv2.resize(astronaut, (333, 257))
+    found = YuNet(path, max_side=None, provider="cpu").detect(image)
+    np.testing.assert_allclose(as_rows(found), as_rows(yunet.detect(image)), rtol=1e-6)

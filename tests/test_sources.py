@@ -1,0 +1,299 @@
+import itertools
+import struct
+import zlib
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from ageinfer.errors import SourceError
+from ageinfer.sources import CameraSource, open_camera, open_source, read_picture
+
+
+def encode(suffix: str, image) -> bytes:
+    encoded, data = cv2.imencode(suffix, image)
+    assert encoded
+    return data.tobytes()
+
+
+def jpeg_segment(marker: int, payload: bytes) -> bytes:
+    return b"\xff" + bytes([marker]) + struct.pack(">H", len(payload) + 2) + payload
+
+
+def with_exif(jpeg: bytes, orientation: int) -> bytes:
+    """The JPEG with an EXIF block that holds nothing but the orientation (tag 0x0112, one SHORT)."""
+    tiff = b"II*\x00" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    return jpeg[:2] + jpeg_segment(0xE1, b"Exif\x00\x00" + tiff) + jpeg[2:]
+
+
+@pytest.fixture
+def small(astronaut):
+    """64 x 48, so that width and height cannot be mistaken for each other."""
+    return cv2.resize(astronaut[60:180, 150:310], (64, 48), interpolation=cv2.INTER_AREA)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes bytes into a file and gives its path."""
+
+    def write(name: str, data: bytes):
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
+
+    return write
+
+
+frames_of = lambda path: list(open_source(path))  # noqa: E731
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm", ".jpg", ".webp", ".JPG"])
+def test_a_picture_is_one_frame_of_its_own_pixels(file, small, suffix):
+    path = file("a" + suffix, encode(suffix.lower(), small))
+    source = open_source(path)
+    [frame] = source
+    assert (source.kind, source.frame_count, source.fps) == ("picture", 1, None)
+    assert (frame.source, frame.index, frame.time_s) == (str(path), 0, None)
+    loss = np.abs(frame.image.astype(int) - small)
+    assert frame.image.dtype == np.uint8
+    assert loss.mean() < 5 if suffix in (".jpg", ".JPG", ".webp") else loss.max() == 0
+
+
+def test_grey_sixteen_bit_and_transparent_pictures_become_eight_bit_bgr(file, small):
+    grey = small[:, :, 1]
+    assert (read_picture(file("grey.png", encode(".png", grey))) == grey[:, :, None]).all()
+    deep = small.astype(np.uint16) * 257
+    assert np.abs(read_picture(file("deep.png", encode(".png", deep))).astype(int) - small).max() <= 1
+    alpha = np.dstack([small, np.full(small.shape[:2], 40, np.uint8)])
+    assert (read_picture(file("alpha.png", encode(".png", alpha))) == small).all()
+
+
+UPRIGHT = {
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(stored, 2).swapaxes(0, 1),
+    8: lambda stored: np.rot90(stored, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_picture_is_turned_as_its_exif_says(file, small, orientation):
+    jpeg = encode(".jpg", small)
+    stored = read_picture(file("plain.jpg", jpeg))
+    turned = read_picture(file("turned.jpg", with_exif(jpeg, orientation)))
+    np.testing.assert_array_equal(turned, UPRIGHT[orientation](stored))
+
+
+def test_the_content_decides_what_a_file_is_not_its_name(file, small, tmp_path, write_video):
+    for name in ("picture.txt", "picture", "picture.mp4", "picture.gif"):
+        path = file(name, encode(".png", small))
+        assert open_source(path).kind == "picture", name
+        assert len(frames_of(path)) == 1
+    video = write_video(tmp_path / "v.avi", [small] * 3).rename(tmp_path / "video.jpg")
+    assert len(frames_of(video)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("empty.jpg", b""), ("empty.mp4", b""), ("notes.txt", b"Dear diary,\n" * 50), ("page.jpg", b"<html></html>"),
+        ("noise.mp4", np.random.default_rng(2).bytes(5000)), ("noise_001.jpg", np.random.default_rng(3).bytes(5000)),
+        ("head.jpg", b"\xff\xd8\xff"), ("head.png", b"\x89PNG\r\n\x1a\n"), ("records.csv", b"a,b\r\n1,2"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_is_neither_picture_nor_video_is_refused_by_name(file, name, data):
+    path = file(name, data)
+    with pytest.raises(SourceError, match=name) as caught:
+        frames_of(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["gone.jpg", "no/folder/here.mp4", "x" * 300])
+def test_a_missing_file_is_refused(tmp_path, name):
+    with pytest.raises(SourceError, match=name):
+        open_source(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tif", ".ppm", "exif thumbnail", "progressive"])
+def test_a_cut_picture_is_refused_and_never_half_grey(file, small, suffix):
+    if suffix == "exif thumbnail":  # which brings an end-of-image mark of its own
+        thumbnail = encode(".jpg", cv2.resize(small, (16, 12)))
+        jpeg = encode(".jpg", small)
+        whole = jpeg[:2] + jpeg_segment(0xE1, b"Exif\x00\x00" + thumbnail) + jpeg[2:]
+    elif suffix == "progressive":
+        whole = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    else:
+        whole = encode(suffix, small)
+    expected = read_picture(file("whole", whole))
+    refused = 0
+    lengths = [*range(1, len(whole), max(1, len(whole) // 50)), *range(len(whole) - 20, len(whole))]
+    for length in lengths:
+        path = file("cut", whole[:length])
+        try:
+            np.testing.assert_array_equal(read_picture(path), expected)
+        except SourceError:
+            refused += 1
+    assert refused >= len(lengths) - 20  # only padding at the very end may be missing
+
+
+def test_a_cut_picture_is_called_cut(file, small):
+    # By our own look at it: OpenCV before 5 fills the rest of a JPEG with grey and says nothing.
+    for data in (encode(".jpg", small), encode(".png", small)):
+        with pytest.raises(SourceError, match="cut off before its end"):
+            read_picture(file("half", data[: len(data) // 2]))
+
+
+@pytest.mark.parametrize("trailer", [b"\x00ftypmp42 \xff\xda \xff\xd9 \xff\xda \x00", b"\xff\xda", b"\x00" * 9])
+def test_a_whole_jpeg_with_something_behind_it_is_not_cut(file, small, trailer):
+    # Telephones append a short film to a photo ("motion photo"); its bytes hold any two-byte sequence.
+    jpeg = encode(".jpg", small)
+    found = read_picture(file("motion.jpg", jpeg + trailer))
+    np.testing.assert_array_equal(found, read_picture(file("plain.jpg", jpeg)))
+
+
+def test_a_picture_too_large_to_decode_is_refused(file):
+    def chunk(kind, body=b""):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT") + chunk(b"IEND")
+    with pytest.raises(SourceError, match=r"bomb\.png.*smaller"):
+        read_picture(file("bomb.png", bomb))
+
+
+def test_a_folder_gives_its_pictures_by_name_and_counts_the_broken_ones(tmp_path, file, small, caplog):
+    for name in ("b.png", "a.JPG", "c.webp"):
+        file(name, encode(name[-4:].lower() if name != "c.webp" else ".webp", small))
+    file("bad.jpg", b"no picture")
+    file("notes.txt", b"not even called one")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "d.png").write_bytes(encode(".png", small))
+    (tmp_path / "folder.png").mkdir()
+    source = open_source(tmp_path)
+    assert [frame.source for frame in source] == [str(tmp_path / name) for name in ("a.JPG", "b.png", "c.webp")]
+    assert (source.kind, source.failed, source.frame_count) == ("folder", 1, 4)
+    [warning] = caplog.messages
+    assert "bad.jpg" in warning
+
+
+def test_a_folder_without_a_readable_picture_is_refused(tmp_path, file):
+    with pytest.raises(SourceError, match="no picture in this folder"):
+        open_source(tmp_path)
+    file("a.txt", b"text")
+    with pytest.raises(SourceError, match="no picture in this folder"):
+        open_source(tmp_path)
+    file("a.jpg", b"text")
+    with pytest.raises(SourceError, match="none of its 1 pictures"):
+        frames_of(tmp_path)
+
+
+def numbered(count: int):
+    """Pictures with their number as eight black or white bars, so that a frame lost, doubled or moved shows."""
+    pictures = np.random.default_rng(4).integers(0, 255, (count, 96, 64, 3), dtype=np.uint8)
+    for i, picture in enumerate(pictures):  # the noise below gives every frame about the same share of the file
+        for bit in range(8):
+            picture[:48, 8 * bit : 8 * bit + 8] = 255 * (i >> bit & 1)
+    return list(pictures)
+
+
+def number_of(frame) -> int:
+    return sum(1 << bit for bit in range(8) if frame.image[12:36, 8 * bit + 2 : 8 * bit + 6].mean() > 127)
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4", ".mov", ".gif"])
+def test_every_frame_of_a_video_comes_in_order_with_its_time(tmp_path, write_video, suffix):
+    path = tmp_path / f"v{suffix}"
+    if suffix == ".gif":
+        animation = cv2.Animation()
+        animation.frames, animation.durations = numbered(100), [40] * 100
+        assert cv2.imwriteanimation(str(path), animation)
+    else:
+        write_video(path, numbered(100), fps=25)
+    source = open_source(path)
+    frames = list(source)
+    assert (source.kind, source.frame_count, source.truncated, source.failed) == ("video", 100, False, 0)
+    assert source.fps == pytest.approx(25, abs=0.1)
+    assert [frame.index for frame in frames] == list(range(100))
+    assert [number_of(frame) for frame in frames] == list(range(100))
+    np.testing.assert_allclose([frame.time_s for frame in frames], np.arange(100) / 25, atol=0.011)
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.85])
+def test_a_cut_video_gives_what_is_left_and_says_so(tmp_path, write_video, suffix, share, caplog):
+    path = write_video(tmp_path / f"v{suffix}", numbered(100))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    source = open_source(path)
+    numbers = [number_of(frame) for frame in source]
+    assert source.truncated
+    assert abs(len(numbers) - 100 * share) < 10
+    assert numbers[:-1] == list(range(len(numbers) - 1))  # the last one may be half a picture
+    assert f"{len(numbers)} of 100" in caplog.text
+
+
+def test_a_cut_mp4_has_lost_its_index_and_is_refused(tmp_path, write_video):
+    path = write_video(tmp_path / "v.mp4", numbered(50))
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(SourceError, match=r"v\.mp4"):
+        frames_of(path)
+
+
+class FakeCapture:
+    """A camera that grabs a few frames and is then unplugged."""
+
+    def __init__(self, index, *, opened=True, frames=5, fps=30.0):
+        self.index, self.opened, self.left, self.fps, self.released = index, opened, frames, fps, False
+
+    def isOpened(self):  # noqa: N802
+        return self.opened
+
+    def set(self, prop, value):
+        return False  # as drivers do that have no buffer to set
+
+    def get(self, prop):
+        return self.fps if prop == cv2.CAP_PROP_FPS else 0.0
+
+    def read(self):
+        self.left -= 1
+        return (True, np.full((4, 6, 3), self.left, np.uint8)) if self.left >= 0 else (False, None)
+
+    def release(self):
+        self.released = True
+
+
+def test_a_camera_gives_frames_with_monotonic_times_until_it_is_unplugged(monkeypatch):
+    clock = itertools.count(1000.0, 0.25)
+    monkeypatch.setattr("ageinfer.sources.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    source = CameraSource(3, FakeCapture)
+    assert (source.name, source.kind, source.fps, source.frame_count) == ("camera:3", "camera", 30.0, None)
+    iterator = iter(source)
+    frames = list(itertools.islice(iterator, 5))
+    with pytest.raises(SourceError, match=r"camera:3: no more frames after 5"):
+        next(iterator)
+    assert [(f.source, f.index, f.time_s) for f in frames] == [("camera:3", i, i * 0.25) for i in range(5)]
+
+
+def test_a_camera_is_released_when_nobody_wants_more_of_it():
+    source = CameraSource(0, FakeCapture)
+    next(iterator := iter(source))
+    assert not source._capture.released
+    iterator.close()
+    assert source._capture.released
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), 1e9])
+def test_a_frame_rate_that_makes_no_sense_is_not_passed_on(fps):
+    assert CameraSource(0, lambda index: FakeCapture(index, fps=fps)).fps is None
+
+
+def test_a_missing_camera_is_refused_by_number():
+    with pytest.raises(SourceError, match="camera 7 cannot be opened"):
+        CameraSource(7, lambda index: FakeCapture(index, opened=False))
+    with pytest.raises(SourceError, match="camera 97 cannot be opened"):
+        open_camera(97)
