@@ -1,7 +1,6 @@
 """Checkpoints: tensors and JSON-like values only, so that they load without executing anything."""
 
 import hashlib
-import os
 import platform
 import subprocess
 from importlib import metadata
@@ -10,7 +9,8 @@ from typing import Any
 
 import torch
 
-from agetrain.errors import CheckpointError
+from agetrain.errors import CheckpointError, UsageError
+from agetrain.files import replacing
 from agetrain.networks import AgeNet
 
 FORMAT = "agetrain-checkpoint"
@@ -35,13 +35,10 @@ def save(path: str | Path, values: dict[str, Any]) -> None:
     missing = _KEYS - set(values)
     if missing:
         raise ValueError(f"checkpoint lacks {', '.join(sorted(missing))}")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"format": FORMAT, "version": VERSION, **values}, unfinished)
-        unfinished.replace(path)
+        with replacing(path) as unfinished:
+            torch.save({"format": FORMAT, "version": VERSION, **values}, unfinished)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        unfinished.unlink(missing_ok=True)
         raise CheckpointError(f"{path}: cannot write the checkpoint: {error}; free some space") from error
 
 
@@ -76,10 +73,10 @@ def rebuild(values: dict[str, Any]) -> AgeNet:
     Raises:
         CheckpointError: the weights do not fit the network that it names.
     """
-    network = AgeNet(values["backbone"], values["head"])
     try:
+        network = AgeNet(values["backbone"], values["head"])
         network.load_state_dict(values["weights"])
-    except RuntimeError as error:
+    except (RuntimeError, UsageError) as error:
         raise CheckpointError(f"the weights do not fit {values['backbone']}/{values['head']}: {error}") from error
     return network.eval()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ageinfer.errors import AgeInferError
 from agetrain.datasets import LOADERS, Dataset, Sample, load_dataset
-from agetrain.errors import AgeTrainError, MissingDependencyError, UsageError
+from agetrain.errors import AgeTrainError, CheckpointError, MissingDependencyError, UsageError
 from agetrain.recipe import Recipe
 from agetrain.tracking import MODES
 
@@ -54,6 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> None:
     """Prepares the crops, trains, and says what came out."""
     recipe = Recipe(**{f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)})
+    out_name = f"{'+'.join(name.partition('=')[0] for name in options.dataset)}-{options.label}"
+    out = options.out or Path("runs") / out_name
     datasets = load_datasets(options.dataset, options.data, options.label)
 
     import torch
@@ -62,6 +64,15 @@ def run(options: argparse.Namespace) -> None:
     from agetrain.cache import prepare
     from agetrain.train import Part, joined, split_selection, train
 
+    try:
+        device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch says an absent CUDA by assertion
+        raise UsageError(f"--device {options.device}: {str(error).splitlines()[0]}; use cpu, or cuda") from error
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{out}: cannot be made a folder: {error.strerror}; choose another --out") from error
     exact = CropSpec(size=recipe.size, margin=recipe.margin)
     wide = exact.widened(WIDE_CROP_FACTOR)
 
@@ -76,9 +87,6 @@ def run(options: argparse.Namespace) -> None:
         learn.append(part((train_samples[i] for i in learn_indices), wide, f"{dataset.name}: to learn from"))
         select.append(part((train_samples[i] for i in select_indices), exact, f"{dataset.name}: to choose by"))
         valid.append(part(dataset.parts["valid"], exact, f"{dataset.name}: to report on"))
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    out = options.out or Path("runs") / f"{'+'.join(d.name for d in datasets)}-{options.label}"
-    out.mkdir(parents=True, exist_ok=True)
     results = train(
         recipe, datasets, learn, joined(select), valid, exact.to_dict(), out, device, options.weights, options.wandb
     )

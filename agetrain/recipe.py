@@ -61,6 +61,10 @@ class Recipe:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be above 0")
+        if not 8 <= self.size <= 1024 or not -0.4 <= self.margin <= 4:
+            raise UsageError(f"--size {self.size} --margin {self.margin}: use 8 to 1024 px and -0.4 to 4")
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed}: use 0 or more")
         if not 0 < self.selection_share < 1 or not 0 <= self.dropout < 1 or not 0 <= self.ema_decay < 1:
             raise UsageError("selection share, dropout and EMA decay are shares between 0 and 1")
 

@@ -1,7 +1,6 @@
 """What a run leaves beside its checkpoint: metrics as JSON, the learning curve as a picture, the parity pack."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from agetrain.datasets import Sample
+from agetrain.files import replacing
 
 PARITY_PICTURES = 500
 CALIBRATION_PICTURES = 300
@@ -16,9 +16,8 @@ CALIBRATION_PICTURES = 300
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Writes a JSON file in one piece."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(values, indent=2) + "\n")
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def draw_curve(path: Path, history: Sequence[dict[str, float]], title: str) -> None:
@@ -47,10 +46,9 @@ def draw_curve(path: Path, history: Sequence[dict[str, float]], title: str) -> N
         axis.grid(alpha=0.3)
         axis.legend()
     figure.suptitle(title)
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    figure.savefig(unfinished, dpi=120)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, dpi=120)
     pyplot.close(figure)
-    unfinished.replace(path)
 
 
 def write_parity_pack(path: Path, valid: Sequence[Sample], train: Sequence[Sample], seed: int) -> None:
@@ -70,7 +68,5 @@ def write_parity_pack(path: Path, valid: Sequence[Sample], train: Sequence[Sampl
         arrays[f"{name}_bytes"] = np.frombuffer(b"".join(encoded), np.uint8)
         arrays[f"{name}_ends"] = np.cumsum([len(e) for e in encoded])
         arrays[f"{name}_ages"] = np.array([samples[i].age_years for i in chosen], np.float32)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("wb") as stream:
+    with replacing(path) as unfinished, unfinished.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
-    unfinished.replace(path)

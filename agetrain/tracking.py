@@ -3,6 +3,7 @@
 import logging
 import netrc
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,31 +45,34 @@ class Tracker:
                 project=project, mode=chosen, config=config, dir=folder, settings=wandb.Settings(silent=True)
             )
         except Exception as error:  # whatever goes wrong with the tracker, training goes on
-            log.warning("W&B cannot start (%s): nothing is tracked", str(error).splitlines()[0])
+            log.warning("W&B cannot start (%s): nothing is tracked", _first_line(error))
             return
         log.info("W&B: %s, in %s", chosen, self._run.dir)
 
     def log(self, values: dict[str, float], epoch: int) -> None:
         """Records figures of an epoch."""
-        self._try("log", values, step=epoch)
+        self._try(lambda run: run.log(values, step=epoch))
 
     def summarise(self, values: dict[str, Any]) -> None:
         """Records final figures."""
-        if self._run is not None:
-            self._run.summary.update(values)
+        self._try(lambda run: run.summary.update(values))
 
     def finish(self) -> None:
         """Closes the run."""
-        self._try("finish")
+        self._try(lambda run: run.finish())
 
-    def _try(self, method: str, *args: Any, **kwargs: Any) -> None:
+    def _try(self, action: Callable[[Any], object]) -> None:
         if self._run is None:
             return
         try:
-            getattr(self._run, method)(*args, **kwargs)
+            action(self._run)
         except Exception as error:  # see above
-            log.warning("W&B failed (%s): nothing more is tracked", str(error).splitlines()[0])
+            log.warning("W&B failed (%s): nothing more is tracked", _first_line(error))
             self._run = None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _has_key() -> bool:

@@ -19,7 +19,7 @@ from agetrain import checkpoint, report
 from agetrain.augment import augment
 from agetrain.cache import CropCache, join
 from agetrain.datasets import Dataset, Sample
-from agetrain.errors import DivergedError
+from agetrain.errors import DatasetError, DivergedError
 from agetrain.metrics import Metrics, measure
 from agetrain.networks import AgeNet, load_imagenet_weights
 from agetrain.recipe import Recipe
@@ -73,6 +73,7 @@ def train(
 
     Raises:
         WeightsError: there are no ImageNet weights.
+        DatasetError: too few of the pictures hold a face.
         DivergedError: the loss is no longer a number; checkpoints so far are kept.
         CheckpointError: a checkpoint cannot be written.
     """
@@ -87,6 +88,10 @@ def train(
     bf16 = uses_bf16(recipe.precision, device)
 
     usable = np.flatnonzero(crops.found)
+    if len(usable) < 2 or not select.crops.found.any():
+        raise DatasetError(
+            f"a face in {len(usable)} pictures to learn from and {select.crops.found.sum()} to choose by; look at them"
+        )
     steps_per_epoch = max(1, len(usable) // recipe.batch_size)
     optimiser = torch.optim.AdamW(_parameter_groups(network, recipe.weight_decay), lr=recipe.lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -139,6 +144,8 @@ def train(
             "train_loss": loss_sum / count, "train_mae": error_sum / count, "selection_mae": selection.mae,
             "lr": float(schedule.get_last_lr()[0]), "seconds": time.perf_counter() - began,
         }  # fmt: skip
+        if not math.isfinite(selection.mae):
+            raise DivergedError(f"the weights are no longer numbers after epoch {epoch}; use a lower --lr")
         history.append(figures)
         tracker.log(figures, epoch)
         best = selection.mae <= min(h["selection_mae"] for h in history)

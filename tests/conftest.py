@@ -133,3 +133,19 @@ def appa_real(astronaut_path, tmp_path_factory) -> Path:
     from ageinfer.sources import read_picture
 
     return write_appa_real(tmp_path_factory.mktemp("appa"), read_picture(astronaut_path))
+
+
+@pytest.fixture(scope="session")
+def exported_distribution(portraits, tmp_path_factory):
+    """A network with a distribution head, exported and proved on a folder of pictures; not to be changed."""
+    from portraits import Exported
+
+    return Exported("distribution", portraits, tmp_path_factory.mktemp("distribution"), with_pack=False)
+
+
+@pytest.fixture(scope="session")
+def exported_linear(portraits, tmp_path_factory):
+    """A network with a linear head, exported and proved on the parity pack beside it; not to be changed."""
+    from portraits import Exported
+
+    return Exported("linear", portraits, tmp_path_factory.mktemp("linear"), with_pack=True)

@@ -120,3 +120,31 @@ def checkpoint_values(network, spec):
             }
         ],
     }  # fmt: skip
+
+
+class Exported:
+    """A checkpoint, the model that ``python -m ageexport`` made of it, and what both should answer.
+
+    Attributes:
+        network: as it was before anything was saved.
+        crops: of all portraits, uint8 RGB.
+        checkpoint, model: their files.
+    """
+
+    def __init__(self, head, portraits, folder, *, with_pack):
+        from ageexport.__main__ import main
+        from ageinfer.cropspec import CropSpec
+        from agetrain import cache, checkpoint, report
+        from agetrain.datasets import Sample
+
+        spec = CropSpec(size=64)
+        samples = [Sample(path, 30) for path in sorted(portraits.iterdir())]
+        self.crops = np.array(cache.prepare(samples, spec, folder / "cache", "crops").crops)
+        self.network = lively_network(head, self.crops)
+        self.checkpoint, self.model = folder / "best.pth", folder / f"{head}.onnx"
+        checkpoint.save(self.checkpoint, checkpoint_values(self.network, spec))
+        proof = ["--data", str(portraits)]
+        if with_pack:
+            report.write_parity_pack(folder / "parity.npz", samples, samples[:2], seed=0)
+            proof = []
+        self.status = main([str(self.checkpoint), "-o", str(self.model), *proof])

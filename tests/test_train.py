@@ -1,0 +1,259 @@
+"""A whole training run on 24 pictures of one face: too few to learn ages, enough for everything else."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torchvision
+from portraits import write_portraits
+
+from agetrain import checkpoint
+from agetrain.cli import main
+from agetrain.train import split_selection
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_outside(monkeypatch):
+    for name in ("AGETRAIN_WEIGHTS", "AGETRAIN_DATA", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Holds starting weights and, after the first run, the crops."""
+    folder = tmp_path_factory.mktemp("training")
+    torch.manual_seed(7)
+    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), folder / "start.pth")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arguments(place, appa_real):
+    def build(out, *more):
+        return [
+            "--dataset", "appa-real", "--data", str(appa_real), "--out", str(out), "--cache", str(place / "cache"),
+            "--weights", str(place / "start.pth"), "--device", "cpu", "--wandb", "disabled",
+            "--size", "64", "--batch-size", "4", "--epochs", "2", "--selection-share", "0.25", *more,
+        ]  # fmt: skip
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def finished(place, arguments):
+    assert main(arguments(place / "out")) == 0
+    return place / "out"
+
+
+def weights_of(folder):
+    return checkpoint.load(folder / "best.pth")["weights"]
+
+
+def test_the_checkpoint_holds_what_the_contract_says(finished, appa_real, astronaut):
+    values = checkpoint.load(finished / "best.pth")
+    assert (values["backbone"], values["head"], values["label"]) == ("mobilenet_v2", "distribution", "real")
+    assert (values["decode"], values["age_std_kind"]) == ("expectation", "distribution")
+    assert (values["age_range"], values["label_offset"]) == ([0.0, 100.0], 0.0)
+    assert (values["crop"]["size"], values["crop"]["margin"]) == (64, 0.2)
+    assert values["mean"] == pytest.approx([0.485, 0.456, 0.406])
+    assert values["std"] == pytest.approx([0.229, 0.224, 0.225])
+    training = values["training"]
+    [data] = training["data"]
+    assert (data["dataset"], data["part"], data["n"]) == ("appa-real", "train", 18)
+    assert len(data["split_sha256"]) == 64
+    assert "research" in data["licence"]
+    assert data["page"].startswith("http")
+    assert training["start"] == "start.pth"
+    assert 10 <= training["train_median"] <= 56
+    assert training["recipe"]["size"] == 64
+    assert training["recipe"]["seed"] == 0
+    assert training["epoch"] in (1, 2)
+    assert training["torch"]
+    assert "git_commit" in training
+
+    faces = torch.from_numpy(cv2.resize(astronaut, (64, 64))).permute(2, 0, 1)[None].float()
+    age, std = checkpoint.rebuild(values).decode(checkpoint.rebuild(values)(faces))
+    assert 0 <= age.item() <= 100
+    assert std.item() > 0
+
+
+def test_metrics_name_the_part_that_they_were_measured_on(finished):
+    values = checkpoint.load(finished / "best.pth")
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["metrics"] == values["metrics"]
+    assert metrics["training"] == values["training"]
+    selection, valid = metrics["metrics"]
+    assert (selection["part"], selection["n"]) == ("selection", 6)
+    assert (valid["part"], valid["n"], valid["detection_rate_percent"]) == ("valid", 8, 100)
+    assert len(metrics["history"]) == 2
+    best = min(metrics["history"], key=lambda h: h["selection_mae"])
+    assert selection["mae"] == pytest.approx(best["selection_mae"], abs=1e-3)
+    assert metrics["training"]["epoch"] == metrics["history"].index(best) + 1
+    assert metrics["history"][1]["train_loss"] < metrics["history"][0]["train_loss"]
+    # Labels of valid run from 58 to 72.
+    assert valid["mae_of_train_median"] == pytest.approx(65 - values["training"]["train_median"])
+
+
+def test_what_is_reported_is_what_the_runtime_would_measure(finished, appa_real):
+    """The figures in the checkpoint, computed again from the pictures with none of the training code."""
+    from ageinfer.cropspec import CropSpec
+    from ageinfer.detect import YuNet
+    from ageinfer.faces import central_face, crop_face
+    from ageinfer.sources import read_picture
+
+    values = checkpoint.load(finished / "best.pth")
+    network, detector, errors = checkpoint.rebuild(values), YuNet(provider="cpu"), []
+    for i in range(24, 32):
+        image = read_picture(appa_real / "valid" / f"{i:06d}.jpg_face.jpg")
+        boxes = [d.box for d in detector.detect(image)]
+        box = boxes[central_face(boxes, image.shape[1::-1])]
+        crop = torch.from_numpy(crop_face(image, box, CropSpec.from_dict(values["crop"])))
+        with torch.inference_mode():
+            errors.append(network.decode(network(crop.permute(2, 0, 1)[None].float()))[0].item() - (10 + 2 * i))
+    assert values["metrics"][1]["mae"] == pytest.approx(np.abs(errors).mean(), abs=0.01)
+    assert values["metrics"][1]["bias"] == pytest.approx(np.mean(errors), abs=0.01)
+
+
+def test_the_curve_is_a_picture(finished):
+    assert (finished / "curve.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    curve = cv2.imread(str(finished / "curve.png"))
+    assert min(curve.shape[:2]) > 300
+    assert (curve == 255).mean() > 0.5
+    assert len(np.unique(curve.reshape(-1, 3), axis=0)) > 50
+
+
+def test_the_parity_pack_holds_the_pictures_of_both_parts(finished, appa_real):
+    with np.load(finished / "parity.npz", allow_pickle=False) as pack:
+        arrays = dict(pack)
+    _, select = split_selection(tuple(range(24)), 0.25, 0)
+    for name, part, first, count in (("valid", "valid", 24, 8), ("calibration", "train", 0, 18)):
+        ends = arrays[f"{name}_ends"].tolist()
+        encoded = [arrays[f"{name}_bytes"][a:b].tobytes() for a, b in zip([0, *ends], ends, strict=False)]
+        assert len(encoded) == count
+        for data, age in zip(encoded, arrays[f"{name}_ages"].tolist(), strict=True):
+            i = int((age - 10) / 2)
+            assert data == (appa_real / part / f"{i:06d}.jpg_face.jpg").read_bytes()
+            assert i >= first
+            # Calibration must not see what chose the epoch.
+            assert part == "valid" or i not in select
+
+
+def test_nothing_else_is_left(finished):
+    assert sorted(p.name for p in finished.iterdir()) == ["best.pth", "curve.png", "metrics.json", "parity.npz"]
+
+
+def test_tracking_offline_changes_nothing_but_leaves_a_folder(place, arguments, finished):
+    """The same seed gives the same weights to the last bit; W&B beside it does not disturb that."""
+    out = place / "tracked"
+    assert main(arguments(out, "--wandb", "offline")) == 0
+    assert list((out / "wandb").glob("offline-run-*/*.wandb"))
+    first, second = weights_of(finished), weights_of(out)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_a_linear_head_and_another_seed(place, arguments, finished):
+    out = place / "linear"
+    assert main(arguments(out, "--head", "linear", "--seed", "1", "--epochs", "1", "--label", "apparent")) == 0
+    values = checkpoint.load(out / "best.pth")
+    assert (values["decode"], values["age_std_kind"], values["label"]) == ("linear", "constant", "apparent")
+    network = checkpoint.rebuild(values)
+    assert network.residual_std.item() > 0
+    # It begins at the mean age instead of at 0.
+    assert network.head[1].bias.item() == pytest.approx(33, abs=8)
+    other = weights_of(finished)
+    assert not torch.equal(values["weights"]["backbone.features.0.0.weight"], other["backbone.features.0.0.weight"])
+
+
+def test_a_loss_that_is_no_number(tmp_path, arguments, capsys):
+    assert main(arguments(tmp_path / "out", "--lr", "1e30")) == 7
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("agetrain:")]
+    assert len(lines) == 1
+    assert "use a lower --lr" in lines[0]
+    assert not (tmp_path / "out" / "best.pth").exists()
+
+
+@pytest.mark.parametrize("rerun", [False, True])
+def test_weights_that_burst_in_the_last_step(tmp_path, arguments, finished, capsys, rerun):
+    """The loss of an epoch of one step is measured before its only update, so it is still a number."""
+    out = tmp_path / "out"
+    if rerun:  # and the checkpoint of an earlier run must not be passed off as the result
+        shutil.copytree(finished, out)
+    status = main(arguments(out, "--lr", "1e30", "--epochs", "1", "--batch-size", "18", "--warmup-epochs", "0"))
+    assert status == 7
+    assert "use a lower --lr" in capsys.readouterr().err
+    if rerun:
+        assert (out / "best.pth").read_bytes() == (finished / "best.pth").read_bytes()
+    else:
+        assert not (out / "best.pth").exists()
+
+
+def test_pictures_without_a_face(tmp_path, astronaut, arguments, capsys):
+    for part in ("train", "valid"):
+        for path in write_portraits(tmp_path / "data" / part, astronaut[280:, 300:], range(4)):
+            path.rename(path.with_name(f"{path.name}_face.jpg"))
+        rows = "".join(f"{i:06d}.jpg,20,3,20\n" for i in range(4))
+        text = f"file_name,apparent_age_avg,apparent_age_std,real_age\n{rows}"
+        (tmp_path / "data" / f"gt_avg_{part}.csv").write_text(text)
+    status = main(arguments(tmp_path / "out", "--data", str(tmp_path / "data"), "--cache", str(tmp_path / "cache")))
+    assert status == 3
+    assert "face" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--head", "ordinal"), ("--epochs", "0"), ("--lr", "nan"), ("--selection-share", "1"), ("--size", "4"),
+        ("--margin", "9"), ("--device", "abacus"), ("--seed", "-1"),
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense(tmp_path, arguments, capsys, wrong):
+    assert main(arguments(tmp_path / "out", *wrong)) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert err[-1].startswith("agetrain: ")
+    assert wrong[0].lstrip("-").split("-")[0] in err[-1]
+
+
+def test_interrupted(tmp_path, arguments, monkeypatch, capsys):
+    def augment(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agetrain.train.augment", augment)
+    assert main(arguments(tmp_path / "out")) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_folder_for_results_that_cannot_be_made(tmp_path, arguments, capsys):
+    (tmp_path / "file").touch()
+    assert main(arguments(tmp_path / "file" / "out")) not in (0, 1)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("agetrain: ")
+
+
+@pytest.mark.parametrize(
+    ("replaced", "status", "words"),
+    [
+        ({"--data": "/nowhere"}, 3, ("/nowhere", "http")),
+        ({"--dataset": "imdb"}, 2, ("imdb", "appa-real")),
+        ({"--weights": "/nowhere/w.pth"}, 4, ("/nowhere/w.pth", "--weights", "AGETRAIN_WEIGHTS")),
+    ],
+)
+def test_errors_are_one_line_and_an_exit_status(tmp_path, arguments, finished, replaced, status, words):
+    command = arguments(tmp_path / "out")
+    for option, value in replaced.items():
+        command[command.index(option) + 1] = value
+    ran = subprocess.run(
+        [sys.executable, "-m", "agetrain", *command], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )  # fmt: skip
+    assert ran.returncode == status, ran.stderr
+    assert "Traceback" not in ran.stderr
+    [line] = ran.stderr.splitlines()
+    assert line.startswith("agetrain: ")
+    assert all(word in line for word in words)
+    assert ran.stdout == ""
