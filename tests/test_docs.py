@@ -1,0 +1,76 @@
+"""Documents say what the programs do."""
+
+import doctest
+import hashlib
+import re
+from importlib import import_module
+
+import pytest
+from conftest import ROOT
+
+from ageinfer.cli import build_parser
+from ageinfer.errors import ExitStatus
+from ageinfer.sinks import CSV_COLUMNS
+
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["ageinfer", "ageinfer.estimate", "ageinfer.pipeline", "agetrain.metrics"])
+def test_examples_in_docstrings_give_what_they_say(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    result = doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_the_library_example_of_the_readme_runs(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})  # noqa: S102
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_the_readme_names_every_option_of_ageinfer_and_no_other():
+    options = {o for action in build_parser()._actions for o in action.option_strings if o.startswith("--")}
+    section = README[README.index("## Faces and ages") : README.index("## A model of your own")]
+    named = set(re.findall(r"(?<![\w-])--[a-z]+", section))
+    assert options - {"--help", "--version"} == named
+
+
+def test_the_readme_names_every_exit_status():
+    named = {int(status) for status in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
+    assert named == {status.value for status in ExitStatus}
+
+
+def test_the_readme_names_targets_that_the_makefile_has():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"^make ([a-z-]+)", README, re.MULTILINE)) == {"demo", "test"} <= targets
+
+
+def test_every_dependency_has_its_reason():
+    reasons = (ROOT / "docs" / "dependencies.md").read_text()
+    names = re.findall(r'"([a-z][a-z-]+)(?:\[[a-z,]+\])?(?:>=|<)', (ROOT / "pyproject.toml").read_text())
+    assert len(names) > 10
+    assert [name for name in names if name not in reasons] == []
+
+
+def test_the_columns_of_the_csv_are_documented():
+    text = (ROOT / "docs" / "records.md").read_text()
+    for column in CSV_COLUMNS:
+        stem = re.sub(r"_[xywh]$", "", column)
+        assert stem.replace("_", " ").split()[-1] in text, column
+
+
+def test_the_hashes_of_the_models_are_theirs():
+    lines = (ROOT / "models" / "SHA256SUMS").read_text().splitlines()
+    hashes = {name: digest for digest, name in (line.split() for line in lines)}
+    for model in (ROOT / "models").glob("*.onnx"):
+        assert hashlib.sha256(model.read_bytes()).hexdigest() == hashes.pop(model.name)
+    assert hashes == {}
+    # The detector is the published file, byte for byte.
+    assert "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4" in lines[1]
+
+
+def test_the_card_of_the_shipped_model_is_of_that_file():
+    card = (ROOT / "models" / "age-appa-real.md").read_text()
+    assert hashlib.sha256((ROOT / "models" / "age-appa-real.onnx").read_bytes()).hexdigest() in card
