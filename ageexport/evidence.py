@@ -1,5 +1,6 @@
 """The real pictures on which an export is proved."""
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from ageexport.errors import EvidenceError
 from ageinfer.errors import SourceError
-from ageinfer.sources import FolderSource
+from ageinfer.sources import FolderSource, read_picture
 
 FEWEST_FACES = 20
 
@@ -32,11 +33,13 @@ def from_pack(path: Path) -> Evidence:
         EvidenceError: it is broken.
     """
     try:
+        with zipfile.ZipFile(path):  # else NumPy would take the file for an array or a pickle
+            pass
         with np.load(path, allow_pickle=False) as pack:
             data, ends = pack["valid_bytes"].tobytes(), pack["valid_ends"].tolist()
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise EvidenceError(f"{path}: not a parity pack ({error}); train again or give --data") from error
-    starts = [0, *ends[:-1]]
+    starts = [0, *ends][: len(ends)]
     return Evidence(tuple(data[a:b] for a, b in zip(starts, ends, strict=True)), f"{path.name} of the training run")
 
 
@@ -49,7 +52,10 @@ def from_folder(folder: Path) -> Evidence:
     try:
         if not folder.is_dir():
             raise EvidenceError(f"{folder}: no such folder; --data takes a folder of pictures with faces")
-        pictures = tuple(file.read_bytes() for file in FolderSource(folder).files)
+        files = FolderSource(folder).files
+        for file in files:
+            read_picture(file)  # a broken one is named by its own path
+        pictures = tuple(file.read_bytes() for file in files)
     except (SourceError, OSError) as error:
         raise EvidenceError(str(error)) from error
     return Evidence(pictures, f"the pictures of folder {folder.name}")

@@ -24,11 +24,18 @@ class DeployedNet(nn.Module):
 
     Args:
         network: in evaluation mode.
+        label_offset: years to add to its answer, for a network that was trained on labels counted from another age.
     """
 
-    def __init__(self, network: AgeNet) -> None:
+    def __init__(self, network: AgeNet, label_offset: float) -> None:
         super().__init__()
         self.network = network
+        self.label_offset = label_offset
+
+    @classmethod
+    def of_checkpoint(cls, values: dict[str, Any]) -> "DeployedNet":
+        """The network of a loaded checkpoint, in evaluation mode."""
+        return cls(checkpoint.rebuild(values), values["label_offset"]).eval()
 
     def forward(self, face: Tensor) -> tuple[Tensor, ...]:
         """Decodes a batch of faces.
@@ -42,9 +49,16 @@ class DeployedNet(nn.Module):
         """
         raw = self.network(face.permute(0, 3, 1, 2).float())
         age, std = self.network.decode(raw)
+        if self.label_offset:
+            age = age + self.label_offset
         if self.network.head_name == "linear":
             return age, std
         return age, std, self.network.probabilities(raw)
+
+
+def output_names(head: str) -> list[str]:
+    """The outputs of a model file, in the order in which `DeployedNet` gives them."""
+    return ["age", "age_std"] + (["age_probs"] if head == "distribution" else [])
 
 
 def export_fp32(values: dict[str, Any], name: str, checkpoint_sha256: str, metrics: list[dict[str, Any]]) -> bytes:
@@ -62,9 +76,9 @@ def export_fp32(values: dict[str, Any], name: str, checkpoint_sha256: str, metri
     Raises:
         AgeExportError: torch cannot convert the network.
     """
-    network = DeployedNet(checkpoint.rebuild(values)).eval()
+    network = DeployedNet.of_checkpoint(values)
     crop = CropSpec.from_dict(values["crop"])
-    outputs = ["age", "age_std"] + (["age_probs"] if values["head"] == "distribution" else [])
+    outputs = output_names(values["head"])
     try:
         with redirect_stdout(io.StringIO()):  # the exporter reports its progress there
             program = torch.onnx.export(

@@ -11,16 +11,16 @@ import torch
 
 from ageexport.errors import EvidenceError, ParityError
 from ageexport.evidence import FEWEST_FACES, Evidence
-from ageexport.graph import DeployedNet
+from ageexport.graph import DeployedNet, output_names
 from ageinfer.cropspec import CropSpec
 from ageinfer.detect import YuNet
 from ageinfer.errors import ModelError
 from ageinfer.estimate import AgeEstimator
 from ageinfer.faces import central_face
 from ageinfer.pipeline import Pipeline
+from ageinfer.providers import open_session
 from ageinfer.sources import read_picture
 from ageinfer.types import Image
-from agetrain import checkpoint
 from agetrain.cache import prepare
 from agetrain.datasets import Sample
 from agetrain.errors import DatasetError
@@ -38,7 +38,8 @@ class Parity:
     Attributes:
         origin: of the pictures.
         pictures, faces: how many were looked at, and how many held a face.
-        tensor_max_years: largest difference between PyTorch and ONNX Runtime on the same face pixels.
+        tensor_max_years: largest difference between PyTorch and ONNX Runtime on the same face pixels, in age,
+            deviation and probabilities alike.
         batch_max_years: largest difference between a face alone and in a batch, all in ONNX Runtime.
         image_max_years: largest difference between the checkpoint on training's pixels and the runtime's own path
             from the picture's file.
@@ -77,8 +78,8 @@ def prove(model: bytes, values: dict[str, Any], evidence: Evidence) -> Parity:
     """
     try:
         onnx.checker.check_model(model, full_check=True)
-    except onnx.checker.ValidationError as error:
-        raise ParityError(f"the exported graph is not valid ONNX: {error}") from error
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        raise ParityError(f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}") from error
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.onnx"
         path.write_bytes(model)
@@ -86,10 +87,10 @@ def prove(model: bytes, values: dict[str, Any], evidence: Evidence) -> Parity:
             pipeline = Pipeline(YuNet(provider="cpu"), AgeEstimator(path, provider="cpu"))
         except ModelError as error:
             raise ParityError(f"the runtime refuses the exported file: {error}") from error
-        return _compare(pipeline, values, evidence, Path(folder))
+        return _compare(model, pipeline, values, evidence, Path(folder))
 
 
-def _compare(pipeline: Pipeline, values: dict[str, Any], evidence: Evidence, folder: Path) -> Parity:
+def _compare(model: bytes, pipeline: Pipeline, values: dict[str, Any], evidence: Evidence, folder: Path) -> Parity:
     samples = []
     for i, picture in enumerate(evidence.pictures):
         path = folder / f"{i:06d}{'.png' if picture.startswith(PNG_SIGNATURE) else '.jpg'}"
@@ -114,18 +115,18 @@ def _compare(pipeline: Pipeline, values: dict[str, Any], evidence: Evidence, fol
             f"{FEWEST_FACES}; give a folder of portraits with --data"
         )
     with torch.inference_mode():
-        network = DeployedNet(checkpoint.rebuild(values)).eval()
-        expected = np.concatenate(
-            [network(torch.from_numpy(crops[i : i + 64]))[0].numpy() for i in range(0, len(crops), 64)]
-        )
+        network = DeployedNet.of_checkpoint(values)
+        batches = [network(torch.from_numpy(crops[i : i + 64])) for i in range(0, len(crops), 64)]
+    expected = [torch.cat(outputs).numpy() for outputs in zip(*batches, strict=True)]
+    actual = _outputs(model, output_names(values["head"]), crops)
     ages = {size: _ages(pipeline.estimator, crops, size) for size in (*BATCH_SIZES, 64)}
     parity = Parity(
         origin=evidence.origin,
         pictures=len(evidence.pictures),
         faces=len(crops),
-        tensor_max_years=_largest(ages[64], expected),
+        tensor_max_years=max(map(_largest, actual, expected)),
         batch_max_years=max(_largest(ages[size], ages[1]) for size in ages),
-        image_max_years=_largest(np.array(deployed), expected),
+        image_max_years=_largest(np.array(deployed), expected[0]),
     )
     for rung in ("tensor", "batch", "image"):
         difference = getattr(parity, f"{rung}_max_years")
@@ -135,6 +136,16 @@ def _compare(pipeline: Pipeline, values: dict[str, Any], evidence: Evidence, fol
                 f"{TOLERANCE_YEARS:g} are allowed; nothing was written"
             )
     return parity
+
+
+def _outputs(model: bytes, names: list[str], crops: Image) -> list[np.ndarray]:
+    """Everything that the file gives for these crops, the probabilities too, which the runtime does not use."""
+    session = open_session(model, "the exported file", "cpu")
+    missing = set(names) - {output.name for output in session.get_outputs()}
+    if missing:
+        raise ParityError(f"the exported file has no output {min(missing)}")
+    batches = [session.run(names, {"face": crops[i : i + 64]}) for i in range(0, len(crops), 64)]
+    return [np.concatenate(outputs) for outputs in zip(*batches, strict=True)]
 
 
 def _ages(estimator: AgeEstimator, crops: Image, batch_size: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ageinfer.cropspec import CropSpec
 from agetrain.errors import CheckpointError, UsageError
 from agetrain.files import replacing
 from agetrain.networks import AgeNet
@@ -64,6 +65,13 @@ def load(path: str | Path) -> dict[str, Any]:
     missing = _KEYS - set(values)
     if missing:
         raise CheckpointError(f"{path}: the checkpoint lacks {', '.join(sorted(missing))}; train again")
+    try:
+        CropSpec.from_dict(values["crop"])
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}; train again") from error
+    training = values["training"]
+    if not isinstance(training, dict) or not isinstance(training.get("data"), list):
+        raise CheckpointError(f"{path}: the checkpoint does not say what it was trained on; train again")
     return values
 
 
@@ -77,7 +85,8 @@ def rebuild(values: dict[str, Any]) -> AgeNet:
         network = AgeNet(values["backbone"], values["head"])
         network.load_state_dict(values["weights"])
     except (RuntimeError, UsageError) as error:
-        raise CheckpointError(f"the weights do not fit {values['backbone']}/{values['head']}: {error}") from error
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"the weights do not fit {values['backbone']}/{values['head']}: {reason}") from error
     return network.eval()
 
 

@@ -1,6 +1,7 @@
 """Many real faces from one portrait, and small networks whose answers differ from face to face."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -148,3 +149,32 @@ class Exported:
             report.write_parity_pack(folder / "parity.npz", samples, samples[:2], seed=0)
             proof = []
         self.status = main([str(self.checkpoint), "-o", str(self.model), *proof])
+
+
+def tampered(data, change_graph=None, **changes):
+    """A model with another graph or other metadata, whose hash fits again."""
+    import onnx
+
+    from ageinfer.modelfile import METADATA_KEY, ModelMetadata, graph_sha256, metadata_properties
+
+    metadata = ModelMetadata.from_json(metadata_properties(data)[METADATA_KEY])
+    model = onnx.load_from_string(data)
+    if change_graph:
+        change_graph(model.graph)
+    metadata = dataclasses.replace(metadata, graph_sha256=graph_sha256(model.SerializeToString()), **changes)
+    onnx.helper.set_model_props(model, {METADATA_KEY: metadata.to_json()})
+    return model.SerializeToString()
+
+
+def change_initializer(name, change):
+    """For `tampered`: another value of a constant or a weight."""
+    from onnx import numpy_helper
+
+    def apply(graph):
+        [tensor] = [t for t in graph.initializer if t.name == name]
+        array = numpy_helper.to_array(tensor)
+        changed = np.ascontiguousarray(change(array.copy())).astype(array.dtype)
+        assert changed.shape == array.shape
+        tensor.CopyFrom(numpy_helper.from_array(changed, name))
+
+    return apply

@@ -1,0 +1,237 @@
+"""What ageexport must not write: whatever was not proved, and whatever is not a checkpoint."""
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+from portraits import change_initializer, tampered
+
+from ageexport import evidence
+from ageexport.__main__ import main
+from ageexport.errors import EvidenceError
+from agetrain import checkpoint, report
+from agetrain.datasets import Sample
+
+
+@pytest.fixture(scope="session")
+def good(exported_distribution):
+    """The bytes of a model that was proved, and the values of its checkpoint."""
+    return exported_distribution.model.read_bytes(), checkpoint.load(exported_distribution.checkpoint)
+
+
+@pytest.fixture
+def place(exported_distribution, tmp_path):
+    """A folder with a checkpoint alone."""
+    shutil.copy(exported_distribution.checkpoint, tmp_path / "best.pth")
+    return tmp_path
+
+
+@pytest.fixture
+def at_once(good, monkeypatch):
+    """Spares torch's conversion, which takes ten seconds and is tested elsewhere; all round it stays as it is."""
+
+    def give(model):
+        def export(*args, **kwargs):
+            return types.SimpleNamespace(model_proto=onnx.load_from_string(model))
+
+        monkeypatch.setattr(torch.onnx, "export", export)
+
+    give(good[0])
+    return give
+
+
+def run(arguments, capsys, status):
+    """Runs the exporter, expects this exit status and a message of one line, and returns it."""
+    found = main([str(a) for a in arguments])
+    err = capsys.readouterr().err
+    assert found == status, err
+    line = err.splitlines()[-1]
+    assert line.startswith("ageexport: ")
+    assert err.count("ageexport:") == 1
+    assert "Traceback" not in err
+    return line
+
+
+def only_checkpoint(place):
+    return sorted(p.name for p in place.iterdir()) == ["best.pth"]
+
+
+def test_without_faces_nothing_is_written(place, capsys):
+    line = run([place / "best.pth"], capsys, 3)
+    assert "--data" in line
+    assert "parity.npz" in line
+    assert only_checkpoint(place)
+
+
+@pytest.mark.parametrize("data", ["missing", "empty", "a file"])
+def test_data_that_is_no_folder_of_pictures(place, capsys, tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("data")
+    path = {"missing": folder / "nowhere", "empty": folder, "a file": folder / "face.jpg"}[data]
+    if data == "a file":
+        path.touch()
+    assert str(path) in run([place / "best.pth", "--data", path], capsys, 3)
+    assert only_checkpoint(place)
+
+
+def test_too_few_faces(place, portraits, at_once, tmp_path_factory, astronaut, capsys):
+    """Nineteen portraits and five pictures without a face are one face too few."""
+    folder = tmp_path_factory.mktemp("few")
+    for path in sorted(portraits.iterdir())[:19]:
+        shutil.copy(path, folder)
+    for i in range(5):
+        cv2.imwrite(str(folder / f"none{i}.png"), astronaut[280 + i :, 300:])
+    line = run([place / "best.pth", "--data", folder], capsys, 3)
+    assert "19 of 24" in line
+    assert "20" in line
+    assert only_checkpoint(place)
+    shutil.copy(sorted(portraits.iterdir())[19], folder)
+    assert main([str(place / "best.pth"), "--data", str(folder)]) == 0
+    assert (place / "best.onnx").is_file()
+
+
+def test_a_broken_picture_is_named(place, portraits, at_once, tmp_path_factory, capsys):
+    folder = tmp_path_factory.mktemp("broken") / "faces"
+    shutil.copytree(portraits, folder)
+    (folder / "000007.jpg").write_bytes((folder / "000007.jpg").read_bytes()[:500])
+    line = run([place / "best.pth", "--data", folder], capsys, 3)
+    assert str(folder / "000007.jpg") in line
+    assert only_checkpoint(place)
+
+
+def packed(place, portraits, count):
+    samples = [Sample(path, 30) for path in sorted(portraits.iterdir())[:count]]
+    report.write_parity_pack(place / "parity.npz", samples, samples[:1], 0)
+
+
+def test_too_few_faces_in_the_pack(place, portraits, at_once, capsys):
+    packed(place, portraits, 8)
+    assert "8 of 8" in run([place / "best.pth"], capsys, 3)
+    assert not (place / "best.onnx").exists()
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "cut off", "another array", "no pictures", "pickle"])
+def test_a_broken_pack(place, portraits, capsys, damage):
+    packed(place, portraits, 3)
+    pack = place / "parity.npz"
+    if damage == "another array":
+        with pack.open("wb") as stream:
+            np.save(stream, np.zeros(3))
+    elif damage == "no pictures":
+        with pack.open("wb") as stream:
+            np.savez(stream, valid_bytes=np.zeros(0, np.uint8), valid_ends=np.zeros(0, int))
+    elif damage == "pickle":
+        with pack.open("wb") as stream:
+            np.savez(stream, valid_bytes=np.array([Malicious(place / "ran")], object), valid_ends=np.zeros(1))
+    else:
+        data = pack.read_bytes()
+        pack.write_bytes({"empty": b"", "text": b"<html>" * 50, "cut off": data[: len(data) // 2]}[damage])
+    run([place / "best.pth"], capsys, 3)
+    assert not (place / "ran").exists()
+    assert not (place / "best.onnx").exists()
+
+
+def test_a_failing_proof_leaves_the_previous_files(place, portraits, good, at_once, capsys):
+    assert main([str(place / "best.pth"), "--data", str(portraits)]) == 0
+    before = {p.name: p.read_bytes() for p in place.iterdir()}
+    assert set(before) == {"best.pth", "best.onnx", "best.md", "best.parity.json"}
+    at_once(tampered(good[0], change_initializer("network.mean", lambda m: m + 2)))
+    capsys.readouterr()
+    line = run([place / "best.pth", "--data", portraits], capsys, 6)
+    assert "nothing was written" in line
+    assert {p.name: p.read_bytes() for p in place.iterdir()} == before
+
+
+def test_a_place_that_cannot_be_written(place, portraits, at_once, capsys):
+    (place / "file").touch()
+    line = run([place / "best.pth", "--data", portraits, "-o", place / "file" / "m.onnx"], capsys, 5)
+    assert "choose another place with -o" in line
+
+
+def test_a_full_disk_leaves_the_previous_files(place, portraits, at_once, capsys, monkeypatch):
+    assert main([str(place / "best.pth"), "--data", str(portraits)]) == 0
+    before = {p.name: p.read_bytes() for p in place.iterdir()}
+    write_bytes = Path.write_bytes
+
+    def full(self, data):
+        if self.parent == place:
+            write_bytes(self, data[: len(data) // 2])
+            raise OSError(28, "No space left on device")
+        return write_bytes(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    capsys.readouterr()
+    assert "No space left" in run([place / "best.pth", "--data", portraits], capsys, 5)
+    assert {p.name: p.read_bytes() for p in place.iterdir()} == before
+
+
+class Malicious:
+    def __init__(self, target):
+        self.target = str(target)
+
+    def __reduce__(self):
+        return os.mkdir, (self.target,)
+
+
+def bad_checkpoints(values, folder):
+    def with_training(**changes):
+        return {**values, "training": {**values["training"], **changes}}
+
+    without_data = with_training()
+    del without_data["training"]["data"]
+    return {
+        "bare state dict": values["weights"],
+        "code": {**values, "label": Malicious(folder / "ran")},
+        "another version": {**values, "version": 99},
+        "unknown backbone": {**values, "backbone": "alexnet"},
+        "unknown crop": {**values, "crop": {**values["crop"], "version": 2}},
+        "no crop": {**values, "crop": {}},
+        "weights of another head": {**values, "head": "linear"},
+        "no weights": {**values, "weights": {}},
+        "facts of an earlier release": without_data,
+    }
+
+
+@pytest.mark.parametrize("kind", [*bad_checkpoints({"training": {"data": 0}, "weights": 0, "crop": {}}, Path())])
+def test_what_is_no_checkpoint(place, portraits, good, at_once, capsys, kind):
+    torch.save(bad_checkpoints(good[1], place)[kind], place / "best.pth")
+    line = run([place / "best.pth", "--data", portraits], capsys, 4)
+    assert len(line) < 2000
+    assert only_checkpoint(place)
+
+
+@pytest.mark.parametrize("content", ["missing", b"", b"garbage" * 100, "pickle"])
+def test_garbage_is_no_checkpoint(place, portraits, capsys, content):
+    path = place / "best.pth"
+    if content == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(pickle.dumps(Malicious(place / "ran"), 2) if content == "pickle" else content)
+    line = run([path, "--data", portraits], capsys, 4)
+    assert str(path) in line
+    assert not (place / "ran").exists()
+
+
+def test_as_a_command(tmp_path):
+    (tmp_path / "best.pth").write_bytes(b"garbage")
+    ran = subprocess.run(
+        [sys.executable, "-m", "ageexport", str(tmp_path / "best.pth")],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert ran.returncode == 4
+    assert len(ran.stderr.splitlines()) == 1
+    assert ran.stdout == ""
+
+
+def test_evidence_names_its_origin(portraits):
+    with pytest.raises(EvidenceError):
+        evidence.from_folder(portraits / "nowhere")
+    assert len(evidence.from_folder(portraits).pictures) == 30
