@@ -58,11 +58,11 @@ def open_source(path: str | Path) -> Source:
             return FolderSource(path)
         if path.stat().st_size == 0:
             raise SourceError(f"{path}: the file is empty; copy or record it again")
+        head = _begins(path, 4096)
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file or folder; check the path") from None
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}; check its permissions") from error
-    head = _begins(path, 4096)
     if any(head.startswith(signature) for signature in _PICTURE_SIGNATURES) or head[8:12] == b"WEBP":
         return PictureSource(path)
     # FFmpeg would draw a text file, letter by letter, and follow a playlist to other files.
@@ -135,7 +135,7 @@ def _is_cut_off_gif(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         file.seek(-min(path.stat().st_size, 64), 2)
-        return b"\x3b" not in file.read().rstrip(b"\0")[-1:]
+        return file.read().rstrip(b"\0")[-1:] != b"\x3b"
 
 
 def _begins(path: Path, count: int) -> bytes:

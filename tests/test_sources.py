@@ -297,3 +297,12 @@ def test_a_missing_camera_is_refused_by_number():
         CameraSource(7, lambda index: FakeCapture(index, opened=False))
     with pytest.raises(SourceError, match="camera 97 cannot be opened"):
         open_camera(97)
+
+
+def test_a_file_that_may_not_be_read_is_named(astronaut_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)  # file modes mean nothing to root
+    with pytest.raises(SourceError, match="Permission denied; check its permissions"):
+        open_source(astronaut_path)
