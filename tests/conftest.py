@@ -4,6 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine must not fail a test; pytest's own duration report shows what is slow.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("AGEINFER_TEST_DATA", ROOT.parent / "shared" / "data"))
