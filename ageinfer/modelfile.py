@@ -16,7 +16,7 @@ from ageinfer.errors import ModelError
 
 METADATA_KEY = "ageinfer"
 METADATA_SCHEMA = 1
-DEFAULT_MODEL = "age-appa-real.onnx"
+DEFAULT_MODEL = "age-three-sets.onnx"
 _GRAPH_FIELD, _METADATA_FIELD = 7, 14
 _LABELS = ("real", "apparent")
 _DECODES = ("linear", "expectation")

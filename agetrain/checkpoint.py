@@ -1,6 +1,7 @@
 """Checkpoints: tensors and JSON-like values only, so that they load without executing anything."""
 
 import hashlib
+import pickle  # for the name of an error alone
 import platform
 import subprocess
 from importlib import metadata
@@ -55,6 +56,8 @@ def load(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such checkpoint; make one with python -m agetrain") from None
     except Exception as error:  # torch raises zipfile, pickle, EOF, runtime and other errors for a broken file
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "it holds more than tensors and plain values; loading that could run code, so it is refused"
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason}); train again") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of agetrain; give the best.pth of a run")

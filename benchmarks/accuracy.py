@@ -1,25 +1,23 @@
 """Mean absolute error of a model file through the runtime: picture file in, detector and crop included.
 
-    python benchmarks/accuracy.py FOLDER [--model FILE] [--detector yunet] [--label real] [--part valid]
+    python benchmarks/accuracy.py NAME=FOLDER [NAME=FOLDER ...] [--model FILE] [--detector NAME] [--label real]
 
-FOLDER is the unpacked APPA-REAL release. The face nearest the centre of a picture is the labelled one; a picture
-without a face is answered with the median label of train, and counts.
+NAME is a data set of agetrain, FOLDER where it lies unpacked. The face nearest the centre of a picture is the labelled
+one; a picture without a face is answered with the median label of train, and counts.
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
 from ageinfer import Pipeline
 from ageinfer.faces import central_face
 from ageinfer.sources import read_picture
-from agetrain.datasets import load_dataset
+from agetrain.datasets import Dataset, load_dataset
 from agetrain.metrics import Metrics, measure
 
 
-def evaluate(pipeline: Pipeline, folder: Path, label: str = "real", part: str = "valid") -> Metrics:
-    dataset = load_dataset("appa-real", folder, label)
+def evaluate(pipeline: Pipeline, dataset: Dataset, part: str = "valid") -> Metrics:
     median = float(np.median([s.age_years for s in dataset.parts["train"]]))
     samples = dataset.parts[part]
     estimates = np.full(len(samples), np.nan)
@@ -33,17 +31,18 @@ def evaluate(pipeline: Pipeline, folder: Path, label: str = "real", part: str = 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("datasets", nargs="+", metavar="NAME=FOLDER")
     parser.add_argument("--model")
     parser.add_argument("--detector", default="yunet")
     parser.add_argument("--label", default="real")
     parser.add_argument("--part", default="valid")
     options = parser.parse_args()
     pipeline = Pipeline.default(options.model, options.detector, provider="cpu")
-    metrics = evaluate(pipeline, options.folder, options.label, options.part)
     print(f"{pipeline.estimator.metadata.name}, faces by {pipeline.detector.identifier}, {options.label} age")
-    for name, value in metrics.to_dict().items():
-        print(f"{name:>24} {value:.3f}")
+    for argument in options.datasets:
+        name, _, folder = argument.partition("=")
+        metrics = evaluate(pipeline, load_dataset(name, folder or None, options.label), options.part)
+        print(f"{name} {options.part}: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics.to_dict().items()))
 
 
 if __name__ == "__main__":

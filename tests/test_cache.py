@@ -218,3 +218,9 @@ def test_joined_caches_are_read_like_one(samples, folder):
     np.testing.assert_array_equal(joined.found, whole.found)
     np.testing.assert_array_equal(joined.ages, whole.ages)
     np.testing.assert_array_equal(joined.stds, whole.stds)
+
+
+def test_a_join_of_joined_caches_loses_nothing(samples, folder):
+    cache = prepare(samples, SPEC, folder, "whole")
+    joined = join([join([cache, cache]), cache])
+    np.testing.assert_array_equal(joined.crops[np.arange(12)], np.concatenate([cache.crops] * 3))

@@ -156,6 +156,15 @@ def test_a_place_that_cannot_be_written(place, portraits, at_once, capsys):
     assert "choose another place with -o" in line
 
 
+@pytest.mark.parametrize("output", ["best.pth", "model.md"])
+def test_an_output_that_would_overwrite_another_file(place, portraits, at_once, output):
+    """The checkpoint, or the model's own card."""
+    before = (place / "best.pth").read_bytes()
+    assert main([str(place / "best.pth"), "--data", str(portraits), "-o", str(place / output)]) in (2, 5)
+    assert (place / "best.pth").read_bytes() == before
+    assert only_checkpoint(place)
+
+
 def test_a_full_disk_leaves_the_previous_files(place, portraits, at_once, capsys, monkeypatch):
     assert main([str(place / "best.pth"), "--data", str(portraits)]) == 0
     before = {p.name: p.read_bytes() for p in place.iterdir()}

@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -91,3 +92,9 @@ def test_figures_are_rounded_for_json():
     m = measure(np.array([20.00004, 21.0]), np.array([20.0, 21]), np.ones(2, bool), 30)
     assert m.to_dict()["mae"] == 0.0
     assert m.mae > 0
+
+
+def test_figures_without_any_face_are_still_json():
+    m = measure(np.full(3, np.nan), np.array([10.0, 20, 60]), np.zeros(3, bool), 20)
+    # NaN is not JSON: metrics.json and the model file's metadata could be read by Python alone.
+    assert json.loads(json.dumps(m.to_dict(), allow_nan=False))["mae_found"] is None

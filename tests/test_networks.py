@@ -86,13 +86,21 @@ def test_normalises_as_torchvision_does():
     network.backbone.load_state_dict(reference.state_dict(), strict=False)
     face = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     normalise = torchvision.transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)
-    features = []
-    hook = reference.classifier.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+    inputs, features = [], []
+    hooks = [
+        network.backbone.register_forward_pre_hook(lambda _, given: inputs.append(given[0])),
+        reference.classifier.register_forward_pre_hook(lambda _, given: features.append(given[0])),
+    ]
     with torch.inference_mode():
         reference.eval()(normalise(face / 255))
-        expected = network.head[1](features[0])
-        torch.testing.assert_close(network(face.float()), expected, rtol=1e-4, atol=1e-4)
-    hook.remove()
+        answer = network(face.float())
+        expected = network.head[1](features[-1])
+    for hook in hooks:
+        hook.remove()
+    torch.testing.assert_close(inputs[0], normalise(face / 255), rtol=1e-5, atol=1e-5)
+    assert IMAGENET_MEAN == (0.485, 0.456, 0.406)
+    assert IMAGENET_STD == (0.229, 0.224, 0.225)
+    torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("age", [0, 1, 37, 100])

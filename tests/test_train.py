@@ -176,6 +176,7 @@ def test_a_loss_that_is_no_number(tmp_path, arguments, capsys):
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("agetrain:")]
     assert len(lines) == 1
     assert "use a lower --lr" in lines[0]
+    assert "epoch 1, step" in lines[0]  # at once, not after an epoch that was for nothing
     assert not (tmp_path / "out" / "best.pth").exists()
 
 
