@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ageexport.errors import AgeExportError, CheckpointError, EvidenceError, OutputError
+from ageexport.errors import AgeExportError, CheckpointError, EvidenceError, OutputError, UsageError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,6 +42,8 @@ def run(options: argparse.Namespace) -> None:
 
     output = options.output or options.checkpoint.with_suffix(".onnx")
     pack = options.checkpoint.with_name("parity.npz")
+    if output.suffix != ".onnx" or output.resolve() == options.checkpoint.resolve():
+        raise UsageError(f"-o {output}: the model's name must end in .onnx")
     try:
         values = checkpoint.load(options.checkpoint)
         if options.data is not None:

@@ -16,7 +16,7 @@ def card(metadata: ModelMetadata, parity: Parity, size_bytes: int, file_sha256: 
     t, recipe, crop = metadata.training, metadata.training["recipe"], metadata.crop
     real = metadata.label == "real"
     metrics = "\n".join(
-        f"| {m['dataset']} {m['part']} | {m['n']:.0f} | {m['mae']:.2f} | {m['mae_found']:.2f} | "
+        f"| {m['dataset']} {m['part']} | {m['n']:.0f} | {m['mae']:.2f} | {'-' if m['mae_found'] is None else format(m['mae_found'], '.2f')} | "
         f"{m['detection_rate_percent']:.1f} % | {m['cs5_percent']:.1f} % | {m['bias']:+.2f} | "
         f"{m['mae_of_train_median']:.2f} |"
         for m in metadata.metrics

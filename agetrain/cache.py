@@ -6,6 +6,7 @@ Preparing needs the runtime (`ageinfer.faces` cuts the crops, with its own detec
 import hashlib
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ class JoinedCrops:
     """Crops that lie in several arrays, read as if they were one behind the other."""
 
     def __init__(self, arrays: Sequence[npt.NDArray[np.uint8]]) -> None:
-        self._arrays = arrays
+        self.arrays = arrays
         self._starts = np.cumsum([0, *(len(a) for a in arrays)])
 
     def __getitem__(self, ascending: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
@@ -57,7 +58,7 @@ class JoinedCrops:
         return np.concatenate(
             [
                 array[ascending[low:high] - start]
-                for array, start, low, high in zip(self._arrays, self._starts, bounds[:-1], bounds[1:], strict=False)
+                for array, start, low, high in zip(self.arrays, self._starts[:-1], bounds[:-1], bounds[1:], strict=True)
             ]
         )
 
@@ -66,8 +67,9 @@ def join(caches: Sequence[CropCache]) -> CropCache:
     """Several caches of crops of one size as one, in the order given."""
     if len(caches) == 1:
         return caches[0]
+    arrays = [a for c in caches for a in (c.crops.arrays if isinstance(c.crops, JoinedCrops) else [c.crops])]
     return CropCache(
-        crops=JoinedCrops([cache.crops for cache in caches if isinstance(cache.crops, np.ndarray)]),
+        crops=JoinedCrops(arrays),
         found=np.concatenate([cache.found for cache in caches]),
         ages=np.concatenate([cache.ages for cache in caches]),
         stds=np.concatenate([cache.stds for cache in caches]),
@@ -131,9 +133,14 @@ def _build(samples: Sequence[Sample], spec: CropSpec, target: Path, title: str) 
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
+        unfinished.chmod(0o755)  # a cache may be shared
         crops = np.lib.format.open_memmap(
             unfinished / "crops.npy", mode="w+", dtype=np.uint8, shape=(len(samples), spec.size, spec.size, 3)
         )
+        # Without the space, writing through the map would kill the process; this raises OSError.
+        if hasattr(os, "posix_fallocate"):
+            with (unfinished / "crops.npy").open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, (unfinished / "crops.npy").stat().st_size)
         found = np.zeros(len(samples), bool)
         for i, sample in enumerate(tqdm(samples, desc=title, unit="img")):
             try:

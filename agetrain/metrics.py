@@ -1,5 +1,6 @@
 """What is measured of an age model."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,9 +36,9 @@ class Metrics:
     mae_found: float
     mae_of_train_median: float
 
-    def to_dict(self) -> dict[str, float]:
-        """The figures as JSON values, rounded to 4 decimals."""
-        return {k: round(v, 4) for k, v in asdict(self).items()}
+    def to_dict(self) -> dict[str, float | None]:
+        """The figures as JSON values, rounded to 4 decimals; None for what is not a number."""
+        return {k: round(v, 4) if math.isfinite(v) else None for k, v in asdict(self).items()}
 
 
 def measure(estimates: Years, labels: Years, found: npt.NDArray[np.bool_], train_median: float) -> Metrics:
