@@ -23,7 +23,7 @@ demo: $(VENV)/.runtime
 
 test: lint
 	@echo "== tests"
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses auto --dist loadfile
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow

@@ -1,7 +1,22 @@
 """The model card: what a model file answers, where it comes from, and what was measured of it."""
 
 from ageexport.parity import Parity
+from ageinfer.cropspec import CropSpec
 from ageinfer.modelfile import ModelMetadata
+
+
+def _crop(crop: CropSpec) -> str:
+    """Says in words how a face is cut out."""
+    if crop.kind == "resize":
+        proportions = "its shorter side" if crop.keep_aspect else "both sides"
+        return f"No face is looked for: the whole picture, {proportions} resized to {crop.resize_to} px, and of that the centre"
+    square = f"side max(w, h) x {1 + 2 * crop.margin:g} (margin {crop.margin:g} on each side)"
+    if crop.kind == "landmarks":
+        return (
+            f"A square, {square}, placed and turned by five landmarks of `{crop.detector}`; upright round the centre of the "
+            "face box where there are none"
+        )
+    return f"A square round the centre of the face box of `{crop.detector}`, {square}"
 
 
 def card(metadata: ModelMetadata, parity: Parity, size_bytes: int, file_sha256: str) -> str:
@@ -15,6 +30,7 @@ def card(metadata: ModelMetadata, parity: Parity, size_bytes: int, file_sha256: 
     """
     t, recipe, crop = metadata.training, metadata.training["recipe"], metadata.crop
     real = metadata.label == "real"
+    optimiser = {"adam": "Adam"}.get(recipe.get("optimiser", ""), "AdamW")
     metrics = "\n".join(
         f"| {m['dataset']} {m['part']} | {m['n']:.0f} | {m['mae']:.2f} | {'-' if m['mae_found'] is None else format(m['mae_found'], '.2f')} | "
         f"{m['detection_rate_percent']:.1f} % | {m['cs5_percent']:.1f} % | {m['bias']:+.2f} | "
@@ -25,6 +41,11 @@ def card(metadata: ModelMetadata, parity: Parity, size_bytes: int, file_sha256: 
         f"| data | {d['dataset']} {d['part']}, {d['n']} pictures with a face; licence: {d['licence']}; <{d['page']}>; "
         f"SHA-256 of the split `{d['split_sha256']}` |"
         for d in t["data"]
+    )
+    chose = (
+        '"valid" also chose the epoch, as in the original experiment, so its figures are too good.'
+        if recipe.get("select_on") == "valid"
+        else '"selection" was kept out of training and chose the epoch; "valid" chose nothing.'
     )
     std = (
         "standard deviation of the predicted distribution over years, as the network gives it, not calibrated"
@@ -48,8 +69,7 @@ groups that the training pictures hold few of. An age estimate is not an identit
 |---|---|---|---|---|---|---|---|
 {metrics}
 
-A picture in which no face was found is answered with the training median ({t["train_median"]:.0f}) and counts. "selection" was \
-kept out of training and chose the epoch; "valid" chose nothing.
+A picture in which no face was found is answered with the training median ({t["train_median"]:.0f}) and counts. {chose}
 
 ## Training
 
@@ -57,7 +77,7 @@ kept out of training and chose the epoch; "valid" chose nothing.
 |---|---|
 {data}
 | network | {t["backbone"]}, {t["head"]} head; started from ImageNet ({t["start"]}) |
-| recipe | at most {recipe["epochs"]} epochs, epoch {t["epoch"]} kept; batch {recipe["batch_size"]}; AdamW, learning rate \
+| recipe | at most {recipe["epochs"]} epochs, epoch {t["epoch"]} kept; batch {recipe["batch_size"]}; {optimiser}, learning rate \
 {recipe["lr"]:g}, weight decay {recipe["weight_decay"]:g}; seed {recipe["seed"]} |
 | made with | torch {t["torch"]}, torchvision {t["torchvision"]}, Python {t["python"]}, commit `{t["git_commit"]}` |
 
@@ -65,9 +85,8 @@ The weights were learned from pictures whose licences are given above; check tha
 
 ## Face crop
 
-A square round the centre of the face box of `{crop.detector}`, side max(w, h) x {1 + 2 * crop.margin:g} (margin {crop.margin:g} \
-on each side), {crop.size} x {crop.size} px, filter {crop.filter}, border RGB {crop.fill}, specification version {crop.version}. \
-The file carries it, and the runtime follows it.
+{_crop(crop)}, {crop.size} x {crop.size} px, filter {crop.filter}, border RGB {crop.fill}, specification version \
+{crop.version}. The file carries it, and the runtime follows it.
 
 ## Parity
 

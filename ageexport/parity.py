@@ -13,7 +13,6 @@ from ageexport.errors import EvidenceError, ParityError
 from ageexport.evidence import FEWEST_FACES, Evidence
 from ageexport.graph import DeployedNet, output_names
 from ageinfer.cropspec import CropSpec
-from ageinfer.detect import YuNet
 from ageinfer.errors import ModelError
 from ageinfer.estimate import AgeEstimator
 from ageinfer.faces import central_face
@@ -84,7 +83,7 @@ def prove(model: bytes, values: dict[str, Any], evidence: Evidence) -> Parity:
         path = Path(folder) / "candidate.onnx"
         path.write_bytes(model)
         try:
-            pipeline = Pipeline(YuNet(provider="cpu"), AgeEstimator(path, provider="cpu"))
+            pipeline = Pipeline.default(path, provider="cpu")
         except ModelError as error:
             raise ParityError(f"the runtime refuses the exported file: {error}") from error
         return _compare(model, pipeline, values, evidence, Path(folder))

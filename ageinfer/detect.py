@@ -9,7 +9,7 @@ import numpy as np
 
 from ageinfer import _protobuf
 from ageinfer._opencv import cv2
-from ageinfer.cropspec import DEFAULT_DETECTOR
+from ageinfer.cropspec import DEFAULT_DETECTOR, NO_DETECTOR
 from ageinfer.errors import MissingDependencyError, ModelError, UsageError
 from ageinfer.modelfile import packaged_model, read_model
 from ageinfer.providers import open_session, provider_of
@@ -44,6 +44,16 @@ def open_detector(name: str = "yunet", **options: Any) -> FaceDetector:
     if name == "dlib":
         return DlibHog()
     raise UsageError(f"unknown detector {name!r}: use one of {', '.join(DETECTORS)}")
+
+
+class WholePicture:
+    """Takes every picture for one face: for models that were trained on whole pictures, and to show what that costs."""
+
+    identifier = NO_DETECTOR
+
+    def detect(self, image: Image) -> list[Detection]:
+        """One detection that covers the uint8 BGR picture ``[height, width, 3]``."""
+        return [Detection(box=(0.0, 0.0, float(image.shape[1]), float(image.shape[0])), score=1.0)]
 
 
 class YuNet:

@@ -10,22 +10,32 @@ import numpy as np
 
 from ageinfer._opencv import cv2
 from ageinfer.cropspec import CropSpec
-from ageinfer.types import Box, Image
+from ageinfer.types import Box, Image, Point
 
 __all__ = ["CropSpec", "central_face", "crop_face", "crop_faces"]
 
 _QUANTUM_PX = 0.25
 # A detector's box may reach beyond the picture, but one this many times larger than it is a mistake.
 _LARGEST_SIDE = 3
+# Medians of YuNet's landmarks relative to the centre of its box, in units of the box's longer side, made symmetric
+# (benchmarks/landmarks.py): right eye, left eye, nose tip, right and left corner of the mouth, as x + iy.
+MEAN_LANDMARKS = np.array([-0.186 - 0.135j, 0.186 - 0.135j, 0.075j, -0.158 + 0.232j, 0.158 + 0.232j])
+# A similarity whose scale differs from the box by more than this factor, whose centre lies further from the box's (in
+# its longer sides), or that turns further, is not believed.
+_LARGEST_SCALE_RATIO = 1.5
+_LARGEST_DISTANCE = 0.5
+_LARGEST_TURN = math.radians(60)
 
 
-def crop_face(image: Image, box: Box, spec: CropSpec) -> Image:
+def crop_face(image: Image, box: Box, spec: CropSpec, landmarks: Sequence[Point] | None = None) -> Image:
     """Cuts one face out of a picture.
 
     Args:
         image: uint8 ``[height, width, 3]``, BGR.
         box: ``(x, y, w, h)`` in pixels, as the detector gave it; may reach beyond the picture.
         spec: the crop specification.
+        landmarks: five points in pixels, as in `ageinfer.types.Detection`, or None; used by crops of kind
+            ``landmarks`` alone.
 
     Returns:
         uint8 ``[size, size, 3]``, RGB.
@@ -41,22 +51,27 @@ def crop_face(image: Image, box: Box, spec: CropSpec) -> Image:
         raise ValueError(f"box {box} has no extent")
     if not max(w, h) * (1 + 2 * spec.margin) <= max(_LARGEST_SIDE * max(image.shape), 4096):
         raise ValueError(f"box {box} is far larger than the picture, {image.shape[1]} x {image.shape[0]} px")
-    side = max(_quantised(max(w, h) * (1 + 2 * spec.margin)), _QUANTUM_PX)
-    left = _quantised(x + w / 2) - side / 2
-    top = _quantised(y + h / 2) - side / 2
+    if spec.kind == "resize":
+        return cv2.cvtColor(_resized(image, box, spec), cv2.COLOR_BGR2RGB)
+    aligned = _alignment(box, landmarks) if spec.kind == "landmarks" and landmarks is not None else None
+    x, y, side, angle = aligned or (x + w / 2, y + h / 2, max(w, h), 0.0)
+    x, y, side = _quantised(x), _quantised(y), max(_quantised(side * (1 + 2 * spec.margin)), _QUANTUM_PX)
     scale = side / spec.size  # picture pixels for one pixel of the crop
     reduction = max(1, round(scale))
 
-    source, x0, y0 = _region(image, left, top, side, reduction, spec.fill)
+    cos, sin = math.cos(angle), math.sin(angle)
+    extent = side * (abs(cos) + abs(sin))  # of the upright square round the turned one
+    source, x0, y0 = _region(image, x - extent / 2, y - extent / 2, extent, reduction, spec.fill)
     if reduction > 1:
         smaller = (source.shape[1] // reduction, source.shape[0] // reduction)
         source = cv2.resize(source, smaller, interpolation=cv2.INTER_AREA)
     # Pixel u of the crop has its centre at (u + 0.5) * scale from the left edge; in an array, centres are integers.
     step = scale / reduction
+    first = 0.5 * step - side / reduction / 2  # where the first pixel's centre lies from the middle, before turning
     to_source = np.array(
         [
-            [step, 0, (left - x0) / reduction + 0.5 * step - 0.5],
-            [0, step, (top - y0) / reduction + 0.5 * step - 0.5],
+            [step * cos, -step * sin, (x - x0) / reduction + first * (cos - sin) - 0.5],
+            [step * sin, step * cos, (y - y0) / reduction + first * (sin + cos) - 0.5],
         ]
     )
     crop = cv2.warpAffine(
@@ -70,11 +85,16 @@ def crop_face(image: Image, box: Box, spec: CropSpec) -> Image:
     return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
 
 
-def crop_faces(image: Image, boxes: Sequence[Box], spec: CropSpec) -> Image:
+def crop_faces(
+    image: Image,
+    boxes: Sequence[Box],
+    spec: CropSpec,
+    landmarks: Sequence[Sequence[Point] | None] | None = None,
+) -> Image:
     """Cuts several faces out of one picture (see `crop_face`): uint8 ``[len(boxes), size, size, 3]``, RGB."""
     crops = np.empty((len(boxes), spec.size, spec.size, 3), np.uint8)
-    for crop, box in zip(crops, boxes, strict=True):
-        crop[...] = crop_face(image, box, spec)
+    for crop, box, points in zip(crops, boxes, landmarks or [None] * len(boxes), strict=True):
+        crop[...] = crop_face(image, box, spec, points)
     return crops
 
 
@@ -94,6 +114,47 @@ def central_face(boxes: Sequence[Box], size: tuple[int, int]) -> int | None:
         return (x + w / 2 - size[0] / 2) ** 2 + (y + h / 2 - size[1] / 2) ** 2
 
     return min(range(len(boxes)), key=from_centre, default=None)
+
+
+def _alignment(box: Box, landmarks: Sequence[Point]) -> tuple[float, float, float, float] | None:
+    """Centre x and y, side without margin, and turn in radians of the face; None where they contradict the box."""
+    points = np.array([complex(x, y) for x, y in landmarks])
+    if points.shape != MEAN_LANDMARKS.shape or not np.isfinite(points).all():
+        return None
+    points = (points / _QUANTUM_PX).round() * _QUANTUM_PX
+    # With points as complex numbers a similarity is z -> a z + b, and least squares over a and b is linear.
+    mean = MEAN_LANDMARKS.mean()
+    centred = MEAN_LANDMARKS - mean
+    a = complex((centred.conj() * (points - points.mean())).sum() / (abs(centred) ** 2).sum())
+    b = complex(points.mean()) - a * complex(mean)
+    side = max(box[2], box[3])
+    turn = math.atan2(a.imag, a.real)
+    distance = abs(b - complex(box[0] + box[2] / 2, box[1] + box[3] / 2))
+    if (
+        not side / _LARGEST_SCALE_RATIO <= abs(a) <= side * _LARGEST_SCALE_RATIO
+        or distance > side * _LARGEST_DISTANCE
+        or abs(turn) > _LARGEST_TURN
+    ):
+        return None
+    return b.real, b.imag, abs(a), turn
+
+
+def _resized(image: Image, box: Box, spec: CropSpec) -> Image:
+    """The part of the picture under the box, resized as a whole, and of that the centre; BGR."""
+    height, width = image.shape[:2]
+    x0, y0 = min(max(round(box[0]), 0), width - 1), min(max(round(box[1]), 0), height - 1)
+    x1, y1 = min(max(round(box[0] + box[2]), x0 + 1), width), min(max(round(box[1] + box[3]), y0 + 1), height)
+    part = image[y0:y1, x0:x1]
+    height, width = part.shape[:2]
+    new = (spec.resize_to, spec.resize_to)
+    if spec.keep_aspect:
+        shorter = min(width, height)
+        new = (spec.resize_to * width // shorter, spec.resize_to * height // shorter)
+    shrinks = new[0] < width or new[1] < height
+    if new != (width, height):
+        part = cv2.resize(part, new, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    left, top = round((new[0] - spec.size) / 2), round((new[1] - spec.size) / 2)
+    return part[top : top + spec.size, left : left + spec.size]
 
 
 def _quantised(value: float) -> float:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ageinfer.detect import FaceDetector, open_detector
+from ageinfer.detect import FaceDetector, WholePicture, open_detector
 from ageinfer.estimate import AgeEstimator
 from ageinfer.faces import crop_faces
 from ageinfer.types import Face, Frame, FrameResult, Image
@@ -39,10 +39,15 @@ class Pipeline:
     ) -> "Pipeline":
         """Opens a detector by name and an age model by path; without arguments, those that are shipped.
 
+        A model that was trained on whole pictures (crop kind ``resize``) gets `ageinfer.detect.WholePicture` instead of
+        the detector that was named.
+
         Raises:
             AgeInferError: one of them cannot be opened; the message says why.
         """
         estimator = AgeEstimator(model, provider=provider, threads=threads)
+        if estimator.metadata.crop.kind == "resize":
+            return cls(WholePicture(), estimator)
         options = {"provider": provider, "threads": threads} if detector == "yunet" else {}
         return cls(open_detector(detector, **options), estimator)
 
@@ -62,7 +67,8 @@ class Pipeline:
             found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
             raise ValueError(f"a frame must be a uint8 BGR array [height, width, 3], not {found}")
         detections = self.detector.detect(image)
-        crops = crop_faces(image, [d.box for d in detections], self.estimator.metadata.crop)
+        crop = self.estimator.metadata.crop
+        crops = crop_faces(image, [d.box for d in detections], crop, [d.landmarks for d in detections])
         ages = self.estimator.estimate(crops)
         faces = tuple(Face(detection, age) for detection, age in zip(detections, ages, strict=True))
         height, width = image.shape[:2]

@@ -1,92 +1,239 @@
 """Augmentation of whole batches on the training device: one random similarity per face, colour, and loss of detail.
 
 Works on the wide crops of the training cache, so that moving, turning and shrinking a face brings in real
-surroundings instead of a border.
+surroundings instead of a border. What is random is drawn for a whole batch at once, on the CPU, before it is applied:
+the draws do not depend on the device, and processes that share a batch each take their rows of the same draws.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from agetrain.errors import UsageError
+
+AUGMENTATIONS = ("none", "original", "best")
+
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How far faces are varied. Ranges are symmetric round no change; probabilities are per face.
+    """How far faces are varied. The defaults are those of the recipe ``best``; probabilities are per face.
 
     Attributes:
-        zoom: largest factor, in either direction, by which the face is enlarged or reduced.
+        flip: probability of being mirrored.
+        zoom_in, zoom_out: largest factor by which the face is enlarged or reduced, log-uniform; 1.12 shows at least
+            80 % of the area, as a random resized crop of 0.8 to 1 does.
         shift: largest move in each direction, as a fraction of the crop's side.
-        rotation_degrees: largest turn.
+        rotation_degrees: largest turn in either direction.
+        random_crop: cut anywhere out of the wide crop instead of from its centre, by whole pixels.
         brightness, contrast, saturation: largest relative change.
+        hue: largest turn of the colours, as a share of the colour circle.
         grey: probability of losing all colour.
         soften: probability of being reduced to 25 to 75 % of its resolution and enlarged again.
+        blur: probability of a Gaussian blur of 0.3 to 1.5 px.
+        jpeg: probability of the losses of JPEG at a quality of 20 to 90.
         erase: probability of one grey rectangle over up to a third of each side.
     """
 
-    zoom: float = 1.2
+    flip: float = 0.5
+    zoom_in: float = 1.12
+    zoom_out: float = 1.25
     shift: float = 0.06
     rotation_degrees: float = 15
+    random_crop: bool = False
     brightness: float = 0.3
     contrast: float = 0.3
     saturation: float = 0.3
+    hue: float = 0.02
     grey: float = 0.1
     soften: float = 0.2
+    blur: float = 0.15
+    jpeg: float = 0.25
     erase: float = 0.2
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            low, high = (1, 4) if field.name.startswith("zoom") else (0, 180 if "degrees" in field.name else 1)
+            if not low <= value <= high:
+                raise UsageError(f"augmentation {field.name} {value}: use {low} to {high}")
 
-def augment(wide: Tensor, size: int, fill: tuple[int, int, int], how: Augmentation, random: torch.Generator) -> Tensor:
+    @classmethod
+    def named(cls, name: str) -> "Augmentation":
+        """One of `AUGMENTATIONS`: ``original`` is what the original experiments meant to apply and did not.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        if name == "best":
+            return cls()
+        nothing = cls(
+            flip=0, zoom_in=1, zoom_out=1, shift=0, rotation_degrees=0, brightness=0, contrast=0, saturation=0, hue=0,
+            grey=0, soften=0, blur=0, jpeg=0, erase=0,
+        )  # fmt: skip
+        if name == "none":
+            return nothing
+        if name == "original":
+            return cls(
+                flip=0.5, zoom_in=1, zoom_out=1, shift=0, rotation_degrees=10, brightness=0.2, contrast=0.2,
+                saturation=0.2, hue=0.1, grey=0, soften=0, blur=0, jpeg=0, erase=0,
+            )  # fmt: skip
+        raise UsageError(f"augmentation {name!r}: use one of {', '.join(AUGMENTATIONS)}")
+
+    @property
+    def moves(self) -> bool:
+        """Whether pixels have to be interpolated."""
+        return self.zoom_in > 1 or self.zoom_out > 1 or self.shift > 0 or self.rotation_degrees > 0
+
+
+Draws = dict[str, Tensor]
+
+
+def draw(n: int, how: Augmentation, random: torch.Generator) -> Draws:
+    """Draws what is random about a batch of ``n`` faces: float32 ``[n]`` or ``[n, 4]`` on the CPU, and scalars."""
+
+    def between(low: float, high: float) -> Tensor:
+        return torch.rand(n, generator=random) * (high - low) + low
+
+    def chance(probability: float) -> Tensor:
+        return torch.rand(n, generator=random) < probability
+
+    return {
+        "log_zoom": between(-math.log(how.zoom_in), math.log(how.zoom_out)),
+        "angle": between(-1, 1) * math.radians(how.rotation_degrees),
+        "mirrored": chance(how.flip),
+        "dx": between(-1, 1) * how.shift,
+        "dy": between(-1, 1) * how.shift,
+        "crop_x": between(0, 1),
+        "crop_y": between(0, 1),
+        "brightness": 1 + between(-1, 1) * how.brightness,
+        "contrast": 1 + between(-1, 1) * how.contrast,
+        "saturation": torch.where(chance(how.grey), 0.0, 1 + between(-1, 1) * how.saturation),
+        "hue": between(-1, 1) * how.hue * 2 * math.pi,
+        "softened": chance(how.soften),
+        "soften_share": 0.25 + 0.5 * torch.rand((), generator=random),  # one for the batch: it is a size
+        "blurred": chance(how.blur),
+        "blur_sigma": between(0.3, 1.5),
+        "jpeg": chance(how.jpeg),
+        "jpeg_quality": between(20, 90),
+        "erased": chance(how.erase),
+        "erase_rectangle": torch.rand(n, 4, generator=random),
+    }
+
+
+def rows(draws: Draws, chosen: slice) -> Draws:
+    """The draws of some faces of the batch."""
+    return {name: values[chosen] if values.ndim else values for name, values in draws.items()}
+
+
+def augment(wide: Tensor, size: int, fill: tuple[int, int, int], how: Augmentation, draws: Draws) -> Tensor:
     """Makes a training batch from wide crops.
 
     Args:
         wide: uint8 ``[n, w, w, 3]``, RGB, of which the middle ``size`` pixels are the face crop.
         size: side of the result in pixels.
         fill: RGB, 0 to 255, beyond the edge of a wide crop.
-        how: what is varied, and how far.
-        random: on the device of ``wide``.
+        how: what is varied.
+        draws: of `draw`, n rows.
 
     Returns:
         float32 ``[n, 3, size, size]``, RGB, 0 to 255.
     """
-    n, device = len(wide), wide.device
+    device = wide.device
     colour = torch.tensor(fill, device=device, dtype=torch.float32).view(1, 3, 1, 1)
+    if how.moves:
+        d = {k: draws[k].to(device, non_blocking=True) for k in ("log_zoom", "angle", "mirrored", "dx", "dy")}
+        share = size / wide.shape[1]
+        scale = torch.exp(d["log_zoom"]) * share
+        mirror = torch.where(d["mirrored"], -1.0, 1.0)
+        cos, sin = scale * torch.cos(d["angle"]), scale * torch.sin(d["angle"])
+        dx, dy = d["dx"] * 2 * share, d["dy"] * 2 * share
+        if how.random_crop:
+            room = wide.shape[1] - size
+            dx = dx + (_start(draws["crop_x"], room).to(device) - room / 2) * 2 / wide.shape[1]
+            dy = dy + (_start(draws["crop_y"], room).to(device) - room / 2) * 2 / wide.shape[1]
+        matrix = torch.stack(
+            [torch.stack([cos * mirror, -sin, dx], dim=1), torch.stack([sin * mirror, cos, dy], dim=1)], dim=1
+        )
+        grid = F.affine_grid(matrix, [len(wide), 3, size, size], align_corners=False)
+        pixels = wide.permute(0, 3, 1, 2).float() - colour
+        faces = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + colour
+    else:
+        faces = _cut(wide, size, how.random_crop, draws)
+        if how.flip:
+            faces = torch.where(draws["mirrored"].to(device).view(-1, 1, 1, 1), faces.flip(3), faces)
+    if how.soften:
+        faces = _soften(faces, draws["softened"].to(device), float(draws["soften_share"]))
+    if how.blur:
+        faces = _blur(faces, draws["blurred"], draws["blur_sigma"])
+    faces = _colour(faces, how, draws)
+    if how.erase:
+        faces = _erase(faces, draws["erased"].to(device), colour, draws["erase_rectangle"].to(device))
+    if how.jpeg:
+        faces = _jpeg(faces, draws["jpeg"], draws["jpeg_quality"])
+    return faces.clamp(0, 255)
 
-    def between(low: float, high: float) -> Tensor:
-        return torch.rand(n, generator=random, device=device) * (high - low) + low
 
-    def chance(probability: float) -> Tensor:
-        return torch.rand(n, generator=random, device=device) < probability
+def centre(wide: Tensor, size: int) -> Tensor:
+    """What is evaluated: the middle of the crops, float32 ``[n, 3, size, size]``, RGB, 0 to 255."""
+    return _cut(wide, size, False, {})
 
-    scale = torch.exp(between(-1, 1) * math.log(how.zoom)) * size / wide.shape[1]
-    angle = between(-1, 1) * math.radians(how.rotation_degrees)
-    mirror = torch.where(chance(0.5), -1.0, 1.0)
-    cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
-    dx, dy = (between(-1, 1) * 2 * how.shift * size / wide.shape[1] for _ in range(2))
-    matrix = torch.stack(
-        [torch.stack([cos * mirror, -sin, dx], dim=1), torch.stack([sin * mirror, cos, dy], dim=1)], dim=1
+
+def _cut(wide: Tensor, size: int, anywhere: bool, draws: Draws) -> Tensor:
+    """Whole pixels out of ``wide``, from its middle (rounded as torchvision's CenterCrop does) or from anywhere."""
+    room = wide.shape[1] - size
+    pixels = wide.permute(0, 3, 1, 2)
+    if not anywhere or room == 0:
+        start = round(room / 2)
+        return pixels[:, :, start : start + size, start : start + size].float()
+    left, top = (
+        _start(draws[name], room).to(wide.device)[:, None] + torch.arange(size, device=wide.device)
+        for name in ("crop_x", "crop_y")
     )
-    grid = F.affine_grid(matrix, [n, 3, size, size], align_corners=False)
-    pixels = wide.permute(0, 3, 1, 2).float() - colour
-    faces = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + colour
-
-    faces = _soften(faces, chance(how.soften), random)
-    faces = faces * (1 + between(-1, 1) * how.brightness).view(-1, 1, 1, 1)
-    mean = faces.mean(dim=(1, 2, 3), keepdim=True)
-    faces = mean + (faces - mean) * (1 + between(-1, 1) * how.contrast).view(-1, 1, 1, 1)
-    luma = (faces * torch.tensor([0.299, 0.587, 0.114], device=device).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    saturation = torch.where(chance(how.grey), 0.0, 1 + between(-1, 1) * how.saturation)
-    faces = luma + (faces - luma) * saturation.view(-1, 1, 1, 1)
-    faces = _erase(faces, chance(how.erase), colour, random)
-    return faces.clamp_(0, 255)
+    n, c, _, w = pixels.shape
+    lines = pixels.gather(2, top[:, None, :, None].expand(n, c, size, w))
+    return lines.gather(3, left[:, None, None, :].expand(n, c, size, size)).float()
 
 
-def _soften(faces: Tensor, chosen: Tensor, random: torch.Generator) -> Tensor:
+def _start(place: Tensor, room: int) -> Tensor:
+    """The first pixel of a window that may begin at 0 to ``room``, as int64 ``[n]``."""
+    return (place * (room + 1)).long().clamp(max=room)
+
+
+def _colour(faces: Tensor, how: Augmentation, draws: Draws) -> Tensor:
+    def factor(name: str) -> Tensor:
+        return draws[name].to(faces.device).view(-1, 1, 1, 1)
+
+    def luma_of(rgb: Tensor) -> Tensor:
+        return (rgb * torch.tensor([0.299, 0.587, 0.114], device=rgb.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+    if how.brightness:
+        faces = faces * factor("brightness")
+    if how.contrast:
+        mean = luma_of(faces).mean(dim=(2, 3), keepdim=True)
+        faces = mean + (faces - mean) * factor("contrast")
+    if how.saturation or how.grey:
+        luma = luma_of(faces)
+        faces = luma + (faces - luma) * factor("saturation")
+    if how.hue:
+        faces = torch.einsum("nij,njhw->nihw", _hue_rotation(draws["hue"]).to(faces.device), faces)
+    return faces
+
+
+def _hue_rotation(angle: Tensor) -> Tensor:
+    """``[n, 3, 3]``: turns RGB colours round the grey axis in YIQ, which keeps their luma."""
+    to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+    cos, sin, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
+    turn = torch.stack([zero + 1, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(-1, 3, 3)
+    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
+
+
+def _soften(faces: Tensor, chosen: Tensor, share: float) -> Tensor:
     """Reduces the chosen faces to one resolution, the same for this batch, and enlarges them again."""
     if not chosen.any():
         return faces
-    share = 0.25 + 0.5 * float(torch.rand((), generator=random, device=faces.device))
     # A size, not a factor: with a factor the picture would move by the part of a pixel that is rounded away.
     smaller = [max(1, round(share * side)) for side in faces.shape[2:]]
     small = F.interpolate(faces[chosen], size=smaller, mode="bilinear", antialias=True)
@@ -95,15 +242,81 @@ def _soften(faces: Tensor, chosen: Tensor, random: torch.Generator) -> Tensor:
     return faces
 
 
-def _erase(faces: Tensor, chosen: Tensor, colour: Tensor, random: torch.Generator) -> Tensor:
-    """Covers a random rectangle of each chosen face."""
-    n, _, height, width = faces.shape
+def _blur(faces: Tensor, chosen: Tensor, sigma: Tensor, radius: int = 4) -> Tensor:
+    """A Gaussian of its own for each chosen face, as two passes of one grouped convolution."""
+    indices = chosen.nonzero()[:, 0].to(faces.device)
+    n = len(indices)
+    if n == 0:
+        return faces
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offsets / sigma[chosen][:, None]).square())
+    kernel = (kernel / kernel.sum(1, keepdim=True)).to(faces.device).repeat_interleave(3, 0)  # one a channel
+    picked = faces[indices].reshape(1, n * 3, *faces.shape[2:])
+    padded = F.pad(picked, (radius,) * 4, mode="replicate")
+    across = F.conv2d(padded, kernel[:, None, None, :], groups=n * 3)
+    down = F.conv2d(across, kernel[:, None, :, None], groups=n * 3)
+    faces = faces.clone()
+    faces[indices] = down.view(n, 3, *faces.shape[2:])
+    return faces
 
-    def covered(length: int) -> Tensor:
-        extent = torch.rand(n, 1, generator=random, device=faces.device) * length / 3
-        start = torch.rand(n, 1, generator=random, device=faces.device) * (length - extent)
+
+# Annex K of the JPEG standard (ITU-T T.81): how coarsely each frequency of luma and chroma is kept at quality 50.
+_LUMA = (16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29,
+         51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121,
+         120, 101, 72, 92, 95, 98, 112, 100, 103, 99)  # fmt: skip
+_CHROMA = (17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99,
+           99, 99, 99, 99, 99, *[99] * 32)  # fmt: skip
+
+
+def _jpeg(faces: Tensor, chosen: Tensor, quality: Tensor) -> Tensor:
+    """What JPEG loses: the cosine transform of 8 x 8 blocks, rounded as coarsely as the quality says.
+
+    Without the subsampling of colours.
+    """
+    indices = chosen.nonzero()[:, 0].to(faces.device)
+    if len(indices) == 0:
+        return faces
+    device = faces.device
+    k = torch.arange(8, dtype=torch.float32)
+    basis = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) * 0.5
+    basis[0] *= math.sqrt(0.5)
+    basis = basis.to(device)
+    to_ycc = torch.tensor(
+        [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], device=device
+    )
+    q = quality[chosen]
+    percent = torch.where(q < 50, 5000 / q, 200 - 2 * q).view(-1, 1, 1).to(device)
+    table = torch.tensor([_LUMA, _CHROMA, _CHROMA], dtype=torch.float32, device=device)
+    steps = ((table * percent + 50) / 100).floor().clamp(1, 255).view(-1, 3, 1, 1, 8, 8)
+
+    height, width = faces.shape[2:]
+    picked = faces[indices]
+    padded = F.pad(picked, (0, -width % 8, 0, -height % 8), mode="replicate")
+    ycc = torch.einsum("ij,njhw->nihw", to_ycc, padded)
+    ycc[:, 0] -= 128
+    n, _, h, w = ycc.shape
+    blocks = ycc.view(n, 3, h // 8, 8, w // 8, 8).transpose(3, 4)
+    coefficients = basis @ blocks @ basis.T
+    rounded = (coefficients / steps).round() * steps
+    ycc = (basis.T @ rounded @ basis).transpose(3, 4).reshape(n, 3, h, w)
+    ycc[:, 0] += 128
+    rgb = torch.einsum("ij,njhw->nihw", torch.linalg.inv(to_ycc), ycc)[:, :, :height, :width]
+    faces = faces.clone()
+    faces[indices] = rgb
+    return faces
+
+
+def _erase(faces: Tensor, chosen: Tensor, colour: Tensor, rectangle: Tensor) -> Tensor:
+    """Covers a random rectangle of each chosen face."""
+    height, width = faces.shape[2:]
+
+    def covered(length: int, extent: Tensor, start: Tensor) -> Tensor:
+        extent = extent[:, None] * length / 3
+        start = start[:, None] * (length - extent)
         position = torch.arange(length, device=faces.device)
         return (position >= start) & (position < start + extent)
 
-    mask = covered(height)[:, None, :, None] & covered(width)[:, None, None, :] & chosen.view(-1, 1, 1, 1)
+    across = covered(width, rectangle[:, 0], rectangle[:, 1])
+    down = covered(height, rectangle[:, 2], rectangle[:, 3])
+    mask = down[:, None, :, None] & across[:, None, None, :] & chosen.view(-1, 1, 1, 1)
     return torch.where(mask, colour, faces)

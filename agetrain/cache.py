@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ageinfer.cropspec import DEFAULT_DETECTOR, CropSpec
+from ageinfer.cropspec import DEFAULT_DETECTOR, NO_DETECTOR, CropSpec
 from agetrain.datasets import Sample
 from agetrain.errors import DatasetError
+from agetrain.progress import progress
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
+VALUES = ("found", "ages", "stds", "others", "other_stds", "digests")
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +37,17 @@ class CropCache:
         found: bool ``[n]``: a face was found.
         ages: float32 ``[n]``, years.
         stds: float32 ``[n]``, years of disagreement between raters, NaN where unknown.
+        others, other_stds: float32 ``[n]``, the same of the other of real and apparent age, NaN where unknown.
+        digests: uint64 ``[n]``, the first 8 bytes of the SHA-256 of each picture's file.
     """
 
     crops: "npt.NDArray[np.uint8] | JoinedCrops"
     found: npt.NDArray[np.bool_]
     ages: npt.NDArray[np.float32]
     stds: npt.NDArray[np.float32]
+    others: npt.NDArray[np.float32]
+    other_stds: npt.NDArray[np.float32]
+    digests: npt.NDArray[np.uint64]
 
     def __len__(self) -> int:
         return len(self.found)
@@ -68,12 +75,7 @@ def join(caches: Sequence[CropCache]) -> CropCache:
     if len(caches) == 1:
         return caches[0]
     arrays = [a for c in caches for a in (c.crops.arrays if isinstance(c.crops, JoinedCrops) else [c.crops])]
-    return CropCache(
-        crops=JoinedCrops(arrays),
-        found=np.concatenate([cache.found for cache in caches]),
-        ages=np.concatenate([cache.ages for cache in caches]),
-        stds=np.concatenate([cache.stds for cache in caches]),
-    )
+    return CropCache(JoinedCrops(arrays), *(np.concatenate([getattr(c, name) for c in caches]) for name in VALUES))
 
 
 def prepare(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title: str) -> CropCache:
@@ -84,17 +86,18 @@ def prepare(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title
 
     Args:
         samples: the pictures, with labels.
-        spec: how to crop; ``spec.detector`` must be the runtime's default detector.
+        spec: how to crop; ``spec.detector`` must be the runtime's default detector, or none for a ``resize`` crop.
         folder: holds all caches.
         title: of the progress bar.
 
     Raises:
         DatasetError: a picture cannot be read, or no space is left.
     """
-    if spec.detector != DEFAULT_DETECTOR:
+    if spec.detector not in (DEFAULT_DETECTOR, NO_DETECTOR):
         raise DatasetError(f"crops for detector {spec.detector!r} cannot be made; this release has {DEFAULT_DETECTOR}")
-    key = _key(samples, spec)
-    target = Path(folder) / key
+    digests = [_digest(sample.path) for sample in samples]
+    key = hashlib.sha256(json.dumps([CACHE_VERSION, spec.to_dict()], sort_keys=True).encode() + b"".join(digests))
+    target = Path(folder) / key.hexdigest()[:16]
     if not (target / "crops.npy").is_file():
         try:
             _build(samples, spec, target, title)
@@ -102,34 +105,35 @@ def prepare(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title
             raise DatasetError(
                 f"{target}: cannot write the cache: {error.strerror or error}; free some space"
             ) from error
-    found = np.load(target / "found.npy")
+
+    def years(name: str) -> npt.NDArray[np.float32]:
+        return np.array([np.nan if getattr(s, name) is None else getattr(s, name) for s in samples], np.float32)
+
     return CropCache(
         crops=np.load(target / "crops.npy", mmap_mode="r"),
-        found=found,
-        ages=np.array([s.age_years for s in samples], np.float32),
-        stds=np.array([np.nan if s.std_years is None else s.std_years for s in samples], np.float32),
+        found=np.load(target / "found.npy"),
+        ages=years("age_years"),
+        stds=years("std_years"),
+        others=years("other_years"),
+        other_stds=years("other_std_years"),
+        digests=np.frombuffer(b"".join(d[:8] for d in digests), np.uint64),
     )
 
 
-def _key(samples: Sequence[Sample], spec: CropSpec) -> str:
-    digest = hashlib.sha256(json.dumps([CACHE_VERSION, spec.to_dict()], sort_keys=True).encode())
-    for sample in samples:
-        try:
-            digest.update(hashlib.sha256(sample.path.read_bytes()).digest())
-        except OSError as error:
-            raise DatasetError(f"{sample.path}: cannot be read: {error.strerror}; unpack the data set again") from error
-    return digest.hexdigest()[:16]
+def _digest(path: Path) -> bytes:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}; unpack the data set again") from error
 
 
 def _build(samples: Sequence[Sample], spec: CropSpec, target: Path, title: str) -> None:
-    from tqdm import tqdm
-
-    from ageinfer.detect import YuNet
+    from ageinfer.detect import WholePicture, YuNet
     from ageinfer.errors import SourceError
     from ageinfer.faces import central_face, crop_face
     from ageinfer.sources import read_picture
 
-    detector = YuNet(provider="cpu")
+    detector = WholePicture() if spec.detector == NO_DETECTOR else YuNet(provider="cpu")
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -142,15 +146,15 @@ def _build(samples: Sequence[Sample], spec: CropSpec, target: Path, title: str) 
             with (unfinished / "crops.npy").open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, (unfinished / "crops.npy").stat().st_size)
         found = np.zeros(len(samples), bool)
-        for i, sample in enumerate(tqdm(samples, desc=title, unit="img")):
+        for i, sample in enumerate(progress(samples, title, "img")):
             try:
                 image = read_picture(sample.path)
             except SourceError as error:
                 raise DatasetError(str(error)) from error
-            boxes = [detection.box for detection in detector.detect(image)]
-            labelled = central_face(boxes, (image.shape[1], image.shape[0]))
+            faces = detector.detect(image)
+            labelled = central_face([face.box for face in faces], (image.shape[1], image.shape[0]))
             if labelled is not None:
-                crops[i] = crop_face(image, boxes[labelled], spec)
+                crops[i] = crop_face(image, faces[labelled].box, spec, faces[labelled].landmarks)
                 found[i] = True
         crops.flush()
         np.save(unfinished / "found.npy", found)

@@ -13,7 +13,7 @@ import torch
 from ageinfer.cropspec import CropSpec
 from agetrain.errors import CheckpointError, UsageError
 from agetrain.files import replacing
-from agetrain.networks import AgeNet
+from agetrain.networks import AgeNet, Start
 
 FORMAT = "agetrain-checkpoint"
 VERSION = 1
@@ -21,6 +21,42 @@ _KEYS = {
     "weights", "backbone", "head", "crop", "mean", "std", "label", "age_range", "decode", "age_std_kind",
     "label_offset", "training", "metrics",
 }  # fmt: skip
+
+
+def values_of(
+    network: AgeNet, crop: CropSpec, label: str, label_offset: float, training: dict[str, Any],
+    metrics: list[dict[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
+    """What is saved of a network (``docs/checkpoint.md``); a second head is left out.
+
+    Args:
+        network: to be kept.
+        crop: that it must be given.
+        label: ``real`` or ``apparent``.
+        label_offset: years to add to what it answers.
+        training: how it was made.
+        metrics: what was measured of it.
+    """
+    distribution = network.head_name == "distribution"
+    return {
+        "weights": {
+            k: v.detach().cpu().contiguous().clone()
+            for k, v in network.state_dict().items()
+            if not k.startswith("auxiliary.")
+        },
+        "backbone": network.backbone_name,
+        "head": network.head_name,
+        "crop": crop.to_dict(),
+        "mean": (network.mean / 255).flatten().tolist(),
+        "std": (network.std / 255).flatten().tolist(),
+        "label": label,
+        "age_range": [0.0, 100.0],
+        "decode": "expectation" if distribution else "linear",
+        "age_std_kind": "distribution" if distribution else "constant",
+        "label_offset": float(label_offset),
+        "training": training,
+        "metrics": metrics,
+    }
 
 
 def save(path: str | Path, values: dict[str, Any]) -> None:
@@ -33,22 +69,31 @@ def save(path: str | Path, values: dict[str, Any]) -> None:
     Raises:
         CheckpointError: it cannot be written.
     """
-    path = Path(path)
     missing = _KEYS - set(values)
     if missing:
         raise ValueError(f"checkpoint lacks {', '.join(sorted(missing))}")
+    write(path, {"format": FORMAT, "version": VERSION, **values})
+
+
+def write(path: str | Path, values: dict[str, Any]) -> None:
+    """Writes tensors and plain values in one piece.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    path = Path(path)
     try:
         with replacing(path) as unfinished:
-            torch.save({"format": FORMAT, "version": VERSION, **values}, unfinished)
+            torch.save(values, unfinished)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         raise CheckpointError(f"{path}: cannot write the checkpoint: {error}; free some space") from error
 
 
-def load(path: str | Path) -> dict[str, Any]:
-    """Reads what `save` wrote, on the CPU, without executing anything in it.
+def read(path: str | Path) -> dict[str, Any]:
+    """Reads tensors and plain values, on the CPU, without executing anything in the file.
 
     Raises:
-        CheckpointError: it is not there, broken, a pickle of something else, or of another version.
+        CheckpointError: it is not there, broken, or holds more than that.
     """
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
@@ -59,7 +104,19 @@ def load(path: str | Path) -> dict[str, Any]:
         if isinstance(error, pickle.UnpicklingError):
             reason = "it holds more than tensors and plain values; loading that could run code, so it is refused"
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason}); train again") from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: not a checkpoint of agetrain; give the best.pth of a run")
+    return values
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Reads what `save` wrote.
+
+    Raises:
+        CheckpointError: it is not there, broken, a pickle of something else, or of another version.
+    """
+    values = read(path)
+    if values.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of agetrain; give the best.pth of a run")
     if values.get("version") != VERSION:
         raise CheckpointError(
@@ -91,6 +148,35 @@ def rebuild(values: dict[str, Any]) -> AgeNet:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"the weights do not fit {values['backbone']}/{values['head']}: {reason}") from error
     return network.eval()
+
+
+def start_from(network: AgeNet, path: str | Path | None) -> Start | None:
+    """Starts a network from a checkpoint instead of ImageNet weights; None where the path is not one of agetrain.
+
+    The head is taken over if it is of the same kind, else it starts at random.
+
+    Args:
+        network: to be loaded in place.
+        path: of ``--weights``.
+
+    Raises:
+        CheckpointError: the checkpoint is of another backbone.
+    """
+    if path is None or not Path(path).is_file():
+        return None
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever is wrong with it is for load_imagenet_weights to say
+        return None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        return None
+    values = load(path)
+    if values["backbone"] != network.backbone_name:
+        raise CheckpointError(f"{path}: a {values['backbone']}, and --backbone is {network.backbone_name}")
+    with_head = values["head"] == network.head_name
+    parts = ("backbone.", "head.") if with_head else ("backbone.",)
+    network.load_state_dict({k: v for k, v in values["weights"].items() if k.startswith(parts)}, strict=False)
+    return Start(f"checkpoint {Path(path).name}, SHA-256 {file_sha256(path)[:16]}", False, (), with_head)
 
 
 def file_sha256(path: str | Path) -> str:

@@ -1,131 +1,182 @@
 """``python -m agetrain``: trains an age network and leaves a checkpoint that ageexport turns into a model file."""
 
 import argparse
+import json
 import logging
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from ageinfer.errors import AgeInferError
-from agetrain.datasets import LOADERS, Dataset, Sample, load_dataset
+from agetrain import experiments
+from agetrain.augment import AUGMENTATIONS, Augmentation
+from agetrain.datasets import DATASETS
 from agetrain.errors import AgeTrainError, CheckpointError, MissingDependencyError, UsageError
-from agetrain.recipe import Recipe
+from agetrain.recipe import CHOICES, Recipe
 from agetrain.tracking import MODES
 
-WIDE_CROP_FACTOR = 1.4
-
 log = logging.getLogger("agetrain")
+STATUSES = (
+    "exit status: 0 done, 1 internal error, 2 wrong options, 3 data set, 4 starting weights, 5 checkpoint, "
+    "6 missing package, 7 the loss diverged, 130 interrupted (the best epoch so far is kept)"
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options; every simple field of `Recipe` is one."""
+    """The options; every field of `Recipe` and of `Augmentation` is one."""
     parser = argparse.ArgumentParser(
         prog="python -m agetrain",
-        description="Fine-tune a network from ImageNet weights to estimate age.",
-        epilog="exit status: 0 done, 1 internal error, 2 wrong options, 3 data set, 4 starting weights, 5 checkpoint, "
-        "6 missing package, 7 the loss diverged, 130 interrupted (the best epoch so far is kept)",
+        description="Train an age network from ImageNet weights: an experiment of the original work, or the recipe "
+        "'best'. Without --experiment a data set's final original experiment is run, and 'best' where there is none.",
+        epilog=STATUSES,
     )
     parser.add_argument(
-        "--dataset", required=True, action="append", metavar="NAME[=DIR]",
-        help=f"one of: {', '.join(LOADERS)}; may be repeated, to learn from several together",
+        "--dataset", action="append", metavar="NAME[=DIR]", default=[],
+        help=f"one of: {', '.join(DATASETS)}; may be repeated, to learn from several together",
     )  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR", help="its folder (else $AGETRAIN_DATA/NAME, data/NAME)")
-    parser.add_argument("--label", choices=("real", "apparent"), default="real", help="which age to learn")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="results (default: runs/NAME-LABEL)")
+    parser.add_argument("--label", choices=("real", "apparent"), help="which age to learn (default: real)")
+    parser.add_argument("--experiment", metavar="ID", help=f"one of: {', '.join(experiments.EXPERIMENTS)}")
+    parser.add_argument("--list", action="store_true", help="print all experiments")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the config.json of a run, to run it again")
+    splits = parser.add_argument_group("split")
+    splits.add_argument("--split", type=Path, metavar="FILE", help="a split file of python -m agetrain.splits")
+    splits.add_argument(
+        "--split-csv", type=Path, nargs="+", metavar="CSV",
+        help="the original work's lists: train, valid and if you like test",
+    )  # fmt: skip
+    splits.add_argument("--allow-overlap", action="store_true", help="train although a person is in more than one part")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="results (default: runs/NAME-LABEL-EXPERIMENT)")
     parser.add_argument("--cache", type=Path, default=Path("cache"), metavar="DIR", help="face crops, made once")
     parser.add_argument(
         "--weights", type=Path, metavar="FILE",
-        help="ImageNet weights, a file or a folder with BACKBONE*.pth (else $AGETRAIN_WEIGHTS, else a download)",
+        help="ImageNet weights, a file or a folder with BACKBONE*.pth (else $AGETRAIN_WEIGHTS, else a download); or a "
+        "checkpoint of agetrain to start from",
     )  # fmt: skip
+    parser.add_argument(
+        "--teacher", type=Path, action="append", default=[], metavar="FILE",
+        help="predictions to learn from, see agetrain.evaluate --predictions; several are averaged",
+    )  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
+    parser.add_argument("--pack", type=Path, metavar="DIR", help="do not train: pack all that training needs into DIR")
+    parser.add_argument("--packed", type=Path, metavar="DIR", help="train from such a folder; no pictures are needed")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
     parser.add_argument("--wandb", choices=MODES, default="auto", help="auto: online with an API key, else offline")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    recipe = parser.add_argument_group("recipe")
-    for field in fields(Recipe):
-        if isinstance(field.default, str | int | float):
-            recipe.add_argument(
-                f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default, metavar="X",
-                help=f"default: {field.default}",
-            )  # fmt: skip
+    parser.set_defaults(config_values=None)  # of --config or --packed, once read
+    _add_recipe_options(parser)
     return parser
 
 
-def run(options: argparse.Namespace) -> None:
-    """Prepares the crops, trains, and says what came out."""
-    recipe = Recipe(**{f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)})
-    out_name = f"{'+'.join(name.partition('=')[0] for name in options.dataset)}-{options.label}"
-    out = options.out or Path("runs") / out_name
-    datasets = load_datasets(options.dataset, options.data, options.label)
-
-    import torch
-
-    from ageinfer.cropspec import CropSpec
-    from agetrain.cache import prepare
-    from agetrain.train import Part, joined, split_selection, train
-
-    try:
-        device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch says an absent CUDA by assertion
-        raise UsageError(f"--device {options.device}: {str(error).splitlines()[0]}; use cpu, or cuda") from error
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{out}: cannot be made a folder: {error.strerror}; choose another --out") from error
-    exact = CropSpec(size=recipe.size, margin=recipe.margin)
-    wide = exact.widened(WIDE_CROP_FACTOR)
-
-    def part(samples: Iterable[Sample], spec: CropSpec, title: str) -> Part:
-        samples = tuple(samples)
-        return Part(samples, prepare(samples, spec, options.cache, title))
-
-    learn, select, valid = [], [], []
-    for dataset in datasets:
-        train_samples = dataset.parts["train"]
-        learn_indices, select_indices = split_selection(train_samples, recipe.selection_share, recipe.seed)
-        learn.append(part((train_samples[i] for i in learn_indices), wide, f"{dataset.name}: to learn from"))
-        select.append(part((train_samples[i] for i in select_indices), exact, f"{dataset.name}: to choose by"))
-        valid.append(part(dataset.parts["valid"], exact, f"{dataset.name}: to report on"))
-    results = train(
-        recipe, datasets, learn, joined(select), valid, exact.to_dict(), out, device, options.weights, options.wandb
-    )
-    for dataset, result in zip(datasets, results, strict=True):
-        print(
-            f"{dataset.name} valid, {dataset.label} age: MAE {result.mae:.2f} years over {result.n} pictures "
-            f"(always answering the training median: {result.mae_of_train_median:.2f}; a face was found in "
-            f"{result.detection_rate_percent:.1f} %)"
-        )
-    print(f"{out}: best.pth, metrics.json, curve.png, parity.npz\nnext: python -m ageexport {out / 'best.pth'}")
+def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    recipe = parser.add_argument_group("recipe", "what differs from the experiment (see agetrain/recipe.py)")
+    for field in fields(Recipe):
+        if field.name == "augmentation":
+            recipe.add_argument("--augmentation", choices=AUGMENTATIONS, help="a whole set of the fields below")
+            continue
+        kind: Any = type(field.default)
+        if field.name == "repeats":
+            recipe.add_argument(
+                "--repeats", type=_numbers, metavar="R[,R...]", help="one for all data sets, or for each"
+            )
+        elif kind is bool:
+            recipe.add_argument(f"--{_dashed(field.name)}", action=argparse.BooleanOptionalAction, default=None)
+        else:
+            choices = CHOICES.get(field.name)
+            metavar = None if choices else "X"
+            recipe.add_argument(f"--{_dashed(field.name)}", type=kind, choices=choices, metavar=metavar)
+    augmentation = parser.add_argument_group("augmentation", "see agetrain/augment.py")
+    for field in fields(Augmentation):
+        if type(field.default) is bool:
+            augmentation.add_argument(f"--{_dashed(field.name)}", action=argparse.BooleanOptionalAction, default=None)
+        else:
+            augmentation.add_argument(f"--{_dashed(field.name)}", type=float, metavar="X")
 
 
-def load_datasets(names: Sequence[str], folder: Path | None, label: str) -> list[Dataset]:
-    """Opens the data sets of ``--dataset NAME[=DIR]``.
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def resolve(options: argparse.Namespace) -> tuple[experiments.Experiment, Recipe]:
+    """The experiment, and its recipe with what was changed on the command line.
 
     Raises:
-        UsageError: a name is unknown or given twice, or one ``--data`` is to serve several.
-        DatasetError: one of them is not there.
+        UsageError: there is no such experiment, or a value does not fit.
     """
-    pairs = [name.partition("=")[::2] for name in names]
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise UsageError("--dataset names the same data set twice")
-    if folder is not None and len(pairs) > 1:
-        raise UsageError("--data serves one data set; with several, write --dataset NAME=DIR")
-    return [load_dataset(name, own or folder, label) for name, own in pairs]
+    chosen = experiments.experiment(options.experiment, [name.partition("=")[0] for name in options.dataset])
+    base = chosen.recipe
+    if options.config_values is not None:
+        base = Recipe.from_dict(options.config_values["recipe"])
+    augmentation = Augmentation.named(options.augmentation) if options.augmentation else base.augmentation
+    return chosen, replace(
+        base,
+        **_given(options, Recipe, "augmentation"),
+        augmentation=replace(augmentation, **_given(options, Augmentation)),
+    )
+
+
+def _given(options: argparse.Namespace, of: type, *but: str) -> dict[str, Any]:
+    names = [f.name for f in fields(of) if f.name not in but]
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def _read_config(options: argparse.Namespace) -> None:
+    """Takes from a run's ``config.json`` what the command line does not say."""
+    try:
+        values = json.loads(options.config.read_text())
+        options.config_values = values
+        options.experiment = options.experiment or values["experiment"]
+        options.label = options.label or values["label"]
+        options.dataset = options.dataset or [f"{d['name']}={d['folder']}" for d in values["data"]]
+        options.split = options.split or (Path(values["split"]) if values["split"] else None)
+        options.split_csv = options.split_csv or [Path(p) for p in values["split_csv"]] or None
+        options.allow_overlap |= values["allow_overlap"]
+        options.teacher = options.teacher or [Path(p) for p in values["teacher"]]
+    except OSError as error:
+        raise UsageError(f"--config {options.config}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"--config {options.config}: not the config.json of a run ({error!r})") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.list:
+        print(experiments.table())
+        return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        run(options)
+        if options.config is not None:
+            _read_config(options)
+        elif options.packed is not None and options.experiment is None:
+            from agetrain import packing
+
+            options.config_values = packing.config_of(options.packed)
+            options.experiment = options.config_values["experiment"]
+        if not options.dataset and options.packed is None:
+            parser.error("give --dataset, --config, --packed or --list")
+        from agetrain.run import run
+
+        run(options, *resolve(options))
     except (AgeTrainError, AgeInferError) as error:
         if options.debug:
             raise
         print(f"agetrain: {error}", file=sys.stderr)
         return error.exit_status if isinstance(error, AgeTrainError) else MissingDependencyError.exit_status
+    except OSError as error:  # of a result beside the checkpoint
+        if options.debug:
+            raise
+        place = error.filename or options.out or "results"
+        print(f"agetrain: {place}: {error.strerror or error}; free some space or choose another --out", file=sys.stderr)
+        return CheckpointError.exit_status
     except KeyboardInterrupt:
-        print("\nagetrain: interrupted; of the epochs that were finished, the best is in best.pth", file=sys.stderr)
+        print("\nagetrain: interrupted; the best epoch so far is in best.pth, --resume goes on", file=sys.stderr)
         return 130
     return 0

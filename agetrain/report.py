@@ -1,6 +1,8 @@
-"""What a run leaves beside its checkpoint: metrics as JSON, the learning curve as a picture, the parity pack."""
+"""What a run leaves beside its checkpoint: metrics as JSON, the learning curve, a report, the parity pack."""
 
+import importlib.util
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,26 +10,38 @@ from typing import Any
 import numpy as np
 
 from agetrain.datasets import Sample
+from agetrain.experiments import FLAWS, Experiment
 from agetrain.files import replacing
 
 PARITY_PICTURES = 500
 CALIBRATION_PICTURES = 300
 
+log = logging.getLogger(__name__)
+
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Writes a JSON file in one piece."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in one piece."""
     with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(values, indent=2) + "\n")
+        unfinished.write_text(text)
 
 
-def draw_curve(path: Path, history: Sequence[dict[str, float]], title: str) -> None:
-    """Draws loss and MAE over the epochs into a PNG.
+def draw_curve(path: Path, history: Sequence[dict[str, float]], title: str, loss: str) -> None:
+    """Draws loss and MAE over the epochs into a PNG; without matplotlib only says so.
 
     Args:
         path: the PNG.
-        history: one entry an epoch, with ``train_loss``, ``train_mae`` and ``selection_mae``.
+        history: one entry an epoch, see `agetrain.train`.
         title: of the figure.
+        loss: of the recipe.
     """
+    if importlib.util.find_spec("matplotlib") is None:
+        log.warning("matplotlib is not installed: no %s (pip install 'ageinfer[train]')", path.name)
+        return
     import matplotlib
 
     matplotlib.use("Agg")
@@ -35,11 +49,15 @@ def draw_curve(path: Path, history: Sequence[dict[str, float]], title: str) -> N
 
     epochs = range(1, len(history) + 1)
     figure, (loss_axis, mae_axis) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    loss_axis.plot(epochs, [h["train_loss"] for h in history], label="train, augmented")
-    loss_axis.set(xlabel="epoch", ylabel="loss")
-    mae_axis.plot(epochs, [h["train_mae"] for h in history], label="train, augmented")
-    mae_axis.plot(epochs, [h["selection_mae"] for h in history], label="selection (kept out of train)")
-    best = int(np.argmin([h["selection_mae"] for h in history]))
+    loss_axis.plot(epochs, [h["train_loss"] for h in history], label="train")
+    if loss in ("l1", "mse"):
+        selection = "selection_mse" if loss == "mse" else "selection_mae"
+        loss_axis.plot(epochs, [h[selection] for h in history], label="selection")
+    unit = {"l1": "absolute error in years", "mse": "squared error in years squared"}.get(loss, "divergence")
+    loss_axis.set(xlabel="epoch", ylabel=f"loss: {unit}")
+    mae_axis.plot(epochs, [h["train_mae"] for h in history], label="train, as shown to the network")
+    mae_axis.plot(epochs, [h["selection_mae"] for h in history], label="selection")
+    best = int(np.argmin([h["selection_mse" if loss == "mse" else "selection_mae"] for h in history]))
     mae_axis.plot(best + 1, history[best]["selection_mae"], "o", label=f"kept: epoch {best + 1}")
     mae_axis.set(xlabel="epoch", ylabel="MAE in years")
     for axis in (loss_axis, mae_axis):
@@ -47,8 +65,57 @@ def draw_curve(path: Path, history: Sequence[dict[str, float]], title: str) -> N
         axis.legend()
     figure.suptitle(title)
     with replacing(path) as unfinished:
-        figure.savefig(unfinished, dpi=120)
+        figure.savefig(unfinished, dpi=100)
     pyplot.close(figure)
+
+
+def run_report(experiment: Experiment, record: dict[str, Any], notes: Sequence[str]) -> str:
+    """The report of a run as Markdown: what was reproduced beside what was published, and what always to answer costs.
+
+    Args:
+        experiment: that was run.
+        record: what is written into ``metrics.json``.
+        notes: what makes the figures not comparable.
+    """
+    history, recipe = record["history"], record["training"]["recipe"]
+    mse = recipe["loss"] == "mse"
+    unit = "years squared" if mse else "years"
+    kept = history[record["training"]["epoch"] - 1]
+    valid = kept["selection_mse" if mse else "selection_mae"]
+    lines = [f"# {experiment.id}: {experiment.title}", "", *(f"- {note}" for note in notes), *([""] if notes else [])]
+    if experiment.published is not None and experiment.published.valid is not None:
+        p = experiment.published
+        about = "about " if p.approximate else ""
+        lines += [
+            f"| loss, {unit} | train | valid |",
+            "|---|---|---|",
+            f"| published | {about}{p.train:g} | {about}{p.valid:g} |",
+            f"| reproduced, kept epoch {record['training']['epoch']} of {len(history)} | {kept['train_loss']:.3g} | "
+            f"{valid:.4g} |",
+            f"| reproduced, last epoch | {history[-1]['train_loss']:.3g} | "
+            f"{history[-1]['selection_mse' if mse else 'selection_mae']:.4g} |",
+            "",
+        ]
+    lines += [
+        "| part | n | MAE, years | within 5 years | bias | face found | always answering the training median |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {m['dataset']} {m['part']}, {m['label']} age | {m['n']} | {m['mae']:.2f} | {m['cs5_percent']:.1f} % | "
+        f"{m['bias']:+.2f} | {m['detection_rate_percent']:.1f} % | {m['mae_of_train_median']:.2f} |"
+        for m in record["metrics"]
+    ]
+    if experiment.flaws:
+        lines += ["", "Known flaws of the original run:", ""]
+        lines += [f"{number}. {FLAWS[number]}" for number in experiment.flaws]
+    if experiment.assumed:
+        lines += ["", f"Assumed, because it was not recorded: {', '.join(experiment.assumed)}."]
+    seconds = [h["seconds"] for h in history]
+    lines += [
+        "",
+        f"Start: {record['training']['start']}. {np.mean(seconds):.0f} s an epoch, {sum(seconds) / 60:.0f} min in all.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def write_parity_pack(path: Path, valid: Sequence[Sample], train: Sequence[Sample], seed: int) -> None:

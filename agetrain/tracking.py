@@ -3,11 +3,15 @@
 import logging
 import netrc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agetrain.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 MODES = ("auto", "online", "offline", "disabled")
 
@@ -23,13 +27,18 @@ class Tracker:
         project: of W&B.
         config: of the run.
         folder: where W&B puts its files.
+        run_id: of an interrupted run that goes on, or empty.
+
+    Attributes:
+        run_id: of the run, to go on with later; empty where nothing is tracked.
 
     Raises:
         MissingDependencyError: W&B is not installed and was asked for by mode.
     """
 
-    def __init__(self, mode: str, project: str, config: dict[str, Any], folder: Path) -> None:
+    def __init__(self, mode: str, project: str, config: dict[str, Any], folder: Path, run_id: str = "") -> None:
         self._run: Any = None
+        self.run_id = run_id
         if mode == "disabled":
             return
         try:
@@ -42,8 +51,10 @@ class Tracker:
         chosen: Any = ("online" if _has_key() else "offline") if mode == "auto" else mode
         try:
             self._run = wandb.init(
-                project=project, mode=chosen, config=config, dir=folder, settings=wandb.Settings(silent=True)
-            )
+                project=project, mode=chosen, config=config, dir=folder, settings=wandb.Settings(silent=True),
+                id=run_id or None, resume="allow" if run_id else None,
+            )  # fmt: skip
+            self.run_id = str(self._run.id)
         except Exception as error:  # whatever goes wrong with the tracker, training goes on
             log.warning("W&B cannot start (%s): nothing is tracked", _first_line(error))
             return
@@ -53,13 +64,36 @@ class Tracker:
         """Records figures of an epoch."""
         self._try(lambda run: run.log(values, step=epoch))
 
-    def summarise(self, values: dict[str, Any]) -> None:
-        """Records final figures."""
-        self._try(lambda run: run.summary.update(values))
+    def finish(
+        self, values: dict[str, Any], checkpoint: Path, worst: "npt.NDArray[np.uint8] | None" = None,
+        captions: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Records final figures, the worst errors as pictures and the checkpoint as an artifact, and closes the run.
 
-    def finish(self) -> None:
-        """Closes the run."""
+        Args:
+            values: final figures.
+            checkpoint: the file.
+            worst: uint8 ``[n, side, side, 3]``, RGB.
+            captions: of each of them.
+        """
+        self._try(lambda run: run.summary.update(values))
+        if worst is not None and len(worst):
+            self._try(lambda run: run.log({"worst errors": self._pictures(worst, captions)}))
+        self._try(lambda run: run.log_artifact(self._artifact(checkpoint)))
         self._try(lambda run: run.finish())
+
+    @staticmethod
+    def _pictures(faces: "npt.NDArray[np.uint8]", captions: Sequence[str]) -> list[Any]:
+        import wandb
+
+        return [wandb.Image(face, caption=caption) for face, caption in zip(faces, captions, strict=True)]
+
+    def _artifact(self, checkpoint: Path) -> Any:
+        import wandb
+
+        artifact = wandb.Artifact(f"checkpoint-{self.run_id}", type="model")
+        artifact.add_file(str(checkpoint))
+        return artifact
 
     def _try(self, action: Callable[[Any], object]) -> None:
         if self._run is None:

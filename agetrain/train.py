@@ -3,316 +3,322 @@
 import logging
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
 
 from agetrain import checkpoint, report
-from agetrain.augment import augment
-from agetrain.cache import CropCache, join
-from agetrain.datasets import Dataset, Sample
-from agetrain.errors import DatasetError, DivergedError
+from agetrain.augment import augment, centre
+from agetrain.data import Batch, Batches, Teacher, TrainingSet
+from agetrain.distributed import Processes
+from agetrain.errors import CheckpointError, DatasetError, DivergedError, UsageError
+from agetrain.losses import total_loss
 from agetrain.metrics import Metrics, measure
-from agetrain.networks import AgeNet, load_imagenet_weights
+from agetrain.networks import (
+    AgeNet,
+    Start,
+    freeze,
+    load_imagenet_weights,
+    reestimate_batchnorm,
+    set_training_mode,
+)
+from agetrain.optim import learning_rate, make_optimiser, running_mean
+from agetrain.predict import predict, uses_bf16
+from agetrain.progress import progress
 from agetrain.recipe import Recipe
 from agetrain.tracking import Tracker
 
-EVALUATION_BATCH = 128
+STATE_FILE, CONFIG_FILE = "last.pth", "config.json"
+_STATE_FORMAT = "agetrain-state-1"
+_REESTIMATION_BATCHES = 40
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Samples and their crops: wide ones to learn from, exact ones to be measured on."""
+@dataclass(slots=True)
+class Progress:
+    """How far a run has come; kept in ``last.pth`` so that it can go on.
 
-    samples: tuple[Sample, ...]
-    crops: CropCache
+    Attributes:
+        epoch: the last one that was finished.
+        history: figures of each epoch.
+        best_mae: of the kept epoch, years; for the other label likewise.
+        best_epoch: its number.
+        tracker_id: of the run in W&B.
+    """
+
+    epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_mae: float = math.inf
+    best_epoch: int = 0
+    best_other_mae: float = math.inf
+    tracker_id: str = ""
 
 
-def joined(parts: Sequence[Part]) -> Part:
-    """Several parts as one."""
-    return Part(tuple(s for part in parts for s in part.samples), join([part.crops for part in parts]))
+class Learner(nn.Module):
+    """A network with all its heads in one call, which is what several processes have to share."""
 
+    def __init__(self, network: AgeNet) -> None:
+        super().__init__()
+        self.network = network
 
-def split_selection(samples: tuple[Sample, ...], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices of what is learned from, and of a seeded part on which the epoch is chosen; both sorted."""
-    order = np.random.default_rng(seed).permutation(len(samples))
-    count = max(1, round(share * len(samples)))
-    return sorted(order[count:].tolist()), sorted(order[:count].tolist())
+    def forward(self, faces: Tensor) -> tuple[Tensor, Tensor | None]:
+        features = self.network.features(faces)
+        auxiliary = self.network.auxiliary
+        return self.network.head(features), None if auxiliary is None else auxiliary(features)
 
 
 def train(
-    recipe: Recipe, datasets: Sequence[Dataset], learn: Sequence[Part], select: Part, valid: Sequence[Part],
-    crop: dict[str, Any], out: Path, device: torch.device, weights: str | Path | None, wandb_mode: str,
-) -> list[Metrics]:  # fmt: skip
-    """Trains a network and leaves ``best.pth``, ``metrics.json``, ``curve.png`` and ``parity.npz`` in a folder.
+    recipe: Recipe, data: TrainingSet, out: Path, processes: Processes, *, weights: str | Path | None = None,
+    teacher: Teacher | None = None, wandb_mode: str = "disabled", resume: bool = False, config: dict[str, Any],
+) -> Tracker:  # fmt: skip
+    """Trains a network; leaves ``best.pth``, ``last.pth`` and ``config.json``, with a second label ``best-LABEL.pth``.
 
     Args:
         recipe: how.
-        datasets: what the samples were taken from, all with the same label.
-        learn: of each data set, wide crops, see `agetrain.augment`.
-        select: of all data sets together, exact crops; its MAE chooses the epoch.
-        valid: of each data set, exact crops; measured once, at the end.
-        crop: the crop specification as JSON values.
+        data: what from.
         out: the folder.
-        device: to train on.
-        weights: ImageNet weights, see `load_imagenet_weights`.
+        processes: this process and its device.
+        weights: ImageNet weights, see `load_imagenet_weights`, or a checkpoint to start from.
+        teacher: predictions to learn from beside the labels.
         wandb_mode: see `Tracker`.
+        resume: go on where ``last.pth`` stands, if it is there.
+        config: of the run, for its records.
 
     Returns:
-        The kept epoch's figures on ``valid``, of each data set.
+        The tracker, still open, for the figures of the kept epoch.
 
     Raises:
         WeightsError: there are no ImageNet weights.
         DatasetError: too few of the pictures hold a face.
         DivergedError: the loss is no longer a number; checkpoints so far are kept.
-        CheckpointError: a checkpoint cannot be written.
+        CheckpointError: a checkpoint cannot be written, or ``last.pth`` is of another run.
     """
+    device = processes.device
+    batches = Batches(data, recipe, device, teacher, processes.rank, processes.world)
+    if not data.select.found.any():
+        raise DatasetError("a face in none of the pictures to choose the epoch by; look at them")
+    state = _load_state(out / STATE_FILE, config) if resume else None
+    if processes.first:  # not before: a run that may not go on leaves the folder as it is
+        report.write_json(out / CONFIG_FILE, config)
     torch.manual_seed(recipe.seed)
-    random = torch.Generator(device).manual_seed(recipe.seed)
-    network = AgeNet(recipe.backbone, recipe.head, recipe.dropout)
-    start = load_imagenet_weights(network, weights)
-    crops = join([part.crops for part in learn])
-    _start_head_at(network, float(crops.ages.mean()))
-    network.to(device).to(memory_format=torch.channels_last)
-    averaged = AveragedModel(network, multi_avg_fn=_running_mean(recipe.ema_decay), use_buffers=True)
-    bf16 = uses_bf16(recipe.precision, device)
-
-    usable = np.flatnonzero(crops.found)
-    if len(usable) < 2 or not select.crops.found.any():
-        raise DatasetError(
-            f"a face in {len(usable)} pictures to learn from and {select.crops.found.sum()} to choose by; look at them"
-        )
-    steps_per_epoch = max(1, len(usable) // recipe.batch_size)
-    optimiser = torch.optim.AdamW(_parameter_groups(network, recipe.weight_decay), lr=recipe.lr)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, _warmup_cosine(recipe.warmup_epochs * steps_per_epoch, recipe.epochs * steps_per_epoch)
-    )
-    train_median = float(np.median(crops.ages))
-    names, label = "+".join(d.name for d in datasets), datasets[0].label
-    config = {"dataset": names, "label": label, **recipe.to_dict(), "crop": crop}
-    tracker = Tracker(wandb_mode, "agetrain", config, out)
-    log.info(
-        "%s: %d faces to learn from, %d to choose the epoch, %d pictures to report on; %s on %s in %s",
-        names, len(usable), len(select.samples), sum(len(part.samples) for part in valid),
-        recipe.backbone, device, "bf16" if bf16 else "fp32",
+    other_known = bool(np.isfinite(batches.crops.others).any())
+    network = AgeNet(
+        recipe.backbone, recipe.head, recipe.dropout, normalise=recipe.normalise,
+        auxiliary=recipe.auxiliary_weight > 0 and other_known,
     )  # fmt: skip
+    start = Start(state["start"], False, tuple(state["start_missing"])) if state else None
+    start = start or checkpoint.start_from(network, weights) or load_imagenet_weights(network, weights)
+    frozen = freeze(network, recipe.frozen_children, start)
+    offset = data.label_offset if recipe.labels == "stored" else 0.0
+    if recipe.start_at_mean and recipe.head == "linear" and not start.with_head:
+        nn.init.constant_(cast(nn.Linear, network.head[1]).bias, float(batches.crops.ages.mean()) - offset)
+    network.to(device).to(memory_format=torch.channels_last)
+    if start.substitute and state is None:
+        # Whole batches in each process, so that the start does not depend on how many there are.
+        some = Batches(data, recipe, device).epoch(1, _REESTIMATION_BATCHES)
+        reestimate_batchnorm(network, (centre(batch.wide, recipe.size) for batch in some))
+    averaged = None
+    if recipe.ema_decay:
+        averaged = AveragedModel(network, multi_avg_fn=running_mean(recipe.ema_decay), use_buffers=True)
+    optimiser = make_optimiser(network, recipe)
+    done = Progress()
+    if state:
+        network.load_state_dict(state["network"])
+        if averaged:
+            averaged.load_state_dict(state["averaged"])
+        optimiser.load_state_dict(state["optimiser"])
+        done = Progress(**state["progress"])
+    learner: nn.Module = Learner(network)
+    if processes.world > 1:
+        learner = DistributedDataParallel(learner, device_ids=[device] if device.type == "cuda" else None)
+    bf16 = uses_bf16(recipe.precision, device)
+    tracker = Tracker(wandb_mode if processes.first else "disabled", "agetrain", config, out, done.tracker_id)
+    done.tracker_id = tracker.run_id
+    if processes.first:
+        _say_what_starts(recipe, data, batches, done, start, device, bf16)
 
-    history: list[dict[str, float]] = []
-    order = np.random.default_rng(recipe.seed)
-    for epoch in range(1, recipe.epochs + 1):
+    train_median = float(np.median(batches.crops.ages))
+    for epoch in range(done.epoch + 1, recipe.epochs + 1):
+        if recipe.patience and epoch > done.best_epoch + recipe.patience and done.best_epoch:
+            log.info("stopped after epoch %d: %d epochs without a better one", epoch - 1, recipe.patience)
+            break
         began = time.perf_counter()
-        network.train()
-        loss_sum, error_sum, count = 0.0, 0.0, 0
-        bar = tqdm(range(steps_per_epoch), desc=f"epoch {epoch}/{recipe.epochs}", unit="step", leave=False)
-        shuffled = order.permutation(usable)
-        for step in bar:
-            chosen = np.sort(shuffled[step * recipe.batch_size : (step + 1) * recipe.batch_size])
-            wide = torch.from_numpy(crops.crops[chosen]).to(device)
-            ages = torch.from_numpy(crops.ages[chosen]).to(device)
-            stds = torch.from_numpy(crops.stds[chosen]).to(device)
-            faces = augment(wide, recipe.size, crop["fill"], recipe.augmentation, random)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                raw = network(faces.contiguous(memory_format=torch.channels_last))
-            loss, decoded = loss_and_age(network, raw, ages, stds, recipe)
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimiser.step()
-            schedule.step()
-            averaged.update_parameters(network)
-            loss_sum += loss.item() * len(chosen)
-            error_sum += float((decoded.detach() - ages).abs().sum())
-            count += len(chosen)
-            if not math.isfinite(loss_sum):
+        torch.manual_seed(recipe.seed + 1_000_003 * epoch + processes.rank)  # of dropout
+        set_training_mode(network, frozen, recipe.frozen_batchnorm)
+        sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, absolute error, faces
+        for step, batch in enumerate(
+            progress(batches.epoch(epoch), f"epoch {epoch}/{recipe.epochs}", "step", batches.steps)
+        ):
+            rate = learning_rate(recipe, epoch - 1, step, batches.steps)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            faces = augment(batch.wide, recipe.size, data.crop.fill, recipe.augmentation, batch.draws)
+            loss, decoded = take_step(learner, network, optimiser, faces, batch, recipe, bf16=bf16)
+            if averaged:
+                averaged.update_parameters(network)
+            n = len(batch.ages)
+            error = (decoded - batch.ages).abs().sum().double()
+            sums += torch.stack([loss.double() * n, error, torch.tensor(float(n)).to(error)])
+            # On a GPU a look at the loss waits for it, so there only now and then.
+            if (device.type == "cpu" or step % 20 == 0) and not math.isfinite(float(sums[0])):
                 raise DivergedError(f"the loss is {loss.item()} in epoch {epoch}, step {step + 1}; use a lower --lr")
-            bar.set_postfix(loss=f"{loss_sum / count:.3f}", mae=f"{error_sum / count:.2f}")
+        loss_sum, error_sum, count = processes.total(sums).tolist()
+        trained_s = time.perf_counter() - began
 
-        kept = cast(AgeNet, averaged.module)
-        estimates = predict(kept, select.crops, device, bf16)
-        selection = measure(estimates, select.crops.ages, select.crops.found, train_median)
-        figures = {
-            "train_loss": loss_sum / count, "train_mae": error_sum / count, "selection_mae": selection.mae,
-            "lr": float(schedule.get_last_lr()[0]), "seconds": time.perf_counter() - began,
-        }  # fmt: skip
-        if not math.isfinite(selection.mae):
-            raise DivergedError(f"the weights are no longer numbers after epoch {epoch}; use a lower --lr")
-        history.append(figures)
-        tracker.log(figures, epoch)
-        best = selection.mae <= min(h["selection_mae"] for h in history)
-        log.info(
-            "epoch %d/%d: loss %.3f, train MAE %.2f, selection MAE %.2f%s, %.0f s",
-            epoch, recipe.epochs, figures["train_loss"], figures["train_mae"], selection.mae,
-            " (best)" if best else "", figures["seconds"],
-        )  # fmt: skip
-        if best:
-            if kept.head_name == "linear":
-                residuals = (estimates - select.crops.ages)[select.crops.found]
-                kept.residual_std.fill_(float(residuals.std()))
-            facts = {
-                "data": _data_facts(datasets, learn), "start": start, "train_median": train_median,
-                "recipe": recipe.to_dict(), "epoch": epoch, **checkpoint.environment(),
+        if processes.first:
+            kept = cast(AgeNet, averaged.module) if averaged else network
+            estimates, _ = predict(kept, data.select, device, bf16=bf16, label_offset=offset)
+            selection = measure(estimates, data.select.ages, data.select.found, train_median)
+            figures = {
+                "train_loss": loss_sum / count, "train_mae": error_sum / count, "selection_mae": selection.mae,
+                "selection_mse": selection.rmse**2, "lr": rate, "seconds": time.perf_counter() - began,
+                "images_per_second": count / trained_s,
             }  # fmt: skip
-            figures_of_selection = {"dataset": names, "label": label, "part": "selection", **selection.to_dict()}
-            _save(out / "best.pth", kept, crop, label, facts, [figures_of_selection])
-
-    results = _report(recipe, datasets, learn, valid, history, out, device)
-    for dataset, result in zip(datasets, results, strict=True):
-        tracker.summarise({f"{dataset.name}_valid_{k}": v for k, v in result.to_dict().items()})
-    tracker.finish()
-    return results
-
-
-def _report(
-    recipe: Recipe, datasets: Sequence[Dataset], learn: Sequence[Part], valid: Sequence[Part],
-    history: list[dict[str, float]], out: Path, device: torch.device,
-) -> list[Metrics]:  # fmt: skip
-    """Measures the kept epoch on each ``valid`` and writes what lies beside the checkpoint."""
-    values = checkpoint.load(out / "best.pth")
-    network = checkpoint.rebuild(values).to(device)
-    results, figures = [], []
-    for dataset, part in zip(datasets, valid, strict=True):
-        estimates = predict(network, part.crops, device, bf16=False)
-        result = measure(estimates, part.crops.ages, part.crops.found, values["training"]["train_median"])
-        results.append(result)
-        figures.append({"dataset": dataset.name, "label": dataset.label, "part": "valid", **result.to_dict()})
-    values["metrics"] = [*values["metrics"], *figures]
-    checkpoint.save(out / "best.pth", values)
-    report.write_json(
-        out / "metrics.json",
-        {"metrics": values["metrics"], "history": history, "training": values["training"]},
-    )
-    names = "+".join(d.name for d in datasets)
-    report.draw_curve(out / "curve.png", history, f"{recipe.backbone} on {names}, {datasets[0].label} age")
-    report.write_parity_pack(out / "parity.npz", joined(valid).samples, joined(learn).samples, recipe.seed)
-    return results
+            done.epoch = epoch
+            done.history.append(figures)
+            if not math.isfinite(selection.mae) or not math.isfinite(loss_sum):
+                raise DivergedError(f"the weights are no longer numbers after epoch {epoch}; use a lower --lr")
+            best = _is_best(recipe, done.history)
+            log.info(
+                "epoch %d/%d: loss %.3f, train MAE %.2f, selection MAE %.2f%s, %.0f s",
+                epoch, recipe.epochs, figures["train_loss"], figures["train_mae"], selection.mae,
+                " (best)" if best else "", figures["seconds"],
+            )  # fmt: skip
+            facts: dict[str, Any] = {
+                "data": list(data.facts), "start": start.source, "train_median": train_median,
+                "experiment": config["experiment"], "recipe": recipe.to_dict(), "epoch": epoch,
+                **checkpoint.environment(),
+            }  # fmt: skip
+            if teacher:
+                facts["teacher"] = list(teacher.files)
+            if best:
+                done.best_mae, done.best_epoch = selection.mae, epoch
+                _keep(out / "best.pth", kept, data, offset, facts, estimates, selection)
+            if kept.auxiliary is not None:
+                _keep_other(out, kept, data, offset, facts, done, bf16, device)
+            _save_state(out / STATE_FILE, network, averaged, optimiser, start, done, config)
+            tracker.log(figures, epoch)
+        done = processes.agreed(done)
+    return tracker
 
 
-def _data_facts(datasets: Sequence[Dataset], learn: Sequence[Part]) -> list[dict[str, Any]]:
-    return [
-        {
-            "dataset": dataset.name, "label": dataset.label, "licence": dataset.licence, "page": dataset.page,
-            "part": "train", "n": int(part.crops.found.sum()), "split_sha256": dataset.split_sha256(),
-        }
-        for dataset, part in zip(datasets, learn, strict=True)
-    ]  # fmt: skip
-
-
-def loss_and_age(network: AgeNet, raw: Tensor, ages: Tensor, stds: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """The loss of a batch and its decoded ages.
-
-    The linear head learns by absolute error. The distribution head learns a Gaussian round the true age, as wide as the
-    raters disagreed, or `Recipe.target_std_years`, beside the absolute error of its mean (Gao et al., IJCAI 2018).
+def take_step(
+    learner: nn.Module, network: AgeNet, optimiser: torch.optim.Optimizer, faces: Tensor, batch: Batch, recipe: Recipe,
+    *, bf16: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """One step of the optimiser; returns the loss of the batch and its decoded ages.
 
     Args:
-        network: that gave ``raw``.
-        raw: its head's output.
-        ages: ``[n]`` years.
-        stds: ``[n]`` years, NaN where unknown.
-        recipe: for the constants.
+        learner: the `Learner` of the network, or what shares it between processes.
+        network: whose weights are changed.
+        optimiser: over them.
+        faces: float32 ``[n, 3, size, size]``, RGB, 0 to 255.
+        batch: their labels.
+        recipe: for the loss.
+        bf16: whether to compute in bf16.
     """
-    decoded, _ = network.decode(raw)
-    absolute = F.l1_loss(decoded, ages)
-    if network.head_name == "linear":
-        return absolute, decoded
-    widths = torch.nan_to_num(stds, nan=recipe.target_std_years).clamp_min(1.0)
-    target = torch.softmax(-0.5 * ((network.ages - ages[:, None]) / widths[:, None]).square(), dim=1)
-    divergence = F.kl_div(raw.float().log_softmax(dim=1), target, reduction="batchmean")
-    return divergence + recipe.l1_weight * absolute, decoded
+    with torch.autocast(faces.device.type, torch.bfloat16, enabled=bf16):
+        raw, auxiliary = learner(faces.contiguous(memory_format=torch.channels_last))
+    loss, decoded = total_loss(network, raw, auxiliary, batch, recipe)
+    optimiser.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss * batch.share)  # processes may hold unequal shares of a batch
+    if recipe.clip_norm:
+        nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
+    optimiser.step()
+    return loss.detach(), decoded.detach()
 
 
-@torch.inference_mode()
-def predict(network: AgeNet, crops: CropCache, device: torch.device, bf16: bool) -> np.ndarray:
-    """Ages of all crops, float64 ``[n]`` years; NaN where there is no face."""
-    network.eval()
-    ages = np.full(len(crops), np.nan)
-    found = np.flatnonzero(crops.found)
-    for start in range(0, len(found), EVALUATION_BATCH):
-        chosen = found[start : start + EVALUATION_BATCH]
-        faces = torch.from_numpy(crops.crops[chosen]).to(device).permute(0, 3, 1, 2).float()
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            raw = network(faces)
-        ages[chosen] = network.decode(raw)[0].cpu().numpy()
-    return ages
+def _is_best(recipe: Recipe, history: list[dict[str, float]]) -> bool:
+    """Whether the last epoch is the best; the original runs compared their loss, not its decoded age."""
+    name = "selection_mse" if recipe.loss == "mse" else "selection_mae"
+    return history[-1][name] <= min(figures[name] for figures in history)
 
 
-def uses_bf16(precision: str, device: torch.device) -> bool:
-    """Whether a precision of the recipe means bf16 on this device."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+def _say_what_starts(
+    recipe: Recipe, data: TrainingSet, batches: Batches, done: Progress, start: Start, device: torch.device, bf16: bool
+) -> None:
+    if start.substitute:
+        log.warning("%s: not torchvision's own; figures may differ from published ones", start.source)
+    log.info(
+        "%s: %d faces to learn from%s, %d to choose the epoch, %d pictures to report on; %s on %s in %s%s",
+        data.name, batches.faces, f" ({batches.taught} with a teacher)" if batches.taught else "", len(data.select),
+        sum(len(part) for part in data.valid), recipe.backbone, device, "bf16" if bf16 else "fp32",
+        f"; going on after epoch {done.epoch}" if done.epoch else "",
+    )  # fmt: skip
 
 
-def _save(
-    path: Path, network: AgeNet, crop: dict[str, Any], label: str, training: dict[str, Any],
-    metrics: list[dict[str, Any]],
+def _keep(
+    path: Path, network: AgeNet, data: TrainingSet, offset: float, facts: dict[str, Any], estimates: np.ndarray,
+    selection: Metrics,
 ) -> None:  # fmt: skip
-    distribution = network.head_name == "distribution"
-    checkpoint.save(
-        path,
-        {
-            "weights": {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()},
-            "backbone": network.backbone_name,
-            "head": network.head_name,
-            "crop": crop,
-            "mean": (network.mean / 255).flatten().tolist(),
-            "std": (network.std / 255).flatten().tolist(),
-            "label": label,
-            "age_range": [0.0, 100.0],
-            "decode": "expectation" if distribution else "linear",
-            "age_std_kind": "distribution" if distribution else "constant",
-            "label_offset": 0.0,
-            "training": training,
-            "metrics": metrics,
-        },
-    )
-
-
-def _running_mean(decay: float) -> Any:
-    """An exponential mean that follows quickly at first, so that early epochs are not judged on the start."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
-        weight = 1 - min(decay, (1 + int(steps)) / (10 + int(steps)))
-        for mean, value in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, weight)
-            else:
-                mean.copy_(value)
-
-    return update
-
-
-def _start_head_at(network: AgeNet, mean_age: float) -> None:
-    """Lets a linear head begin at the mean age instead of spending epochs to climb there."""
     if network.head_name == "linear":
-        nn.init.constant_(cast(nn.Linear, network.head[1]).bias, mean_age)
+        residuals = (estimates - data.select.ages)[data.select.found]
+        network.residual_std.fill_(float(residuals.std()))
+    metrics = []
+    if facts["recipe"]["select_on"] != "valid":
+        metrics = [{"dataset": data.name, "label": data.label, "part": "selection", **selection.to_dict()}]
+    checkpoint.save(path, checkpoint.values_of(network, data.crop, data.label, offset, facts, metrics))
 
 
-def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    parameters = list(network.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _keep_other(
+    out: Path, network: AgeNet, data: TrainingSet, offset: float, facts: dict[str, Any], done: Progress, bf16: bool,
+    device: torch.device,
+) -> None:  # fmt: skip
+    """Keeps the best epoch of the second head, as a network of its own that answers the other label."""
+    known = np.flatnonzero(np.isfinite(data.select.others) & data.select.found)
+    if len(known) == 0:
+        return
+    label = "apparent" if data.label == "real" else "real"
+    swapped = AgeNet(network.backbone_name, network.head_name)
+    weights = {k: v for k, v in network.state_dict().items() if not k.startswith(("head.", "auxiliary."))}
+    weights |= {
+        k.replace("auxiliary.", "head.", 1): v for k, v in network.state_dict().items() if k.startswith("auxiliary.")
+    }
+    swapped.load_state_dict(weights)
+    swapped.to(device).to(memory_format=torch.channels_last)
+    estimates, _ = predict(swapped, data.select, device, bf16=bf16, label_offset=offset)
+    selection = measure(estimates[known], data.select.others[known], np.ones(len(known), bool), 0.0)
+    done.history[-1]["other_selection_mae"] = selection.mae
+    if selection.mae < done.best_other_mae:
+        done.best_other_mae = selection.mae
+        swapped.residual_std.fill_(float((estimates - data.select.others)[known].std()))
+        metrics = [{"dataset": data.name, "label": label, "part": "selection", **selection.to_dict()}]
+        learned = np.concatenate([cache.others[np.isfinite(cache.others)] for cache in data.learn])
+        own = {**facts, "train_median": float(np.median(learned))}
+        values = checkpoint.values_of(swapped, data.crop, label, offset, own, metrics)
+        checkpoint.save(out / f"best-{label}.pth", values)
 
 
-def _warmup_cosine(warmup_steps: float, steps: int) -> Any:
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / (warmup_steps + 1)
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
+def _save_state(
+    path: Path, network: AgeNet, averaged: AveragedModel | None, optimiser: torch.optim.Optimizer, start: Start,
+    done: Progress, config: dict[str, Any],
+) -> None:  # fmt: skip
+    values = {
+        "format": _STATE_FORMAT, "config": config, "network": network.state_dict(),
+        "averaged": averaged.state_dict() if averaged else None,
+        "optimiser": optimiser.state_dict(), "start": start.source, "start_missing": list(start.missing),
+        "progress": {name: getattr(done, name) for name in Progress.__dataclass_fields__},
+    }  # fmt: skip
+    checkpoint.write(path, values)
 
-    return factor
+
+def _load_state(path: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+    """The state of an interrupted run; None where there is none yet."""
+    if not path.is_file():
+        log.info("%s: not there; starting from the beginning", path)
+        return None
+    values = checkpoint.read(path)
+    if values.get("format") != _STATE_FORMAT:
+        raise CheckpointError(f"{path}: not the state of a run; start anew without --resume")
+    must_agree = ("recipe", "label", "split_sha256", "teacher")
+    different = [k for k in must_agree if values["config"].get(k) != config.get(k)]
+    if different:
+        raise UsageError(f"{path}: of a run with another {different[0]}; give the same options, or another --out")
+    return values

@@ -3,6 +3,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Before torch is loaded: the tests share the cores among themselves, and its threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import settings
 

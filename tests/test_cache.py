@@ -1,4 +1,6 @@
 import contextlib
+import dataclasses
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -8,15 +10,16 @@ import numpy as np
 import pytest
 from portraits import variation
 
-from ageinfer.cropspec import CropSpec
+from ageinfer.cropspec import NO_DETECTOR, CropSpec
 from ageinfer.detect import YuNet
 from ageinfer.faces import central_face, crop_face
 from ageinfer.sources import read_picture
-from agetrain.cache import join, prepare
+from agetrain.cache import VALUES, join, prepare
 from agetrain.datasets import Sample
 from agetrain.errors import DatasetError
 
 SPEC = CropSpec(size=48)
+WHOLE = CropSpec(size=40, margin=0, kind="resize", detector=NO_DETECTOR, resize_to=48)
 
 
 @pytest.fixture
@@ -53,20 +56,26 @@ def detections(monkeypatch):
     return calls
 
 
-def test_crops_are_those_of_the_runtime(samples, folder):
-    cache = prepare(samples, SPEC, folder, "test")
+@pytest.mark.parametrize("kind", ["box", "landmarks"])
+def test_crops_are_those_of_the_runtime(samples, folder, kind):
+    spec = CropSpec(size=48, kind=kind)
+    cache = prepare(samples, spec, folder, "test")
     detector = YuNet(provider="cpu")
     assert cache.found.tolist() == [True, True, False, True]
     assert len(cache) == 4
     for i in np.flatnonzero(cache.found):
         image = read_picture(samples[i].path)
-        boxes = [d.box for d in detector.detect(image)]
+        faces = detector.detect(image)
+        boxes = [face.box for face in faces]
         labelled = central_face(boxes, (image.shape[1], image.shape[0]))
         if i == 1:  # or the test could not tell the central face from the best one
             assert len(boxes) == 3
             assert labelled != 0
             assert abs(boxes[labelled][0] + boxes[labelled][2] / 2 - image.shape[1] / 2) < 40
-        np.testing.assert_array_equal(cache.crops[i], crop_face(image, boxes[labelled], SPEC))
+        expected = crop_face(image, boxes[labelled], spec, faces[labelled].landmarks)
+        np.testing.assert_array_equal(cache.crops[i], expected)
+        by_box = crop_face(image, boxes[labelled], SPEC)
+        assert (cache.crops[i] == by_box).all() == (kind == "box")
         assert cache.crops[i].std() > 20
     assert not cache.crops[2].any()
 
@@ -77,10 +86,34 @@ def test_crops_are_rgb(samples, folder):
     assert red > blue + 15  # skin
 
 
+def test_whole_pictures_need_no_detector_and_all_count(samples, folder, detections):
+    cache = prepare(samples, WHOLE, folder, "test")
+    assert detections == []
+    assert cache.found.tolist() == [True] * 4
+    for crop, sample in zip(cache.crops, samples, strict=True):
+        image = read_picture(sample.path)
+        np.testing.assert_array_equal(crop, crop_face(image, (0, 0, *image.shape[1::-1]), WHOLE))
+
+
 def test_labels(samples, folder):
     cache = prepare(samples, SPEC, folder, "test")
     assert cache.ages.tolist() == [20.5, 21.5, 22.5, 23.5]
     assert cache.stds.tolist() == pytest.approx([3, np.nan, 3, np.nan], nan_ok=True)
+    assert np.isnan(cache.others).all()
+    assert np.isnan(cache.other_stds).all()
+
+
+def test_the_other_label_comes_along(samples, folder):
+    both = [Sample(s.path, s.age_years, None, 40.5 + i, 2.5) for i, s in enumerate(samples[:2])]
+    cache = prepare([*both, *samples[2:]], SPEC, folder, "test")
+    assert cache.others.tolist() == pytest.approx([40.5, 41.5, np.nan, np.nan], nan_ok=True)
+    assert cache.other_stds.tolist() == pytest.approx([2.5, 2.5, np.nan, np.nan], nan_ok=True)
+
+
+def test_digests_name_the_file_whatever_its_crop(samples, folder):
+    expected = [int.from_bytes(hashlib.sha256(s.path.read_bytes()).digest()[:8], sys.byteorder) for s in samples]
+    assert prepare(samples, SPEC, folder, "test").digests.tolist() == expected
+    assert prepare(samples[::-1], WHOLE, folder, "test").digests.tolist() == expected[::-1]
 
 
 def test_prepared_once(samples, folder, detections):
@@ -99,7 +132,13 @@ def test_new_labels_do_not_need_new_crops_but_are_used(samples, folder, detectio
     assert len(detections) == len(samples)
 
 
-@pytest.mark.parametrize("spec", [CropSpec(size=48, margin=0.3), CropSpec(size=56), CropSpec(size=48, fill=(0, 0, 0))])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        CropSpec(size=48, margin=0.3), CropSpec(size=56), CropSpec(size=48, fill=(0, 0, 0)),
+        CropSpec(size=48, kind="landmarks"),
+    ],
+)  # fmt: skip
 def test_another_crop_is_another_cache(samples, folder, detections, spec):
     old = prepare(samples, SPEC, folder, "test")
     new = prepare(samples, spec, folder, "test")
@@ -210,14 +249,14 @@ print(prepare([Sample(p, 1) for p in paths], CropSpec(size=48), {str(folder)!r},
 
 
 def test_joined_caches_are_read_like_one(samples, folder):
+    samples = [dataclasses.replace(s, other_years=30.0 + i, other_std_years=i) for i, s in enumerate(samples)]
     whole = prepare(samples, SPEC, folder, "whole")
     joined = join([prepare(samples[:1], SPEC, folder, "a"), prepare(samples[1:], SPEC, folder, "b")])
     assert len(joined) == 4
     for chosen in ([0, 1, 2, 3], [0], [1, 3], [3], []):
         np.testing.assert_array_equal(joined.crops[np.array(chosen, int)], whole.crops[chosen])
-    np.testing.assert_array_equal(joined.found, whole.found)
-    np.testing.assert_array_equal(joined.ages, whole.ages)
-    np.testing.assert_array_equal(joined.stds, whole.stds)
+    for name in VALUES:
+        np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
 
 
 def test_a_join_of_joined_caches_loses_nothing(samples, folder):

@@ -53,6 +53,44 @@ def test_round_trip(path, values, network):
     assert rebuilt.decode(torch.zeros(1, 1))[1].item() == 7.25
 
 
+@pytest.mark.parametrize("head", ["linear", "distribution"])
+def test_what_is_saved_of_a_network_is_what_the_contract_says(head):
+    torch.manual_seed(4)
+    network = AgeNet("mobilenet_v2", head, auxiliary=True).eval()
+    spec = CropSpec(size=64, margin=0.3)
+    expected = checkpoint_values(network, spec)
+    found = checkpoint.values_of(network, spec, "real", 0, expected["training"], expected["metrics"])
+    assert {k: v for k, v in found.items() if k != "weights"} == {k: v for k, v in expected.items() if k != "weights"}
+    assert isinstance(found["label_offset"], float)
+    # A second head is for learning alone.
+    assert set(found["weights"]) == {k for k in expected["weights"] if not k.startswith("auxiliary.")}
+    assert len(found["weights"]) == len(expected["weights"]) - 2
+    faces = torch.rand(2, 3, 64, 64) * 255
+    with torch.inference_mode():
+        assert torch.equal(rebuild(found)(faces), network(faces))
+
+
+def test_what_is_saved_does_not_change_with_the_network():
+    torch.manual_seed(5)
+    network = AgeNet("mobilenet_v2", "linear")
+    values = checkpoint.values_of(network, CropSpec(size=64), "apparent", 14, {}, [])
+    before = values["weights"]["head.1.bias"].clone()
+    with torch.no_grad():
+        network.head[1].bias.fill_(77)
+    assert torch.equal(values["weights"]["head.1.bias"], before)
+    assert (values["label"], values["label_offset"]) == ("apparent", 14)
+
+
+def test_a_network_without_normalisation_is_rebuilt_as_one():
+    torch.manual_seed(6)
+    network = AgeNet("mobilenet_v2", "linear", normalise=False).eval()
+    values = checkpoint.values_of(network, CropSpec(size=64), "real", 0, {}, [])
+    assert (values["mean"], values["std"]) == ([0, 0, 0], [1, 1, 1])
+    faces = torch.rand(2, 3, 64, 64) * 255
+    with torch.inference_mode():
+        assert torch.equal(rebuild(values)(faces), network(faces))
+
+
 def test_it_holds_nothing_but_tensors_and_json_values(path):
     raw = torch.load(path, weights_only=True)
     assert (raw["format"], raw["version"]) == ("agetrain-checkpoint", 1)

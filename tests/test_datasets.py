@@ -6,10 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from portraits import write_appa_real, write_list
 
-from agetrain.cli import build_parser, load_datasets
+from agetrain.cli import build_parser
 from agetrain.datasets import load_dataset
 from agetrain.datasets.base import Sample, hold_out
 from agetrain.errors import DatasetError, UsageError
+from agetrain.experiments import EXPERIMENTS
+from agetrain.run import open_datasets
+from agetrain.splits import with_csvs
 
 
 @pytest.fixture
@@ -17,8 +20,15 @@ def tree(tmp_path, astronaut):
     return write_appa_real(tmp_path / "release", astronaut, train=5, valid=3)
 
 
-def load(folder, label="real"):
-    return load_dataset("appa-real", folder, label)
+def load(folder, label="real", name="appa-real"):
+    dataset, _ = load_dataset(name, folder, label)
+    return dataset
+
+
+def opened(*arguments):
+    """The data sets of a command line, their folders, and what is to be said of them."""
+    options = build_parser().parse_args([*map(str, arguments)])
+    return open_datasets(options, options.label or "real", EXPERIMENTS["best"])
 
 
 def replaced(file, old, new):
@@ -46,6 +56,23 @@ def test_apparent_age_comes_with_the_spread_of_the_raters(tree):
     assert [s.std_years for s in dataset.parts["train"]] == pytest.approx([1, 1.1, 1.2, 1.3, 1.4])
 
 
+def test_each_label_carries_the_other_one(tree):
+    real, apparent = load(tree).parts["train"], load(tree, "apparent").parts["train"]
+    assert [s.other_years for s in real] == [10.5, 12.5, 14.5, 16.5, 18.5]
+    assert [s.other_std_years for s in real] == pytest.approx([1, 1.1, 1.2, 1.3, 1.4])
+    assert [s.other_years for s in apparent] == [10, 12, 14, 16, 18]
+    assert {s.other_std_years for s in apparent} == {None}
+
+
+def test_its_own_lists_can_be_given_as_the_split(tree):
+    lists = [tree / "gt_avg_valid.csv", tree / "gt_avg_train.csv"]
+    dataset = with_csvs(load(tree), lists)
+    assert [s.age_years for s in dataset.parts["train"]] == [20, 22, 24]
+    assert [s.age_years for s in dataset.parts["valid"]] == [10, 12, 14, 16, 18]
+    with pytest.raises(UsageError, match="real ages"):
+        with_csvs(load(tree, "apparent"), lists)
+
+
 def test_the_test_part_is_read_where_there_is_one(tree):
     (tree / "valid").rename(tree / "test")
     (tree / "gt_avg_valid.csv").rename(tree / "gt_avg_test.csv")
@@ -60,6 +87,8 @@ def test_the_ignore_list_cleans_train_alone(tree):
     dataset = load(tree)
     assert [s.age_years for s in dataset.parts["train"]] == [10, 12, 16, 18]
     assert len(dataset.parts["valid"]) == 3
+    # The original experiments learned from them too.
+    assert [s.age_years for s in dataset.ignored] == [14]
 
 
 def test_a_missing_list(tree):
@@ -114,6 +143,14 @@ def test_a_list_that_is_not_text(tree):
         load(tree)
 
 
+def test_the_folder_that_it_was_found_in_is_told(tree, tmp_path, monkeypatch):
+    tree.rename(tmp_path / "appa-real")
+    monkeypatch.setenv("AGETRAIN_DATA", str(tmp_path))
+    assert load_dataset("appa-real")[1] == tmp_path / "appa-real"
+    monkeypatch.setenv("AGETRAIN_DATA", "/nowhere")
+    assert load_dataset("appa-real", str(tmp_path / "appa-real"))[1] == tmp_path / "appa-real"
+
+
 def test_found_through_the_variable(tree, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tree.rename(tmp_path / "appa-real")
@@ -135,9 +172,9 @@ def test_found_in_data_below_the_current_folder(tree, tmp_path, monkeypatch):
 def test_the_option_goes_before_the_variable(tree, tmp_path, monkeypatch):
     monkeypatch.setenv("AGETRAIN_DATA", str(tmp_path / "elsewhere"))
     for arguments in (["--dataset", "appa-real", "--data", str(tree)], ["--dataset", f"appa-real={tree}"]):
-        options = build_parser().parse_args(arguments)
-        [dataset] = load_datasets(options.dataset, options.data, options.label)
+        [dataset], [folder], _ = opened(*arguments)
         assert dataset.parts["train"][0].path.is_relative_to(tree)
+        assert folder == tree
     with pytest.raises(DatasetError, match=r"nowhere: no such folder.*http"):
         load(tmp_path / "nowhere")
 
@@ -151,9 +188,11 @@ def test_not_found_names_every_place_and_the_option(tmp_path, monkeypatch):
 
 def test_options_that_do_not_fit_together(tree):
     with pytest.raises(UsageError, match="twice"):
-        load_datasets([f"appa-real={tree}", "appa-real"], None, "real")
+        opened("--dataset", f"appa-real={tree}", "--dataset", "appa-real")
     with pytest.raises(UsageError, match="NAME=DIR"):
-        load_datasets(["appa-real", "utkface"], tree, "real")
+        opened("--dataset", "appa-real", "--dataset", "utkface", "--data", tree)
+    with pytest.raises(UsageError, match="one of --split and --split-csv"):
+        opened("--dataset", f"appa-real={tree}", "--split", "a.csv", "--split-csv", "b.csv", "c.csv")
 
 
 def test_unknown_names(tree):
@@ -200,7 +239,7 @@ def test_utkface_and_all_age_faces_say_age_in_the_file_name(tmp_path):
     (faces / "61_1_20170109150557335.jpg.chip.jpg").touch()  # the release has such names, without a race
     (faces / "desktop.ini").touch()
     for name, folder in (("utkface", faces), ("all-age-faces", tmp_path)):
-        dataset = load_dataset(name, folder)
+        dataset = load(folder, name=name)
         assert sorted(s.age_years for part in dataset.parts.values() for s in part) == list(range(1, 21))
         assert len(dataset.parts["valid"]) == 10
         with pytest.raises(UsageError, match="apparent"):
@@ -217,8 +256,8 @@ def test_a_folder_of_something_else(name, tmp_path):
 
 @given(st.lists(st.integers(0, 30).map(str), min_size=2, max_size=60), st.integers(1, 20))
 def test_held_out_groups_are_whole(groups, count):
-    samples = [Sample(Path(str(i)), 20) for i in range(len(groups))]
-    parts = hold_out(samples, groups, count)
+    samples = [Sample(Path(str(i)), 20, subject=group) for i, group in enumerate(groups)]
+    parts = hold_out(samples, count)
     assert sorted([*parts["train"], *parts["valid"]], key=lambda s: int(s.path.name)) == samples
     sides = [{groups[int(s.path.name)] for s in parts[part]} for part in ("train", "valid")]
     assert not sides[0] & sides[1]
@@ -227,8 +266,7 @@ def test_held_out_groups_are_whole(groups, count):
 
 def test_held_out_samples_stay_when_others_come():
     """A new release of a data set must not move many pictures between the sides."""
-    samples = [Sample(Path(str(i)), 20) for i in range(1000)]
-    groups = [f"person {i}" for i in range(1000)]
-    few, all_of_them = hold_out(samples[:990], groups[:990], 200), hold_out(samples, groups, 200)
+    samples = [Sample(Path(str(i)), 20, subject=f"person {i}") for i in range(1000)]
+    few, all_of_them = hold_out(samples[:990], 200), hold_out(samples, 200)
     assert len(all_of_them["valid"]) == 200
     assert len(set(few["valid"]) - set(all_of_them["valid"])) <= 10

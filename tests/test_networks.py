@@ -1,17 +1,34 @@
 import email.message
 import functools
+import hashlib
 import io
 import logging
 import os
+import types
 import urllib.error
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from torch import nn
 
+from agetrain import networks
 from agetrain.errors import UsageError, WeightsError
-from agetrain.networks import BACKBONES, HEADS, IMAGENET_MEAN, IMAGENET_STD, AgeNet, load_imagenet_weights
+from agetrain.networks import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AgeNet,
+    Start,
+    backbone_children,
+    freeze,
+    load_imagenet_weights,
+    reestimate_batchnorm,
+    set_training_mode,
+)
+from agetrain.recipe import BACKBONES, HEADS
+
+LOADED = Start("torchvision IMAGENET1K_V1", False, ())
 
 
 @functools.cache
@@ -72,6 +89,19 @@ def check_answers(network, head):
         torch.testing.assert_close(network(faces[1:2]), raw[1:2], atol=1e-4, rtol=1e-4)
 
 
+def test_a_second_head_answers_beside_the_first_and_changes_nothing_of_it():
+    torch.manual_seed(0)
+    network = AgeNet("mobilenet_v2", "distribution", auxiliary=True).eval()
+    faces = torch.rand(3, 3, 64, 64) * 255
+    with torch.inference_mode():
+        features = network.features(faces)
+        assert torch.equal(network.head(features), network(faces))
+        other = network.auxiliary(features)
+    assert other.shape == (3, 101)
+    assert not torch.equal(other, network(faces))
+    assert network_of("mobilenet_v2", "distribution").auxiliary is None
+
+
 def test_unknown_names():
     with pytest.raises(UsageError, match=r"alexnet/linear.*mobilenet_v2.*resnet34"):
         AgeNet("alexnet", "linear")
@@ -101,6 +131,18 @@ def test_normalises_as_torchvision_does():
     assert IMAGENET_MEAN == (0.485, 0.456, 0.406)
     assert IMAGENET_STD == (0.229, 0.224, 0.225)
     torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_without_normalisation_pixels_are_from_0_to_1():
+    network = AgeNet("mobilenet_v2", "linear", normalise=False).eval()
+    given = []
+    hook = network.backbone.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    face = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        network(face.float())
+    hook.remove()
+    # As torchvision's ToTensor makes them.
+    torch.testing.assert_close(given[0], torchvision.transforms.functional.convert_image_dtype(face))
 
 
 @pytest.mark.parametrize("age", [0, 1, 37, 100])
@@ -146,8 +188,10 @@ def test_weights_of_a_classifier_are_loaded(mobilenet, tmp_path):
     weights = classifier_of("mobilenet_v2").state_dict()
     assert not same_trunk(mobilenet, weights)
     head = mobilenet.head[1].weight.clone()
-    source = load_imagenet_weights(mobilenet, saved(tmp_path / "mobilenet_v2-x.pth", weights))
-    assert source == "mobilenet_v2-x.pth"
+    file = saved(tmp_path / "mobilenet_v2-x.pth", weights)
+    start = load_imagenet_weights(mobilenet, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert start == Start(f"substitute weights mobilenet_v2-x.pth, SHA-256 {digest[:16]}", True, ())
     assert same_trunk(mobilenet, weights)
     assert torch.equal(mobilenet.head[1].weight, head)
 
@@ -159,7 +203,8 @@ def test_a_trunk_alone_is_enough(mobilenet, tmp_path, caplog):
         if not k.startswith("classifier") and not k.endswith("num_batches_tracked")
     }
     with caplog.at_level(logging.WARNING):
-        load_imagenet_weights(mobilenet, saved(tmp_path / "trunk.pth", trunk))
+        start = load_imagenet_weights(mobilenet, saved(tmp_path / "trunk.pth", trunk))
+    assert start.missing == ()
     assert same_trunk(mobilenet, trunk)
     assert not caplog.records
 
@@ -169,14 +214,34 @@ def test_a_folder_and_the_variable(mobilenet, tmp_path, monkeypatch):
     saved(tmp_path / "mobilenet_v2-b0353104.pth", weights)
     saved(tmp_path / "resnet34-b627a593.pth", {})
     monkeypatch.setenv("AGETRAIN_WEIGHTS", str(tmp_path))
-    assert load_imagenet_weights(mobilenet) == "mobilenet_v2-b0353104.pth"
+    start = load_imagenet_weights(mobilenet)
+    assert "mobilenet_v2-b0353104.pth" in start.source
+    assert start.substitute  # whatever its name says, it is not torchvision's file
     assert same_trunk(mobilenet, weights)
+
+
+def test_the_file_of_torchvision_is_known_by_its_hash_under_any_name(mobilenet, tmp_path, monkeypatch):
+    file = saved(tmp_path / "renamed.pth", classifier_of("mobilenet_v2").state_dict())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    for known, substitute in ((digest[:8], False), (digest[8:16], True)):
+        official = types.SimpleNamespace(url=f"https://example.org/mobilenet_v2-{known}.pth")
+        monkeypatch.setitem(networks._ImageNet, "mobilenet_v2", official)
+        start = load_imagenet_weights(mobilenet, file)
+        assert start.substitute == substitute
+        assert (start.source == "torchvision IMAGENET1K_V1") != substitute
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_names_of_the_files_of_torchvision_end_in_their_hashes(backbone):
+    _, _, digest = networks._ImageNet[backbone].url.removesuffix(".pth").rpartition("-")
+    assert len(digest) == 8
+    assert set(digest) <= set("0123456789abcdef")
 
 
 def test_the_argument_goes_before_the_variable(mobilenet, tmp_path, monkeypatch):
     monkeypatch.setenv("AGETRAIN_WEIGHTS", "/nowhere")
     file = saved(tmp_path / "mine.pth", classifier_of("mobilenet_v2").state_dict())
-    assert load_imagenet_weights(mobilenet, file) == "mine.pth"
+    assert "mine.pth" in load_imagenet_weights(mobilenet, file).source
     with pytest.raises(WeightsError, match=r"/nowhere: no such file.*--weights.*AGETRAIN_WEIGHTS"):
         load_imagenet_weights(mobilenet)
 
@@ -256,8 +321,145 @@ def test_vgg16_without_its_classifier_says_so(caplog, tmp_path):
     trunk = {k: torch.zeros_like(v) for k, v in network.backbone.state_dict().items() if k.startswith("features.")}
     file = saved(tmp_path / "vgg16-trunk.pth", trunk)
     with caplog.at_level(logging.WARNING):
-        load_imagenet_weights(network, file)
+        start = load_imagenet_weights(network, file)
     assert "vgg16-trunk.pth: has no classifier.0.weight" in caplog.text
     assert "start at random" in caplog.text
+    assert start.missing == ("classifier.0.weight", "classifier.0.bias", "classifier.3.weight", "classifier.3.bias")
     assert same_trunk(network, trunk)
+    # And to freeze them would be to learn from noise.
+    with pytest.raises(WeightsError, match=r"has no classifier\.0\.weight.*--frozen-children 2$"):
+        freeze(network, -1, start)
+    assert len(freeze(network, 2, start)) == 2
+    assert [name for name, _ in backbone_children(network)] == ["features.", "avgpool.", "classifier."]
+    trained = {name for name, p in network.named_parameters() if p.requires_grad}
+    assert trained == {f"backbone.{name}" for name in start.missing} | {"head.1.weight", "head.1.bias"}
     network_of.cache_clear()  # half a gigabyte
+
+
+@pytest.fixture
+def resnet():
+    torch.manual_seed(0)
+    return AgeNet("resnet34", "linear")
+
+
+def trained(network):
+    """The first part of the names of all parameters that are trained."""
+    names = [name.removeprefix("backbone.") for name, p in network.named_parameters() if p.requires_grad]
+    return {name.split(".")[0] for name in names}
+
+
+def test_children_are_counted_as_the_original_scripts_did(resnet):
+    """They froze ``list(model.children())[:n]`` of torchvision's network, whose last child is the classifier."""
+    theirs = [name for name, _ in torchvision.models.resnet34(weights=None).named_children()]
+    assert [name for name, _ in backbone_children(resnet)] == [f"{name}." for name in theirs[:-1]]
+    assert len(theirs) == 10
+
+
+def test_the_blocks_of_mobilenet_count(mobilenet):
+    children = backbone_children(mobilenet)
+    assert [name for name, _ in children] == [f"features.{i}." for i in range(19)]
+    assert sum(p.numel() for _, c in children for p in c.parameters()) == sum(
+        p.numel() for p in mobilenet.backbone.parameters()
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "still_trained"),
+    [
+        (0, {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "head"}),
+        (1, {"bn1", "layer1", "layer2", "layer3", "layer4", "head"}),
+        (7, {"layer4", "head"}),
+        (8, {"head"}),
+        (9, {"head"}),
+        (-1, {"head"}),
+    ],
+)
+def test_leading_children_are_frozen(resnet, count, still_trained):
+    frozen = freeze(resnet, count, LOADED)
+    assert trained(resnet) == still_trained
+    assert len(frozen) == (9 if count == -1 else count)
+
+
+def test_more_children_than_there_are(resnet):
+    with pytest.raises(UsageError, match=r"--frozen-children 10: resnet34 has 9"):
+        freeze(resnet, 10, LOADED)
+
+
+def test_what_starts_at_random_must_not_be_frozen(mobilenet):
+    start = Start("mine.pth", True, ("features.10.conv.0.0.weight", "features.10.conv.1.0.weight"))
+    # features.1 is not meant by features.10.
+    assert len(freeze(mobilenet, 10, start)) == 10
+    for count in (11, 19, -1):
+        with pytest.raises(WeightsError, match=r"mine\.pth: has no features\.10\.conv\.0\.0\.weight.*children 10$"):
+            freeze(mobilenet, count, start)
+
+
+def step(network):
+    """One step of training; gives the names of all tensors that it changed."""
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1)
+    network(torch.rand(4, 3, 32, 32) * 255).square().mean().backward()
+    optimiser.step()
+    return {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def test_a_step_changes_nothing_of_what_is_frozen(mobilenet):
+    frozen = freeze(mobilenet, 14, LOADED)
+    set_training_mode(mobilenet, frozen, "eval")
+    changed = step(mobilenet)
+    blocks = {int(name.split(".")[2]) for name in changed if name.startswith("backbone.")}
+    assert blocks == {14, 15, 16, 17, 18}
+    assert {"head.1.weight", "backbone.features.18.1.running_mean"} <= changed
+
+
+def test_as_in_the_original_experiments_statistics_of_frozen_layers_may_drift(mobilenet):
+    frozen = freeze(mobilenet, 14, LOADED)
+    set_training_mode(mobilenet, frozen, "train")
+    changed = step(mobilenet)
+    early = {name for name in changed if name.startswith("backbone.") and int(name.split(".")[2]) < 14}
+    assert {name.split(".")[-1] for name in early} == {"running_mean", "running_var", "num_batches_tracked"}
+    assert {int(name.split(".")[2]) for name in early} == set(range(14))
+
+
+def test_the_mode_is_set_anew_after_an_evaluation(mobilenet):
+    frozen = freeze(mobilenet, 3, LOADED)
+    for frozen_batchnorm in ("eval", "train"):
+        mobilenet.eval()
+        set_training_mode(mobilenet, frozen, frozen_batchnorm)
+        asleep = {name for name, m in mobilenet.named_modules() if isinstance(m, nn.BatchNorm2d) and not m.training}
+        assert {int(name.split(".")[2]) for name in asleep} == ({0, 1, 2} if frozen_batchnorm == "eval" else set())
+        assert mobilenet.head[0].training  # dropout
+
+
+def test_statistics_are_those_of_the_batches_alone(mobilenet):
+    first = mobilenet.backbone.features[0]
+    first[1].running_mean.fill_(1000)
+    first[1].running_var.fill_(1e-3)
+    first[1].num_batches_tracked.fill_(500)
+    batches = [torch.rand(n, 3, 32, 32) * 255 for n in (4, 8, 4)]
+    weights = {name: p.clone() for name, p in mobilenet.named_parameters()}
+    reestimate_batchnorm(mobilenet, iter(batches))
+    with torch.inference_mode():
+        outputs = [first[0]((batch - mobilenet.mean) / mobilenet.std) for batch in batches]
+    means = torch.stack([o.mean(dim=(0, 2, 3)) for o in outputs]).mean(dim=0)
+    variances = torch.stack([o.var(dim=(0, 2, 3)) for o in outputs]).mean(dim=0)
+    torch.testing.assert_close(first[1].running_mean, means, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(first[1].running_var, variances, rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(p, weights[name]) for name, p in mobilenet.named_parameters())
+    assert not any(p.grad is not None for p in mobilenet.parameters())
+
+
+def test_after_a_new_estimate_evaluation_is_normalised_like_training(mobilenet):
+    faces = torch.rand(16, 3, 96, 96) * 255 * torch.rand(16, 3, 1, 1)
+    with torch.inference_mode():
+        before = mobilenet.eval().features(faces)
+    momenta = [m.momentum for m in mobilenet.modules() if isinstance(m, nn.BatchNorm2d)]
+    reestimate_batchnorm(mobilenet, [faces])
+    assert not any(m.training for m in mobilenet.modules())
+    assert [m.momentum for m in mobilenet.modules() if isinstance(m, nn.BatchNorm2d)] == momenta
+    with torch.inference_mode():
+        after = mobilenet.features(faces)
+        in_training = mobilenet.train().features(faces)
+    # They differ in variances of n or n - 1 values, and in the last layers n is small.
+    assert (after - in_training).abs().mean() < 0.2 * in_training.std()
+    assert (before - in_training).abs().mean() > 0.5 * in_training.std()

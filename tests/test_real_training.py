@@ -22,7 +22,7 @@ def folder(shared_data):
 
 @pytest.fixture(scope="module")
 def dataset(folder):
-    return load_dataset("appa-real", folder)
+    return load_dataset("appa-real", folder)[0]
 
 
 def rows(file):
@@ -42,7 +42,7 @@ def test_every_picture_of_the_release_is_there(folder, dataset):
 
 
 def test_apparent_ages_have_a_spread(folder):
-    spreads = [s.std_years for s in load_dataset("appa-real", folder, "apparent").parts["train"]]
+    spreads = [s.std_years for s in load_dataset("appa-real", folder, "apparent")[0].parts["train"]]
     assert 2 < np.median(spreads) < 8
     assert min(spreads) >= 0
 

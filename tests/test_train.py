@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,8 @@ from portraits import write_portraits
 
 from agetrain import checkpoint
 from agetrain.cli import main
-from agetrain.train import split_selection
+from agetrain.datasets import Sample
+from agetrain.run import split_selection
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +42,7 @@ def arguments(place, appa_real):
         return [
             "--dataset", "appa-real", "--data", str(appa_real), "--out", str(out), "--cache", str(place / "cache"),
             "--weights", str(place / "start.pth"), "--device", "cpu", "--wandb", "disabled",
+            "--experiment", "best", "--backbone", "mobilenet_v2", "--crop", "box",
             "--size", "64", "--batch-size", "4", "--epochs", "2", "--selection-share", "0.25", *more,
         ]  # fmt: skip
 
@@ -56,8 +59,9 @@ def weights_of(folder):
     return checkpoint.load(folder / "best.pth")["weights"]
 
 
-def test_the_checkpoint_holds_what_the_contract_says(finished, appa_real, astronaut):
+def test_the_checkpoint_holds_what_the_contract_says(finished, place, astronaut):
     values = checkpoint.load(finished / "best.pth")
+    start_digest = checkpoint.file_sha256(place / "start.pth")
     assert (values["backbone"], values["head"], values["label"]) == ("mobilenet_v2", "distribution", "real")
     assert (values["decode"], values["age_std_kind"]) == ("expectation", "distribution")
     assert (values["age_range"], values["label_offset"]) == ([0.0, 100.0], 0.0)
@@ -70,7 +74,7 @@ def test_the_checkpoint_holds_what_the_contract_says(finished, appa_real, astron
     assert len(data["split_sha256"]) == 64
     assert "research" in data["licence"]
     assert data["page"].startswith("http")
-    assert training["start"] == "start.pth"
+    assert training["start"] == f"substitute weights start.pth, SHA-256 {start_digest[:16]}"
     assert 10 <= training["train_median"] <= 56
     assert training["recipe"]["size"] == 64
     assert training["recipe"]["seed"] == 0
@@ -101,14 +105,30 @@ def test_metrics_name_the_part_that_they_were_measured_on(finished):
     assert valid["mae_of_train_median"] == pytest.approx(65 - values["training"]["train_median"])
 
 
-def test_what_is_reported_is_what_the_runtime_would_measure(finished, appa_real):
+def test_the_second_head_is_kept_as_a_network_of_its_own(finished):
+    """Of the other label; its features were learned together with those of the first."""
+    main_values, values = checkpoint.load(finished / "best.pth"), checkpoint.load(finished / "best-apparent.pth")
+    assert values["label"] == "apparent"
+    assert values["training"]["recipe"] == main_values["training"]["recipe"]
+    assert not torch.equal(values["weights"]["head.1.weight"], main_values["weights"]["head.1.weight"])
+    record = json.loads((finished / "metrics-apparent.json").read_text())
+    assert record["metrics"] == values["metrics"]
+    assert [(m["part"], m["label"], m["n"]) for m in values["metrics"]] == [
+        ("selection", "apparent", 6), ("valid", "apparent", 8)
+    ]  # fmt: skip
+    best = min(h["other_selection_mae"] for h in record["history"])
+    assert values["metrics"][0]["mae"] == pytest.approx(best, abs=1e-3)
+
+
+@pytest.mark.parametrize(("file", "above"), [("best.pth", 0), ("best-apparent.pth", 0.5)])
+def test_what_is_reported_is_what_the_runtime_would_measure(finished, appa_real, file, above):
     """The figures in the checkpoint, computed again from the pictures with none of the training code."""
     from ageinfer.cropspec import CropSpec
     from ageinfer.detect import YuNet
     from ageinfer.faces import central_face, crop_face
     from ageinfer.sources import read_picture
 
-    values = checkpoint.load(finished / "best.pth")
+    values = checkpoint.load(finished / file)
     network, detector, errors = checkpoint.rebuild(values), YuNet(provider="cpu"), []
     for i in range(24, 32):
         image = read_picture(appa_real / "valid" / f"{i:06d}.jpg_face.jpg")
@@ -116,7 +136,8 @@ def test_what_is_reported_is_what_the_runtime_would_measure(finished, appa_real)
         box = boxes[central_face(boxes, image.shape[1::-1])]
         crop = torch.from_numpy(crop_face(image, box, CropSpec.from_dict(values["crop"])))
         with torch.inference_mode():
-            errors.append(network.decode(network(crop.permute(2, 0, 1)[None].float()))[0].item() - (10 + 2 * i))
+            age = network.decode(network(crop.permute(2, 0, 1)[None].float()))[0].item()
+        errors.append(age - (10 + 2 * i + above))
     assert values["metrics"][1]["mae"] == pytest.approx(np.abs(errors).mean(), abs=0.01)
     assert values["metrics"][1]["bias"] == pytest.approx(np.mean(errors), abs=0.01)
 
@@ -132,7 +153,7 @@ def test_the_curve_is_a_picture(finished):
 def test_the_parity_pack_holds_the_pictures_of_both_parts(finished, appa_real):
     with np.load(finished / "parity.npz", allow_pickle=False) as pack:
         arrays = dict(pack)
-    _, select = split_selection(tuple(range(24)), 0.25, 0)
+    _, select = split_selection([Sample(Path(str(i)), 20) for i in range(24)], 0.25, 0)
     for name, part, first, count in (("valid", "valid", 24, 8), ("calibration", "train", 0, 18)):
         ends = arrays[f"{name}_ends"].tolist()
         encoded = [arrays[f"{name}_bytes"][a:b].tobytes() for a, b in zip([0, *ends], ends, strict=False)]
@@ -146,7 +167,81 @@ def test_the_parity_pack_holds_the_pictures_of_both_parts(finished, appa_real):
 
 
 def test_nothing_else_is_left(finished):
-    assert sorted(p.name for p in finished.iterdir()) == ["best.pth", "curve.png", "metrics.json", "parity.npz"]
+    assert sorted(p.name for p in finished.iterdir()) == [
+        "best-apparent.pth", "best.pth", "config.json", "curve.png", "last.pth", "metrics-apparent.json",
+        "metrics.json", "parity.npz", "report.md",
+    ]  # fmt: skip
+
+
+def test_the_report_and_the_configuration_say_what_was_run(finished, appa_real):
+    values, text = checkpoint.load(finished / "best.pth"), (finished / "report.md").read_text()
+    valid = values["metrics"][1]
+    assert text.startswith("# best: ")
+    assert f"| appa-real valid, real age | 8 | {valid['mae']:.2f} |" in text
+    assert f"| 100.0 % | {valid['mae_of_train_median']:.2f} |" in text
+    assert values["training"]["start"] in text
+    config = json.loads((finished / "config.json").read_text())
+    assert (config["experiment"], config["label"]) == ("best", "real")
+    assert config["data"] == [{"name": "appa-real", "folder": str(appa_real)}]
+    assert config["recipe"] == values["training"]["recipe"]
+    assert values["training"]["experiment"] == "best"
+
+
+def same_weights(first, second):
+    first, second = weights_of(first), weights_of(second)
+    return all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_a_run_is_run_again_from_its_configuration(place, finished, tmp_path):
+    command = [
+        "--config", str(finished / "config.json"), "--out", str(tmp_path / "out"), "--cache", str(place / "cache"),
+        "--weights", str(place / "start.pth"), "--device", "cpu", "--wandb", "disabled",
+    ]  # fmt: skip
+    assert main(command) == 0
+    assert same_weights(tmp_path / "out", finished)
+
+
+def test_a_checkpoint_that_an_earlier_run_left_is_not_taken_for_one_of_this_run(tmp_path, arguments, finished):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    assert main(arguments(out, "--auxiliary-weight", "0", "--epochs", "1", "--size", "48")) == 0
+    assert checkpoint.load(out / "best.pth")["crop"]["size"] == 48
+    for name in ("best-apparent.pth", "metrics-apparent.json"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes()
+
+
+@pytest.mark.parametrize("substitute", [True, False])
+def test_statistics_of_substitute_weights_are_estimated_on_the_faces(
+    tmp_path, arguments, place, appa_real, monkeypatch, substitute
+):
+    """Weights from elsewhere may lack them; torchvision's own are good. Nothing but the head is trained here."""
+    from ageinfer.detect import YuNet
+    from ageinfer.faces import CropSpec, crop_face
+    from ageinfer.sources import read_picture
+    from agetrain import networks
+
+    if not substitute:
+        url = f"https://example.org/mobilenet_v2-{checkpoint.file_sha256(place / 'start.pth')[:8]}.pth"
+        monkeypatch.setitem(networks._ImageNet, "mobilenet_v2", types.SimpleNamespace(url=url))
+    assert main(arguments(tmp_path / "out", "--epochs", "1", "--frozen-children", "-1", "--batch-size", "9")) == 0
+    values = checkpoint.load(tmp_path / "out" / "best.pth")
+    start = torch.load(place / "start.pth", weights_only=True)
+    assert torch.equal(values["weights"]["backbone.features.0.0.weight"], start["features.0.0.weight"])
+    found = values["weights"]["backbone.features.0.1.running_mean"]
+    if not substitute:
+        assert torch.equal(found, start["features.0.1.running_mean"])
+        return
+    network, detector, means = checkpoint.rebuild(values), YuNet(provider="cpu"), []
+    paths = sorted((appa_real / "train").iterdir())
+    learned, _ = split_selection([Sample(path, 20) for path in paths], 0.25, 0)
+    for i in learned:  # two batches of nine
+        image = read_picture(paths[i])
+        crop = torch.from_numpy(crop_face(image, detector.detect(image)[0].box, CropSpec(size=64)))
+        with torch.inference_mode():
+            pixels = (crop.permute(2, 0, 1)[None].float() - network.mean) / network.std
+            means.append(network.backbone.features[0][0](pixels).mean(dim=(0, 2, 3)))
+    expected = torch.stack(means).mean(dim=0)
+    assert (found - expected).norm() < 0.05 * expected.norm()
 
 
 def test_tracking_offline_changes_nothing_but_leaves_a_folder(place, arguments, finished):
@@ -154,13 +249,15 @@ def test_tracking_offline_changes_nothing_but_leaves_a_folder(place, arguments, 
     out = place / "tracked"
     assert main(arguments(out, "--wandb", "offline")) == 0
     assert list((out / "wandb").glob("offline-run-*/*.wandb"))
-    first, second = weights_of(finished), weights_of(out)
-    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert same_weights(finished, out)
 
 
 def test_a_linear_head_and_another_seed(place, arguments, finished):
     out = place / "linear"
-    assert main(arguments(out, "--head", "linear", "--seed", "1", "--epochs", "1", "--label", "apparent")) == 0
+    assert (
+        main(arguments(out, "--head", "linear", "--loss", "l1", "--seed", "1", "--epochs", "1", "--label", "apparent"))
+        == 0
+    )
     values = checkpoint.load(out / "best.pth")
     assert (values["decode"], values["age_std_kind"], values["label"]) == ("linear", "constant", "apparent")
     network = checkpoint.rebuild(values)
@@ -210,15 +307,28 @@ def test_pictures_without_a_face(tmp_path, astronaut, arguments, capsys):
 @pytest.mark.parametrize(
     "wrong",
     [
-        ("--head", "ordinal"), ("--epochs", "0"), ("--lr", "nan"), ("--selection-share", "1"), ("--size", "4"),
-        ("--margin", "9"), ("--device", "abacus"), ("--seed", "-1"),
+        ("--epochs", "0"), ("--lr", "nan"), ("--selection-share", "1"), ("--size", "4"),
+        ("--margin", "9"), ("--device", "abacus"), ("--seed", "-1"), ("--head", "linear"), ("--loss", "mse"),
+        ("--experiment", "Z9"), ("--repeats", "1,1"), ("--frozen-children", "20"), ("--flip", "2"),
     ],
 )  # fmt: skip
 def test_options_that_make_no_sense(tmp_path, arguments, capsys, wrong):
-    assert main(arguments(tmp_path / "out", *wrong)) == 2
+    assert main(arguments(tmp_path / "out", *wrong)) == (3 if wrong[0] == "--repeats" else 2)
     err = capsys.readouterr().err.splitlines()
     assert err[-1].startswith("agetrain: ")
     assert wrong[0].lstrip("-").split("-")[0] in err[-1]
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--head", "ordinal"), ("--crop", "mesh"), ("--epochs", "many"), ("--colour", "red")]
+)
+def test_options_that_do_not_exist(tmp_path, arguments, capsys, wrong):
+    with pytest.raises(SystemExit) as left:
+        main(arguments(tmp_path / "out", *wrong))
+    assert left.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("python -m agetrain: error: ")
+    assert wrong[0] in last
 
 
 def test_interrupted(tmp_path, arguments, monkeypatch, capsys):
@@ -258,3 +368,24 @@ def test_errors_are_one_line_and_an_exit_status(tmp_path, arguments, finished, r
     assert line.startswith("agetrain: ")
     assert all(word in line for word in words)
     assert ran.stdout == ""
+
+
+def test_a_run_starts_from_a_checkpoint(place, arguments, finished, tmp_path):
+    """With a learning rate of nearly nothing the result is where it started; another head starts at random."""
+    out = tmp_path / "again"
+    tiny = ("--lr", "1e-12", "--weight-decay", "0", "--ema-decay", "0", "--epochs", "1")
+    assert main([*arguments(out, *tiny), "--weights", str(finished / "best.pth")]) == 0
+    first, second = weights_of(finished), weights_of(out)
+    for name in ("backbone.features.0.0.weight", "head.1.weight", "head.1.bias"):
+        torch.testing.assert_close(second[name], first[name], atol=1e-6, rtol=0)
+    assert checkpoint.load(out / "best.pth")["training"]["start"].startswith("checkpoint best.pth, SHA-256 ")
+    linear = [*arguments(out, *tiny, "--head", "linear", "--loss", "l1"), "--weights", str(finished / "best.pth")]
+    assert main(linear) == 0
+    name = "backbone.features.0.0.weight"
+    torch.testing.assert_close(weights_of(out)[name], first[name], atol=1e-6, rtol=0)
+
+
+def test_a_checkpoint_of_another_backbone_is_no_start(arguments, finished, tmp_path, capsys):
+    command = [*arguments(tmp_path / "out", "--backbone", "resnet34"), "--weights", str(finished / "best.pth")]
+    assert main(command) == 5
+    assert "a mobilenet_v2, and --backbone is resnet34" in capsys.readouterr().err

@@ -1,8 +1,10 @@
 """The parts of the training loop, and its tracker."""
 
+import dataclasses
 import itertools
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +12,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agetrain.errors import MissingDependencyError
+from ageinfer.cropspec import CropSpec
+from agetrain.augment import augment
+from agetrain.cache import CropCache
+from agetrain.data import Batch, Batches, Teacher, TrainingSet
+from agetrain.datasets import Sample
+from agetrain.errors import DatasetError, MissingDependencyError, UsageError
+from agetrain.losses import loss_and_age, total_loss
 from agetrain.networks import AgeNet
+from agetrain.optim import learning_rate, make_optimiser, running_mean, warmup_cosine
+from agetrain.predict import predict
 from agetrain.recipe import Recipe
+from agetrain.run import split_selection
 from agetrain.tracking import Tracker
-from agetrain.train import _running_mean, _warmup_cosine, loss_and_age, predict, split_selection
 
 NAN = float("nan")
+CPU = torch.device("cpu")
+LINEAR = {"head": "linear", "loss": "l1"}
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +48,54 @@ def gaussian(age, width):
 
 def test_the_linear_loss_is_the_mean_absolute_error(networks):
     raw = torch.tensor([[30.0], [50.0], [20.0]])
-    loss, decoded = loss_of(networks["linear"], raw, [31.0, 46.0, 20.0], [NAN, 3.0, NAN])
+    loss, decoded = loss_of(networks["linear"], raw, [31.0, 46.0, 20.0], [NAN, 3.0, NAN], **LINEAR)
     assert loss == pytest.approx((1 + 4 + 0) / 3)
     assert decoded == [30, 50, 20]
+
+
+def test_the_squared_loss_is_in_years_squared(networks):
+    raw = torch.tensor([[30.0], [50.0], [20.0]])
+    loss, decoded = loss_of(networks["linear"], raw, [31.0, 46.0, 20.0], [NAN] * 3, head="linear", loss="mse")
+    assert loss == pytest.approx((1 + 16 + 0) / 3)
+    assert decoded == [30, 50, 20]
+
+
+@pytest.mark.parametrize(
+    ("head", "loss"), [("linear", "distribution"), ("distribution", "l1"), ("distribution", "mse")]
+)
+def test_a_head_learns_by_its_own_losses_alone(head, loss):
+    with pytest.raises(UsageError, match=f"--head {head} cannot learn by --loss {loss}"):
+        Recipe(head=head, loss=loss)
+
+
+@pytest.mark.parametrize(("head", "loss"), [("linear", "l1"), ("linear", "mse"), ("distribution", "distribution")])
+def test_a_face_without_a_label_counts_as_learned(networks, head, loss):
+    network, recipe = networks[head], Recipe(head=head, loss=loss)
+    raw = torch.randn(3, network.head[1].out_features, requires_grad=True)
+    alone, _ = loss_and_age(network, raw[:1], torch.tensor([40.0]), torch.tensor([NAN]), recipe)
+    among, _ = loss_and_age(network, raw, torch.tensor([40.0, NAN, NAN]), torch.full((3,), NAN), recipe)
+    assert among.item() == pytest.approx(alone.item() / 3, rel=1e-5)
+    among.backward()
+    assert raw.grad[0].abs().sum() > 0
+    assert (raw.grad[1:] == 0).all()
+
+
+def batch_of(ages, others, teacher_ages):
+    unknown = torch.full((len(ages),), NAN)
+    values = [torch.tensor(v) for v in (ages, others, teacher_ages)]
+    return Batch({}, 1.0, torch.empty(0), values[0], unknown, values[1], unknown, values[2], unknown)
+
+
+def test_all_that_is_learned_is_weighed_and_summed(networks):
+    """By hand, with absolute errors: of the label, of the other label by its own head, and of the teacher's answers."""
+    raw, other = torch.tensor([[30.0], [50.0]]), torch.tensor([[20.0], [60.0]])
+    batch = batch_of([31.0, 46.0], [NAN, 66.0], [33.0, NAN])
+    recipe = Recipe(**LINEAR, auxiliary_weight=0.5, teacher_weight=2)
+    loss, decoded = total_loss(networks["linear"], raw, other, batch, recipe)
+    assert loss.item() == pytest.approx((1 + 4) / 2 + 0.5 * 6 / 2 + 2 * 3 / 2)
+    assert decoded.tolist() == [30, 50]
+    without = dataclasses.replace(recipe, teacher_weight=0)
+    assert total_loss(networks["linear"], raw, None, batch, without)[0].item() == pytest.approx((1 + 4) / 2)
 
 
 @pytest.mark.parametrize(("std", "width"), [(NAN, 2.5), (5.0, 5.0), (0.2, 1.0)])
@@ -75,8 +132,7 @@ def test_the_loss_leads_towards_the_label(networks):
 
 
 def test_warm_up_and_cosine():
-    factor = _warmup_cosine(10, 100)
-    rates = [factor(step) for step in range(101)]
+    rates = [warmup_cosine(10, 100, step) for step in range(101)]
     assert 0 < rates[0] < 0.1
     assert all(b > a for a, b in itertools.pairwise(rates[:11]))
     assert rates[10] == pytest.approx(1)
@@ -87,28 +143,71 @@ def test_warm_up_and_cosine():
 
 @given(st.floats(0, 50), st.integers(1, 200))
 def test_the_rate_is_never_above_its_largest(warmup, steps):
-    factor = _warmup_cosine(warmup, steps)
-    assert all(0 <= factor(step) <= 1 for step in range(steps + 1))
+    assert all(0 <= warmup_cosine(warmup, steps, step) <= 1 for step in range(steps + 1))
+
+
+def rates_of(steps=10, **changes):
+    recipe = Recipe(lr=0.5, **changes)
+    return [learning_rate(recipe, epoch, step, steps) for epoch in range(recipe.epochs) for step in range(steps)]
+
+
+def test_the_rate_of_each_schedule():
+    assert rates_of(schedule="constant", epochs=3, warmup_epochs=0) == [0.5] * 30
+    stepped = rates_of(schedule="step", epochs=8, step_epochs=3, step_factor=0.1)
+    assert stepped == pytest.approx([0.5] * 30 + [0.05] * 30 + [0.005] * 20)
+    cosine = rates_of(schedule="cosine", epochs=4, warmup_epochs=1.5)
+    assert cosine == pytest.approx([0.5 * warmup_cosine(15, 40, step) for step in range(40)])
+    assert max(cosine) == cosine[15] == 0.5
+
+
+@pytest.mark.parametrize(("optimiser", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_weight_matrices_alone_decay_and_what_is_frozen_is_left_out(networks, optimiser, kind):
+    network = networks["linear"]
+    first = network.backbone.features[0].requires_grad_(False)
+    made = make_optimiser(network, Recipe(**LINEAR, optimiser=optimiser, weight_decay=0.03))
+    first.requires_grad_(True)
+    assert type(made) is kind
+    decay = {id(p): group["weight_decay"] for group in made.param_groups for p in group["params"]}
+    assert not any(id(p) in decay for p in first.parameters())
+    rest = [p for p in network.parameters() if not any(p is q for q in first.parameters())]
+    assert [decay[id(p)] for p in rest] == [0.03 if p.ndim > 1 else 0 for p in rest]
+    assert len(decay) == len(rest)
+
+
+def nobody(n):
+    """Samples of which nobody knows whom they show."""
+    return [Sample(Path(str(i)), 20) for i in range(n)]
 
 
 @given(st.integers(2, 300), st.floats(0.01, 0.99), st.integers(0, 1000))
 def test_the_selection_is_a_part_of_its_own(n, share, seed):
-    learn, select = split_selection(tuple(range(n)), share, seed)
+    learn, select = split_selection(nobody(n), share, seed)
     assert sorted(learn + select) == list(range(n))
     assert len(select) == max(1, round(share * n))
     assert learn == sorted(learn)
     assert select == sorted(select)
-    assert (learn, select) == split_selection(tuple(range(n)), share, seed)
+    assert (learn, select) == split_selection(nobody(n), share, seed)
+
+
+@given(st.lists(st.integers(0, 30).map(str), min_size=2, max_size=60), st.floats(0.01, 0.99), st.integers(0, 1000))
+def test_a_person_is_on_one_side_of_the_selection(subjects, share, seed):
+    samples = [Sample(Path(str(i)), 20, subject=subject) for i, subject in enumerate(subjects)]
+    learn, select = split_selection(samples, share, seed)
+    assert sorted(learn + select) == list(range(len(samples)))
+    assert not {subjects[i] for i in learn} & {subjects[i] for i in select}
+    # As many as asked for, and no person more than that needs.
+    count = max(1, round(share * len(samples)))
+    assert count <= len(select) < count + max(map(subjects.count, subjects))
 
 
 def test_the_seed_chooses_the_selection():
-    selections = {tuple(split_selection(tuple(range(100)), 0.1, seed)[1]) for seed in range(5)}
+    selections = {tuple(split_selection(nobody(100), 0.1, seed)[1]) for seed in range(5)}
     assert len(selections) == 5
 
 
 def test_the_running_mean_follows_quickly_at_first_and_slowly_later():
     early, late = torch.zeros(1), torch.zeros(1)
-    update = _running_mean(0.99)
+    update = running_mean(0.99)
     update([early], [torch.ones(1)], 0)
     update([late], [torch.ones(1)], 100_000)
     assert early.item() == pytest.approx(0.9)
@@ -118,18 +217,115 @@ def test_the_running_mean_follows_quickly_at_first_and_slowly_later():
     assert counter.item() == 8
 
 
-def test_predict_leaves_out_what_has_no_face(networks):
-    from agetrain.cache import CropCache
+def cache_of(n, side=64, start=0, missing=()):
+    """Crops of noise, with ages from ``start`` upwards and digests of which each is its own."""
+    crops = np.random.default_rng(start).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+    ages = np.arange(start, start + n, dtype=np.float32)
+    unknown = np.full(n, np.nan, np.float32)
+    found = ~np.isin(np.arange(n), missing)
+    return CropCache(
+        crops, found, ages, unknown, ages + 0.5, unknown, 1000 + np.arange(start, start + n, dtype=np.uint64)
+    )
 
-    crops = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
-    found = np.array([True, False, True, True, False])
-    cache = CropCache(crops, found, np.zeros(5, np.float32), np.zeros(5, np.float32))
-    ages = predict(networks["linear"], cache, torch.device("cpu"), False)
-    assert np.isnan(ages).tolist() == [False, True, False, False, True]
+
+@pytest.mark.parametrize("head", ["linear", "distribution"])
+def test_predict_leaves_out_what_has_no_face(networks, head):
+    cache = cache_of(5, missing=(1, 4))
+    ages, stds = predict(networks[head], cache, CPU)
+    assert np.isnan(ages).tolist() == np.isnan(stds).tolist() == [False, True, False, False, True]
+    later, _ = predict(networks[head], cache, CPU, label_offset=15)
     with torch.inference_mode():
-        for i in np.flatnonzero(found):
-            face = torch.from_numpy(crops[i]).permute(2, 0, 1)[None].float()
-            assert ages[i] == pytest.approx(networks["linear"](face).item(), abs=1e-3)
+        for i in np.flatnonzero(cache.found):
+            face = torch.from_numpy(cache.crops[i]).permute(2, 0, 1)[None].float()
+            age, std = networks[head].decode(networks[head](face))
+            assert ages[i] == pytest.approx(age.item(), abs=1e-3)
+            assert stds[i] == pytest.approx(std.item(), abs=1e-3)
+            assert later[i] == pytest.approx(age.item() + 15, abs=1e-3)
+
+
+def training_set(*learn, offset=0.0):
+    crop = CropSpec(size=16)
+    return TrainingSet(tuple({"dataset": "a"} for _ in learn), "real", offset, crop, learn, learn[0], learn)
+
+
+SMALL = Recipe(size=16, batch_size=4, repeats=(1.0,))
+
+
+def ages_of(batches, epoch=1):
+    return [batch.ages.tolist() for batch in batches.epoch(epoch)]
+
+
+def test_an_epoch_shows_every_face_once_in_an_order_of_its_own():
+    batches = Batches(training_set(cache_of(14, 22, missing=(3, 7))), SMALL, CPU)
+    assert (batches.faces, batches.steps) == (12, 3)
+    first, again, second = ages_of(batches), ages_of(batches), ages_of(batches, 2)
+    shown = sorted(age for batch in first for age in batch)
+    assert shown == [0, 1, 2, 4, 5, 6, 8, 9, 10, 11, 12, 13]
+    assert first == again != second
+    assert sorted(age for batch in second for age in batch) == shown
+    assert ages_of(Batches(training_set(cache_of(14, 22)), dataclasses.replace(SMALL, seed=1), CPU)) != first
+
+
+def test_each_face_comes_with_its_own_labels():
+    cache = cache_of(9, 22)
+    teacher = Teacher(cache.digests[2:4], np.float32([40, 50]), np.float32([4, 5]), ("t.npz",))
+    batches = Batches(training_set(cache), dataclasses.replace(SMALL, drop_last=False), CPU, teacher)
+    assert batches.taught == 2
+    seen = 0
+    for batch in batches.epoch(1):
+        for i, age in enumerate(batch.ages.int().tolist()):
+            np.testing.assert_array_equal(batch.wide[i].numpy(), cache.crops[age])
+            assert batch.others[i] == age + 0.5
+            taught = {2: (40, 4), 3: (50, 5)}.get(age, (NAN, NAN))
+            answers = batch.teacher_ages[i].item(), batch.teacher_stds[i].item()
+            assert answers == pytest.approx(taught, nan_ok=True)
+            seen += 1
+    assert seen == 8  # a last batch of one face is left out
+
+
+def test_stored_labels_are_years_less_the_offset():
+    recipe = dataclasses.replace(SMALL, labels="stored")
+    cache = cache_of(4, 22, start=20)
+    teacher = Teacher(cache.digests, np.float32([30] * 4), np.float32([4] * 4), ())
+    [batch] = Batches(training_set(cache, offset=15), recipe, CPU, teacher).epoch(1)
+    assert sorted(batch.ages.tolist()) == [5, 6, 7, 8]
+    assert sorted(batch.others.tolist()) == [5.5, 6.5, 7.5, 8.5]
+    assert batch.teacher_ages.tolist() == [15] * 4
+    [batch] = Batches(training_set(cache, offset=15), SMALL, CPU).epoch(1)
+    assert sorted(batch.ages.tolist()) == [20, 21, 22, 23]
+
+
+def test_data_sets_are_repeated_as_often_as_asked():
+    data = training_set(cache_of(8, 22), cache_of(8, 22, start=100))
+    shown = [a for b in ages_of(Batches(data, dataclasses.replace(SMALL, repeats=(2.0, 0.5)), CPU)) for a in b]
+    assert sorted(a for a in shown if a < 100) == sorted([*range(8), *range(8)])
+    assert len({a for a in shown if a >= 100}) == len([a for a in shown if a >= 100]) == 4
+    tripled = Batches(data, dataclasses.replace(SMALL, repeats=(3.0,)), CPU)
+    assert (tripled.faces, tripled.steps) == (16, 12)
+    with pytest.raises(DatasetError, match="--repeats has 3 numbers for 2 data sets"):
+        Batches(data, dataclasses.replace(SMALL, repeats=(1.0, 1.0, 1.0)), CPU)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_the_batches_that_one_alone_would_have(world):
+    data, recipe = training_set(cache_of(11, 22)), dataclasses.replace(SMALL, batch_size=5, drop_last=False)
+    alone = list(Batches(data, recipe, CPU).epoch(3))
+    shared = [list(Batches(data, recipe, CPU, None, rank, world).epoch(3)) for rank in range(world)]
+    for step, whole in enumerate(alone):
+        faces = augment(whole.wide, 16, (0, 0, 0), recipe.augmentation, whole.draws)
+        assert sum(part[step].share for part in shared) == pytest.approx(world)
+        for rank, part in enumerate(shared):
+            batch = part[step]
+            assert torch.equal(batch.ages, whole.ages[rank::world])
+            assert batch.share == pytest.approx(len(batch.ages) * world / len(whole.ages))
+            mine = augment(batch.wide, 16, (0, 0, 0), recipe.augmentation, batch.draws)
+            assert (mine - faces[rank::world]).abs().mean() < 0.2
+    assert [len(part) for part in shared] == [len(alone)] * world
+
+
+def test_too_few_faces_to_learn_from():
+    with pytest.raises(DatasetError, match="a face in 1 pictures to learn from"):
+        Batches(training_set(cache_of(3, 22, missing=(0, 1))), SMALL, CPU)
 
 
 class BrokenError(Exception):
@@ -149,42 +345,66 @@ def fake_wandb(monkeypatch, fails=None, error=BrokenError):
         return method
 
     class Run:
-        dir = "nowhere"
+        dir, id = "nowhere", "r1"
         log, finish = staticmethod(act("log")), staticmethod(act("finish"))
+        log_artifact = staticmethod(act("log_artifact"))
         summary = types.SimpleNamespace(update=act("summary"))
 
     def init(**kwargs):
         act("init")(**kwargs)
         return Run()
 
+    def artifact(*args, **kwargs):
+        act("Artifact")(*args, **kwargs)
+        return types.SimpleNamespace(add_file=act("add_file"))
+
     module = types.ModuleType("wandb")
     module.init, module.Settings = init, lambda **kwargs: act("Settings")(**kwargs)
+    module.Artifact, module.Image = artifact, act("Image")
     monkeypatch.setitem(sys.modules, "wandb", module)
     return calls
 
 
 @pytest.mark.parametrize("error", [BrokenError, lambda: OSError(28, "No space left on device")])
-@pytest.mark.parametrize("fails", ["init", "Settings", "log", "summary", "finish"])
+@pytest.mark.parametrize(
+    "fails", ["init", "Settings", "log", "summary", "finish", "Image", "Artifact", "add_file", "log_artifact"]
+)
 def test_a_run_goes_on_whatever_its_tracker_does(monkeypatch, tmp_path, fails, error):
-    fake_wandb(monkeypatch, fails, error)
+    calls = fake_wandb(monkeypatch, fails, error)
     tracker = Tracker("offline", "test", {"a": 1}, tmp_path)
     tracker.log({"loss": 1.0}, 1)
-    tracker.summarise({"mae": 1.0})
-    tracker.finish()
+    tracker.finish({"mae": 1.0}, tmp_path / "best.pth", np.zeros((1, 8, 8, 3), np.uint8), ["20 years, really 30"])
+    assert [name for name, _, _ in calls].count(fails) == 1  # and is not asked again
 
 
 def test_what_is_tracked(monkeypatch, tmp_path):
     calls = fake_wandb(monkeypatch)
     tracker = Tracker("offline", "agetrain", {"a": 1}, tmp_path)
+    assert tracker.run_id == "r1"
     tracker.log({"loss": 1.5}, 3)
-    tracker.summarise({"mae": 2.0})
-    tracker.finish()
-    _, init, logged, summary, finish = calls
+    worst = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
+    tracker.finish({"mae": 2.0}, tmp_path / "best.pth", worst, ["20 years, really 30", "9 years, really 1"])
+    _, init, logged, summary, first, second, pictures, artifact, file, _, finish = calls
     assert init[2]["mode"] == "offline"
     assert (init[2]["project"], init[2]["config"], init[2]["dir"]) == ("agetrain", {"a": 1}, tmp_path)
     assert logged[1:] == (({"loss": 1.5},), {"step": 3})
     assert summary[1] == ({"mae": 2.0},)
+    for image, face, caption in zip((first, second), worst, ["20 years, really 30", "9 years, really 1"], strict=True):
+        np.testing.assert_array_equal(image[1][0], face)
+        assert image[2] == {"caption": caption}
+    assert pictures[0] == "log"
+    assert artifact[1:] == (("checkpoint-r1",), {"type": "model"})
+    assert file[1] == (str(tmp_path / "best.pth"),)
+    assert [name for name, _, _ in calls[-2:]] == ["log_artifact", "finish"]
     assert finish[0] == "finish"
+
+
+def test_an_interrupted_run_goes_on_under_its_own_number(monkeypatch, tmp_path):
+    calls = fake_wandb(monkeypatch)
+    Tracker("offline", "agetrain", {}, tmp_path)
+    Tracker("offline", "agetrain", {}, tmp_path, "r0")
+    asked = [(kwargs["id"], kwargs["resume"]) for name, _, kwargs in calls if name == "init"]
+    assert asked == [(None, None), ("r0", "allow")]
 
 
 @pytest.mark.parametrize(
@@ -212,8 +432,8 @@ def test_disabled_does_not_even_import_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "wandb", None)
     tracker = Tracker("disabled", "test", {}, tmp_path)
     tracker.log({}, 1)
-    tracker.summarise({})
-    tracker.finish()
+    tracker.finish({}, tmp_path / "best.pth", np.zeros((1, 8, 8, 3), np.uint8), [""])
+    assert tracker.run_id == ""
     Tracker("auto", "test", {}, tmp_path)
     with pytest.raises(MissingDependencyError, match="pip install"):
         Tracker("offline", "test", {}, tmp_path)

@@ -2,44 +2,62 @@
 
 import os
 from pathlib import Path
+from types import ModuleType
 
-from agetrain.datasets import all_age_faces, appa_real, utkface
+from agetrain.datasets import afad, all_age_faces, appa_real, cacd, utkface
 from agetrain.datasets.base import Dataset, Sample
 from agetrain.errors import DatasetError, UsageError
 
-_MODULES = (appa_real, utkface, all_age_faces)
-LOADERS = {module.NAME: module.load for module in _MODULES}
-PAGES = {module.NAME: module.PAGE for module in _MODULES}
+_MODULES = (appa_real, afad, cacd, utkface, all_age_faces)
+DATASETS: dict[str, ModuleType] = {module.NAME: module for module in _MODULES}
 
-__all__ = ["LOADERS", "Dataset", "Sample", "load_dataset"]
+__all__ = ["DATASETS", "Dataset", "Sample", "load_dataset", "module_of"]
 
 
-def load_dataset(name: str, folder: str | Path | None = None, label: str = "real") -> Dataset:
+def module_of(name: str) -> ModuleType:
+    """The module of a data set: ``NAME``, ``PAGE``, ``LICENCE``, ``LABEL_OFFSET``, ``subject_of(file name)``, ``load``.
+
+    Raises:
+        UsageError: there is no data set of that name.
+    """
+    if name not in DATASETS:
+        raise UsageError(f"unknown data set {name!r}: use one of {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def load_dataset(name: str, folder: str | Path | None = None, label: str = "real") -> tuple[Dataset, Path]:
     """Reads the lists of a data set; no picture is opened.
 
     Args:
-        name: one of `LOADERS`.
+        name: one of `DATASETS`.
         folder: where it lies; None for ``$AGETRAIN_DATA/NAME``, then ``data/NAME``.
         label: ``real`` or ``apparent`` age.
+
+    Returns:
+        The data set, and the folder that it was found in.
 
     Raises:
         UsageError: there is no data set of that name, or it has no such label.
         DatasetError: it is not there or not complete.
     """
-    if name not in LOADERS:
-        raise UsageError(f"unknown data set {name!r}: use one of {', '.join(LOADERS)}")
-    return LOADERS[name](_locate(name, folder), label)
+    module = module_of(name)
+    found = _locate(module, folder)
+    dataset: Dataset = module.load(found, label)
+    return dataset, found
 
 
-def _locate(name: str, folder: str | Path | None) -> Path:
+def _locate(module: ModuleType, folder: str | Path | None) -> Path:
     if folder is not None:
         if not Path(folder).is_dir():
-            raise DatasetError(f"{folder}: no such folder; {name} can be had from {PAGES[name]}")
+            raise DatasetError(f"{folder}: no such folder; {module.NAME} can be had from {module.PAGE}")
         return Path(folder)
     root = os.environ.get("AGETRAIN_DATA")
-    candidates = ([Path(root) / name] if root else []) + [Path("data") / name]
+    candidates = ([Path(root) / module.NAME] if root else []) + [Path("data") / module.NAME]
     for candidate in candidates:
         if candidate.is_dir():
             return candidate
     looked = " nor ".join(str(c) for c in candidates)
-    raise DatasetError(f"{name} is not in {looked}; get it from {PAGES[name]} and name its folder with --data")
+    raise DatasetError(
+        f"{module.NAME} is not in {looked}; get it with: python -m agetrain.prepare {module.NAME} "
+        f"(from {module.PAGE}), or name its folder with --data"
+    )

@@ -3,18 +3,27 @@
 import re
 from pathlib import Path
 
-from agetrain.datasets.base import Dataset, Sample, hold_out
-from agetrain.errors import DatasetError, UsageError
+from agetrain.datasets.base import Dataset, Sample, hold_out, only_real
+from agetrain.errors import DatasetError
 
 NAME = "all-age-faces"
 PAGE = "https://github.com/JingchunCheng/All-Age-Faces-Dataset"
 LICENCE = "research use only"
+LABEL_OFFSET = 0
+PICTURES = 13322
 VALID_PICTURES = 1500
 _NAME = re.compile(r"(?P<person>\d{5})A(?P<age>\d{2,3})\.jpg")
+_LAST_WOMAN = 7380
+
+
+def subject_of(file: str) -> str | None:
+    """The number of the person in the file's name."""
+    match = _NAME.fullmatch(file)
+    return match["person"] if match else None
 
 
 def load(folder: Path, label: str = "real") -> Dataset:
-    """Reads ``original images/PPPPPAYY.jpg``: person and age.
+    """Reads ``original images/PPPPPAYY.jpg``: person and age; persons up to 07380 are women.
 
     Its official lists are made for another task; here 1,500 persons are kept for ``valid``, chosen by a hash.
 
@@ -22,17 +31,16 @@ def load(folder: Path, label: str = "real") -> Dataset:
         UsageError: the label is not ``real``.
         DatasetError: there is no such picture in the folder.
     """
-    if label != "real":
-        raise UsageError(f"{NAME} has no label {label!r}: use real")
+    only_real(NAME, label)
     pictures = folder / "original images"
     if not pictures.is_dir():
         raise DatasetError(f"{pictures}: not there; is this the unpacked release? It can be had from {PAGE}")
-    samples, persons = [], []
+    samples = []
     for path in sorted(pictures.iterdir()):
         match = _NAME.fullmatch(path.name)
         if match:
-            samples.append(Sample(path, float(match["age"])))
-            persons.append(match["person"])
+            sex = "female" if int(match["person"]) <= _LAST_WOMAN else "male"
+            samples.append(Sample(path, float(match["age"]), subject=match["person"], attributes=(("sex", sex),)))
     if not samples:
         raise DatasetError(f"{pictures}: no picture PPPPPAYY.jpg; it can be had from {PAGE}")
-    return Dataset(NAME, label, PAGE, LICENCE, hold_out(samples, persons, VALID_PICTURES))
+    return Dataset(NAME, label, PAGE, LICENCE, hold_out(samples, VALID_PICTURES), "1,500 held out by a hash")

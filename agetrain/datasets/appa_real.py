@@ -8,9 +8,18 @@ from agetrain.errors import DatasetError, UsageError
 
 NAME = "appa-real"
 PAGE = "http://158.109.8.102/AppaRealAge/appa-real-release.zip"
+DOWNLOADS = (PAGE,)
 LICENCE = "research use only"
+LABEL_OFFSET = 0
+PICTURES = 7591
 _PARTS = ("train", "valid", "test")
 _LABEL_COLUMNS = {"real": "real_age", "apparent": "apparent_age_avg"}
+_ATTRIBUTES = {"gender": "sex", "race": "ethnicity", "makeup": "makeup", "happiness": "happiness", "time": "time"}
+
+
+def subject_of(file: str) -> str | None:
+    """Nobody is named in APPA-REAL."""
+    return None
 
 
 def load(folder: Path, label: str = "real") -> Dataset:
@@ -18,7 +27,8 @@ def load(folder: Path, label: str = "real") -> Dataset:
 
     Args:
         folder: the unpacked ``appa-real-release``: ``gt_avg_{train,valid,test}.csv`` and
-            ``{train,valid,test}/NNNNNN.jpg_face.jpg``. The test part may be absent.
+            ``{train,valid,test}/NNNNNN.jpg_face.jpg``. The test part may be absent, and so may the
+            ``allcategories_*.csv`` with sex, ethnicity and others.
         label: ``real`` or ``apparent``.
 
     Raises:
@@ -28,15 +38,19 @@ def load(folder: Path, label: str = "real") -> Dataset:
     if label not in _LABEL_COLUMNS:
         raise UsageError(f"{NAME} has no label {label!r}: use real or apparent")
     ignored = _ignored(folder / "ignore_list.csv")
-    parts = {}
+    parts: dict[str, tuple[Sample, ...]] = {}
+    bad: tuple[Sample, ...] = ()
     for part in _PARTS:
         file = folder / f"gt_avg_{part}.csv"
         if part == "test" and not file.exists():
             continue
-        samples = _read_part(file, folder / part, label)
+        attributes = _attributes(folder / f"allcategories_{part}.csv")
+        samples = _read_part(file, folder / part, label, attributes)
         # Figures stay comparable with published ones: only what we learn from is cleaned.
+        if part == "train":
+            bad = tuple(s for s in samples if s.path.name in ignored)
         parts[part] = tuple(s for s in samples if part != "train" or s.path.name not in ignored)
-    return Dataset(NAME, label, PAGE, LICENCE, parts)
+    return Dataset(NAME, label, PAGE, LICENCE, parts, ignored=bad)
 
 
 def _ignored(file: Path) -> set[str]:
@@ -49,17 +63,40 @@ def _ignored(file: Path) -> set[str]:
             raise DatasetError(f"{file}: no column {error}; the list of the original release has it") from error
 
 
-def _read_part(file: Path, pictures: Path, label: str) -> list[Sample]:
-    column = _LABEL_COLUMNS[label]
+def _attributes(file: Path) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Attributes by file name; none where there is no such list."""
+    if not file.exists():
+        return {}
+    with file.open(newline="") as stream:
+        try:
+            return {
+                row["file"]: tuple((name, row[column]) for column, name in _ATTRIBUTES.items() if row.get(column))
+                for row in csv.DictReader(stream)
+            }
+        except KeyError as error:
+            raise DatasetError(f"{file}: no column {error}; the list of the original release has it") from error
+
+
+def _read_part(
+    file: Path, pictures: Path, label: str, attributes: dict[str, tuple[tuple[str, str], ...]]
+) -> list[Sample]:
     samples = []
     try:
         with file.open(newline="") as stream:
             for row in csv.DictReader(stream):
-                std = float(row["apparent_age_std"]) if label == "apparent" else None
-                age = float(row[column])
-                if not 0 <= age <= 130:  # a NaN fails too
-                    raise ValueError(f"{column} {row[column]!r} is no age")
-                samples.append(Sample(pictures / f"{row['file_name']}_face.jpg", age, std))
+                real = (_age(row, "real_age"), None)
+                apparent = (_age(row, "apparent_age_avg"), float(row["apparent_age_std"]))
+                (age, std), (other, other_std) = (real, apparent) if label == "real" else (apparent, real)
+                samples.append(
+                    Sample(
+                        pictures / f"{row['file_name']}_face.jpg",
+                        age,
+                        std,
+                        other,
+                        other_std,
+                        attributes=attributes.get(row["file_name"], ()),
+                    )
+                )
     except FileNotFoundError:
         raise DatasetError(f"{file}: not there; is this the unpacked release? It can be had from {PAGE}") from None
     except KeyError as error:
@@ -72,3 +109,10 @@ def _read_part(file: Path, pictures: Path, label: str) -> list[Sample]:
     if missing:
         raise DatasetError(f"{missing[0]}: not there, nor {len(missing) - 1} more of {file.name}; unpack it again")
     return samples
+
+
+def _age(row: dict[str, str], column: str) -> float:
+    age = float(row[column])
+    if not 0 <= age <= 130:  # a NaN fails too
+        raise ValueError(f"{column} {row[column]!r} is no age")
+    return age

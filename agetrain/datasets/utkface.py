@@ -3,14 +3,23 @@
 import re
 from pathlib import Path
 
-from agetrain.datasets.base import Dataset, Sample, hold_out
-from agetrain.errors import DatasetError, UsageError
+from agetrain.datasets.base import Dataset, Sample, hold_out, only_real
+from agetrain.errors import DatasetError
 
 NAME = "utkface"
 PAGE = "https://susanqq.github.io/UTKFace/"
 LICENCE = "research use only"
+LABEL_OFFSET = 0
+PICTURES = 23708
 VALID_PICTURES = 1500
-_NAME = re.compile(r"(?P<age>\d{1,3})_[01]_[0-4]_(?P<stamp>\d+)\.jpg(\.chip\.jpg)?")
+_NAME = re.compile(r"(?P<age>\d{1,3})_(?P<sex>[01])_(?P<race>[0-4])_(?P<stamp>\d+)\.jpg(\.chip\.jpg)?")
+_RACES = ("White", "Black", "Asian", "Indian", "Other")
+
+
+def subject_of(file: str) -> str | None:
+    """The time stamp in the file's name: faces of one stamp were cut from one picture."""
+    match = _NAME.fullmatch(file)
+    return match["stamp"] if match else None
 
 
 def load(folder: Path, label: str = "real") -> Dataset:
@@ -23,14 +32,13 @@ def load(folder: Path, label: str = "real") -> Dataset:
         UsageError: the label is not ``real``.
         DatasetError: there is no such picture in the folder.
     """
-    if label != "real":
-        raise UsageError(f"{NAME} has no label {label!r}: use real")
-    samples, stamps = [], []
+    only_real(NAME, label)
+    samples = []
     for path in sorted(folder.iterdir()):
         match = _NAME.fullmatch(path.name)
         if match:
-            samples.append(Sample(path, float(match["age"])))
-            stamps.append(match["stamp"])
+            attributes = (("sex", ("male", "female")[int(match["sex"])]), ("ethnicity", _RACES[int(match["race"])]))
+            samples.append(Sample(path, float(match["age"]), subject=match["stamp"], attributes=attributes))
     if not samples:
         raise DatasetError(f"{folder}: no picture AGE_SEX_RACE_STAMP.jpg.chip.jpg; it can be had from {PAGE}")
-    return Dataset(NAME, label, PAGE, LICENCE, hold_out(samples, stamps, VALID_PICTURES))
+    return Dataset(NAME, label, PAGE, LICENCE, hold_out(samples, VALID_PICTURES), "1,500 held out by a hash")

@@ -1,0 +1,77 @@
+"""Several processes for one training run, as ``torchrun`` starts them; one process is the ordinary case."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from agetrain.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """This process among those that share the run.
+
+    Attributes:
+        rank: its number, from 0; process 0 writes all files.
+        world: how many there are.
+        device: that it computes on.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def agreed(self, value: Any) -> Any:
+        """What the first process says, in all of them; the others wait for it."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device if self.device.type == "cuda" else None)
+        return box[0]
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+
+@contextmanager
+def joined(device: str | None) -> Iterator[Processes]:
+    """Joins the processes that ``torchrun`` started, or is one alone.
+
+    Args:
+        device: of ``--device``; None for CUDA where there is one. A plain ``cuda`` is this process's own.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if world > 1 and name == "cuda":
+        name = f"cuda:{local}"
+    try:
+        chosen = torch.device(name)
+        torch.zeros(1, device=chosen)
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch says an absent CUDA by assertion
+        raise UsageError(f"--device {device}: {str(error).splitlines()[0]}; use cpu, or cuda") from error
+    if world == 1:
+        yield Processes(0, 1, chosen)
+        return
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), world, chosen)
+    finally:
+        dist.destroy_process_group()

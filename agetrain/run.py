@@ -1,0 +1,254 @@
+"""One run from pictures to report: opens the data sets, prepares the crops, trains, measures, writes."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agetrain import cache, checkpoint, packing, report
+from agetrain.cache import CropCache, join
+from agetrain.data import Teacher, TrainingSet
+from agetrain.datasets import Dataset, Sample, load_dataset
+from agetrain.distributed import Processes, joined
+from agetrain.errors import CheckpointError, UsageError
+from agetrain.experiments import Experiment
+from agetrain.metrics import Metrics, measure
+from agetrain.predict import predict
+from agetrain.recipe import Recipe
+from agetrain.splits import check_overlap, with_csvs, with_split_file
+from agetrain.tracking import Tracker
+from agetrain.train import STATE_FILE, train
+
+WIDE_CROP_FACTOR = 1.4
+WORST_ERRORS = 16
+
+log = logging.getLogger("agetrain")
+
+
+def run(options: argparse.Namespace, experiment: Experiment, recipe: Recipe) -> None:
+    """Does what the command line says."""
+    label = options.label or "real"
+    with joined(options.device) as processes:
+        if options.packed is not None:
+            data, pack_config = packing.load(options.packed, recipe)
+            config = {**pack_config, "experiment": experiment.id, "recipe": recipe.to_dict()}
+            parity: tuple[Sequence[Sample], Sequence[Sample]] | None = None
+            notes: list[str] = pack_config["notes"]
+        else:
+            datasets, folders, notes = open_datasets(options, label, experiment)
+            config = {
+                "experiment": experiment.id, "label": label,
+                "data": [{"name": d.name, "folder": str(f)} for d, f in zip(datasets, folders, strict=True)],
+                "split": str(options.split) if options.split else "",
+                "split_csv": [str(p) for p in options.split_csv or []], "allow_overlap": options.allow_overlap,
+                "teacher": [str(p) for p in options.teacher], "recipe": recipe.to_dict(), "notes": notes,
+            }  # fmt: skip
+            # The first process makes the crops, the others then find them.
+            if processes.first:
+                data, parity = training_set(datasets, recipe, options.cache)
+            processes.agreed(None)
+            if not processes.first:
+                data, parity = training_set(datasets, recipe, options.cache)
+        if options.pack is not None:
+            packing.save(options.pack, data, config, recipe, parity)
+            print(f"{options.pack}: all that training needs; python -m agetrain --packed {options.pack} ...")
+            return
+        config["split_sha256"] = [facts["split_sha256"] for facts in data.facts]
+        out = options.out or Path("runs") / f"{data.name}-{data.label}-{experiment.id}"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"{out}: cannot be made a folder: {error.strerror}; choose another --out") from error
+        teacher = Teacher.load(options.teacher) if options.teacher else None
+        tracker = train(
+            recipe, data, out, processes, weights=options.weights, teacher=teacher, wandb_mode=options.wandb,
+            resume=options.resume, config=config,
+        )  # fmt: skip
+        if not processes.first:
+            return
+        results = _finish(out, experiment, data, processes, notes, tracker)
+    if parity is not None:
+        report.write_parity_pack(out / "parity.npz", *parity, recipe.seed)
+    elif (options.packed / "parity.npz").is_file():
+        (out / "parity.npz").write_bytes((options.packed / "parity.npz").read_bytes())
+    for facts, result in zip(data.facts, results, strict=True):
+        print(
+            f"{facts['dataset']} valid, {data.label} age: MAE {result.mae:.2f} years over {result.n} pictures "
+            f"(always answering the training median: {result.mae_of_train_median:.2f}; a face was found in "
+            f"{result.detection_rate_percent:.1f} %)"
+        )
+    print(
+        f"{out}: best.pth, report.md, metrics.json, curve.png, parity.npz\nnext: python -m ageexport {out / 'best.pth'}"
+    )
+
+
+def open_datasets(
+    options: argparse.Namespace, label: str, experiment: Experiment
+) -> tuple[list[Dataset], list[Path], list[str]]:
+    """Opens the data sets of the command line with the split that it asks for.
+
+    Returns:
+        The data sets, their folders, and what makes figures on them not comparable with published ones.
+
+    Raises:
+        UsageError: a name is unknown or given twice, or options do not fit together.
+        DatasetError: one of them is not there, or a person is in more than one part.
+    """
+    pairs = [name.partition("=")[::2] for name in options.dataset]
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise UsageError("--dataset names the same data set twice")
+    if len(pairs) > 1 and (options.data or options.split or options.split_csv):
+        raise UsageError("--data, --split and --split-csv serve one data set; with several, write --dataset NAME=DIR")
+    if options.split and options.split_csv:
+        raise UsageError("give one of --split and --split-csv")
+    datasets, folders, notes = [], [], []
+    for name, own in pairs:
+        dataset, folder = load_dataset(name, own or options.data, label)
+        if options.split_csv:
+            dataset = with_csvs(dataset, options.split_csv)
+        elif options.split:
+            dataset = with_split_file(dataset, options.split)
+        elif experiment.published is not None and dataset.split != "official":
+            notes.append(
+                f"the original split was not given (--split-csv): trained on the split '{dataset.split}', so the "
+                "published figure is not comparable"
+            )
+        check_overlap(dataset, consent=bool(options.split_csv) or options.allow_overlap)
+        datasets.append(dataset)
+        folders.append(folder)
+    if experiment.dataset and [d.name for d in datasets] != [experiment.dataset]:
+        notes.append(f"{experiment.id} was published on {experiment.dataset}: the published figure is not comparable")
+    return datasets, folders, notes
+
+
+def training_set(
+    datasets: Sequence[Dataset], recipe: Recipe, folder: Path
+) -> tuple[TrainingSet, tuple[Sequence[Sample], Sequence[Sample]]]:
+    """Crops the pictures, or opens the crops that are there.
+
+    Returns:
+        The training set, and the valid and train pictures for a parity pack.
+    """
+    exact = recipe.crop_spec
+    wide = exact.widened(WIDE_CROP_FACTOR)
+    offsets = {d.label_offset for d in datasets}
+    if recipe.labels == "stored" and len(offsets) > 1:
+        raise UsageError("--labels stored: these data sets store their labels differently; use --labels true")
+    facts, learn, select, valid = [], [], [], []
+    learned: list[Sample] = []
+    for dataset in datasets:
+        train_samples = dataset.parts["train"] + (() if recipe.ignore_bad else dataset.ignored)
+        if recipe.select_on == "valid":
+            learn_samples = list(train_samples)
+        else:
+            chosen, held_out = split_selection(train_samples, recipe.selection_share, recipe.selection_seed)
+            learn_samples = [train_samples[i] for i in chosen]
+            select.append(cache.prepare([train_samples[i] for i in held_out], exact, folder, f"{dataset.name}: choose"))
+        learn.append(cache.prepare(learn_samples, wide, folder, f"{dataset.name}: learn"))
+        valid.append(cache.prepare(dataset.parts["valid"], exact, folder, f"{dataset.name}: report"))
+        learned += learn_samples
+        facts.append(
+            {
+                "dataset": dataset.name,
+                "label": dataset.label,
+                "licence": dataset.licence,
+                "page": dataset.page,
+                "part": "train",
+                "n": int(learn[-1].found.sum()),
+                "split": dataset.split,
+                "split_sha256": dataset.split_sha256(),
+            }
+        )
+    data = TrainingSet(
+        tuple(facts), datasets[0].label, max(offsets), exact, tuple(learn), join(select or valid), tuple(valid)
+    )
+    return data, ([s for d in datasets for s in d.parts["valid"]], learned)
+
+
+def split_selection(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices of what is learned from, and of a seeded part on which the epoch is chosen; both sorted.
+
+    A subject's pictures are all on one side.
+    """
+    subjects = [s.subject or str(i) for i, s in enumerate(samples)]
+    names = sorted(set(subjects))
+    count = max(1, round(share * len(samples)))
+    chosen: set[str] = set()
+    total = 0
+    sizes: dict[str, int] = {}
+    for subject in subjects:
+        sizes[subject] = sizes.get(subject, 0) + 1
+    for i in np.random.default_rng(seed).permutation(len(names)).tolist():
+        if total >= count:
+            break
+        chosen.add(names[i])
+        total += sizes[names[i]]
+    sides: tuple[list[int], list[int]] = ([], [])
+    for i, subject in enumerate(subjects):
+        sides[subject in chosen].append(i)
+    return sides
+
+
+def _finish(
+    out: Path, experiment: Experiment, data: TrainingSet, processes: Processes, notes: Sequence[str], tracker: Tracker
+) -> list[Metrics]:
+    """Measures the kept epoch on each ``valid`` and writes what lies beside the checkpoint."""
+    history = checkpoint.read(out / STATE_FILE)["progress"]["history"]
+    results: list[Metrics] = []
+    of_this_run = checkpoint.load(out / "best.pth")["training"]
+    for path in sorted(out.glob("best*.pth")):
+        values = checkpoint.load(path)
+        if any(values["training"][k] != of_this_run[k] for k in ("recipe", "data")):
+            continue  # an earlier run left it
+        network = checkpoint.rebuild(values).to(processes.device)
+        figures = []
+        for facts, crops in zip(data.facts, data.valid, strict=True):
+            labelled = _with_label(crops, data.label, values["label"])
+            if labelled is None:
+                continue
+            estimates, _ = predict(network, labelled, processes.device, label_offset=values["label_offset"])
+            result = measure(estimates, labelled.ages, labelled.found, values["training"]["train_median"])
+            figures.append({"dataset": facts["dataset"], "label": values["label"], "part": "valid", **result.to_dict()})
+            if path.name == "best.pth":
+                results.append(result)
+        values["metrics"] = [*[m for m in values["metrics"] if m["part"] == "selection"], *figures]
+        checkpoint.save(path, values)
+        suffix = path.stem.removeprefix("best")
+        record = {"metrics": values["metrics"], "history": history, "training": values["training"]}
+        report.write_json(out / f"metrics{suffix}.json", record)
+        if path.name == "best.pth":
+            text = report.run_report(experiment, record, notes)
+            report.write_text(out / "report.md", text)
+            title = f"{experiment.id}: {network.backbone_name} on {data.name}, {data.label} age"
+            report.draw_curve(out / "curve.png", history, title, values["training"]["recipe"]["loss"])
+            _close(tracker, path, values, network, data, processes)
+    return results
+
+
+def _with_label(crops: CropCache, label: str, wanted: str) -> CropCache | None:
+    """The crops with the other label; None where it is not known."""
+    if label == wanted:
+        return crops
+    if not np.isfinite(crops.others).all():
+        return None
+    return replace(crops, ages=crops.others, stds=crops.other_stds)
+
+
+def _close(
+    tracker: Tracker, path: Path, values: dict[str, Any], network: Any, data: TrainingSet, processes: Processes
+) -> None:
+    """Gives the tracker the final figures, the worst errors and the checkpoint."""
+    figures = {
+        f"{m['dataset']}_{m['part']}_{k}": v for m in values["metrics"] for k, v in m.items() if isinstance(v, float)
+    }
+    crops = data.valid[0]
+    estimates, _ = predict(network, crops, processes.device, label_offset=values["label_offset"])
+    found = np.flatnonzero(crops.found)
+    errors = np.abs(estimates - crops.ages)[found]
+    worst = np.sort(found[np.argsort(errors)[-WORST_ERRORS:]])
+    captions = [f"{estimates[i]:.0f} years, really {crops.ages[i]:.0f}" for i in worst]
+    tracker.finish(figures, path, crops.crops[worst], captions)

@@ -1,0 +1,117 @@
+"""Keeps the figures of finished runs in docs/reproduction/, and writes the tables and curves of docs/reproduction.md.
+
+    python benchmarks/reproduction.py [RUN_DIR ...] [--note TEXT]
+
+Of each run folder of ``python -m agetrain`` the figures of every epoch and of the kept one are copied; then the table
+between the markers of docs/reproduction.md and docs/images/reproduction.png are made anew from all that is there.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from agetrain.experiments import EXPERIMENTS
+
+ROOT = Path(__file__).parent.parent
+RECORDS = ROOT / "docs" / "reproduction"
+DOCUMENT = ROOT / "docs" / "reproduction.md"
+CURVES = ROOT / "docs" / "images" / "reproduction.png"
+BEGIN, END = "<!-- runs: benchmarks/reproduction.py -->", "<!-- end of runs -->"
+KEPT = (
+    "experiment",
+    "start",
+    "epoch",
+    "train_median",
+    "recipe",
+    "torch",
+    "torchvision",
+    "python",
+    "git_commit",
+    "data",
+)
+
+
+def collect(run: Path, note: str) -> None:
+    """Copies what is to be kept of a finished run."""
+    record = json.loads((run / "metrics.json").read_text())
+    training = {k: record["training"][k] for k in KEPT}
+    identifier = training["experiment"] + (f"-{run.name}" if run.name.upper() != training["experiment"].upper() else "")
+    kept = {"note": note, "metrics": record["metrics"], "training": training, "history": record["history"]}
+    (RECORDS / f"{identifier}.json").write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def loss_of(record: dict[str, Any], figures: dict[str, float]) -> float:
+    return figures["selection_mse" if record["training"]["recipe"]["loss"] == "mse" else "selection_mae"]
+
+
+def table(records: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        "| run | loss | published train / valid | reproduced, kept epoch | last epoch | valid MAE, years | "
+        "always the median | note |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, record in records.items():
+        training, history = record["training"], record["history"]
+        published = EXPERIMENTS[training["experiment"]].published
+        kept = history[training["epoch"] - 1]
+        about = "about " if published and published.approximate else ""
+        told = f"{about}{published.train:g} / {about}{published.valid:g}" if published and published.valid else "-"
+        [valid] = [m for m in record["metrics"] if m["part"] == "valid"][:1]
+        loss = {"mse": "MSE", "l1": "L1"}.get(training["recipe"]["loss"], training["recipe"]["loss"])
+        lines.append(
+            f"| [{name}](reproduction/{name}.json) | {loss} | {told} | {kept['train_loss']:.4g} / "
+            f"{loss_of(record, kept):.4g} (epoch {training['epoch']}) | {history[-1]['train_loss']:.4g} / "
+            f"{loss_of(record, history[-1]):.4g} (epoch {len(history)}) | {valid['mae']:.2f} | "
+            f"{valid['mae_of_train_median']:.2f} | {record['note']} |"
+        )
+    return "\n".join(lines)
+
+
+def draw(records: dict[str, dict[str, Any]]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    columns = 4
+    rows = math.ceil(len(records) / columns)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(16, 3.4 * rows), layout="constrained", squeeze=False)
+    for axis in axes.flat[len(records) :]:
+        axis.axis("off")
+    for axis, (name, record) in zip(axes.flat, records.items(), strict=False):
+        history = record["history"]
+        epochs = range(1, len(history) + 1)
+        axis.plot(epochs, [h["train_loss"] for h in history], marker="o", markersize=3, label="train")
+        axis.plot(epochs, [loss_of(record, h) for h in history], marker="o", markersize=3, label="valid")
+        published = EXPERIMENTS[record["training"]["experiment"]].published
+        if published and published.valid and published.train:
+            axis.axhline(published.train, color="tab:blue", linestyle=":", label="published train")
+            axis.axhline(published.valid, color="tab:orange", linestyle=":", label="published valid")
+        axis.set(title=name, xlabel="epoch", ylabel=record["training"]["recipe"]["loss"], ylim=(0, None))
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
+    figure.savefig(CURVES, dpi=70)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="*", type=Path)
+    parser.add_argument("--note", default="")
+    options = parser.parse_args()
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    for run in options.runs:
+        collect(run, options.note)
+    order = list(EXPERIMENTS)
+    files = sorted(RECORDS.glob("*.json"), key=lambda f: (order.index(f.stem.partition("-")[0]), f.stem))
+    records = {file.stem: json.loads(file.read_text()) for file in files}
+    text = DOCUMENT.read_text()
+    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
+    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{table(records)}\n\n{END}{after}")
+    draw(records)
+    print(f"{DOCUMENT}, {CURVES}: {len(records)} runs")
+
+
+if __name__ == "__main__":
+    main()

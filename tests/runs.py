@@ -1,0 +1,81 @@
+"""Training runs of a few seconds, in this process or in one of its own, and what they leave."""
+
+import os
+import struct
+import sys
+from pathlib import Path
+
+import torch
+import torchvision
+
+from agetrain import checkpoint
+
+ROOT = Path(__file__).parent.parent
+
+
+def start_weights(folder: Path) -> Path:
+    """Random weights of a mobilenet_v2 as torchvision would save them."""
+    path = folder / "start.pth"
+    torch.manual_seed(7)
+    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), path)
+    return path
+
+
+def words(**options) -> list[str]:
+    """Options of a command line: a list is several words, True a switch."""
+    line = []
+    for name, value in options.items():
+        line.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            line += map(str, value if isinstance(value, list | tuple) else [value])
+    return line
+
+
+def environment(**more) -> dict[str, str]:
+    """For a process of its own: one thread, as here, and nothing from outside."""
+    outside = ("AGETRAIN_WEIGHTS", "AGETRAIN_DATA", "WANDB_API_KEY")
+    kept = {k: v for k, v in os.environ.items() if k not in outside}
+    return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", **more}
+
+
+def command(*arguments) -> list[str]:
+    """``python -m agetrain`` with these arguments."""
+    return [sys.executable, "-m", "agetrain", *map(str, arguments)]
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    """Whether two runs kept the same network to the last bit."""
+    a, b = (checkpoint.load(folder / "best.pth")["weights"] for folder in (first, second))
+    return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def history_of(folder: Path) -> list[dict[str, float]]:
+    """The figures of each epoch, without those that a clock gives."""
+    history = checkpoint.read(folder / "last.pth")["progress"]["history"]
+    return [{k: v for k, v in epoch.items() if k not in ("seconds", "images_per_second")} for epoch in history]
+
+
+def one_line(err: str) -> str:
+    """The error of a run, which must be one line and no traceback."""
+    assert "Traceback" not in err
+    [line] = [line for line in err.splitlines() if line.startswith("agetrain: ")]
+    return line
+
+
+def wandb_records(file: Path):
+    """The records of an offline run of W&B: blocks of 32 KiB with parts of records, as in LevelDB's log."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at, whole = file.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, at)
+        if kind == 0 or at + 7 + length > len(data):  # cut off where the process was killed
+            return
+        whole += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # all of a record, or its last part
+            yield Record.FromString(whole)
+            whole = b""
