@@ -19,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 done, 1 internal error, 2 wrong options, 3 no faces to prove it on, 4 checkpoint, "
         "5 output, 6 the exported model answers something else, 7 missing package, 130 interrupted",
     )
-    parser.add_argument("checkpoint", type=Path, metavar="best.pth")
+    parser.add_argument("checkpoint", type=Path, metavar="best.pth", help="of python -m agetrain")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: the checkpoint's name with .onnx")
     parser.add_argument(
         "--data", type=Path, metavar="DIR",

@@ -158,8 +158,8 @@ def augment(wide: Tensor, size: int, fill: tuple[int, int, int], how: Augmentati
             [torch.stack([cos * mirror, -sin, dx], dim=1), torch.stack([sin * mirror, cos, dy], dim=1)], dim=1
         )
         grid = F.affine_grid(matrix, [len(wide), 3, size, size], align_corners=False)
-        pixels = wide.permute(0, 3, 1, 2).float() - colour
-        faces = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + colour
+        pixels = wide.permute(0, 3, 1, 2) - colour  # so that beyond the edge, where there are zeros, is the colour
+        faces = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False).add_(colour)
     else:
         faces = _cut(wide, size, how.random_crop, draws)
         if how.flip:
@@ -203,23 +203,21 @@ def _start(place: Tensor, room: int) -> Tensor:
 
 
 def _colour(faces: Tensor, how: Augmentation, draws: Draws) -> Tensor:
-    def factor(name: str) -> Tensor:
-        return draws[name].to(faces.device).view(-1, 1, 1, 1)
-
-    def luma_of(rgb: Tensor) -> Tensor:
-        return (rgb * torch.tensor([0.299, 0.587, 0.114], device=rgb.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
-
-    if how.brightness:
-        faces = faces * factor("brightness")
-    if how.contrast:
-        mean = luma_of(faces).mean(dim=(2, 3), keepdim=True)
-        faces = mean + (faces - mean) * factor("contrast")
-    if how.saturation or how.grey:
-        luma = luma_of(faces)
-        faces = luma + (faces - luma) * factor("saturation")
+    """Brightness, contrast, saturation and hue, in this order: each is linear, so all are one matrix and one offset."""
+    if not (how.brightness or how.contrast or how.saturation or how.grey or how.hue):
+        return faces
+    n, _, height, width = faces.shape
+    pixels = faces.reshape(n, 3, -1)
+    luma = torch.tensor([0.299, 0.587, 0.114])
+    brightness, contrast, saturation = (draws[name].view(-1, 1, 1) for name in ("brightness", "contrast", "saturation"))
+    # After brightness the mean luma is what contrast leaves as it is; grey keeps its place under the other two.
+    mean = luma.to(faces.device) @ pixels.mean(dim=2).T * draws["brightness"].to(faces.device)
+    offset = mean.view(-1, 1, 1) * (1 - contrast.to(faces.device))
+    desaturate = saturation * torch.eye(3) + (1 - saturation) * luma.expand(3, 3)
+    matrix = desaturate * brightness * contrast
     if how.hue:
-        faces = torch.einsum("nij,njhw->nihw", _hue_rotation(draws["hue"]).to(faces.device), faces)
-    return faces
+        matrix = _hue_rotation(draws["hue"]) @ matrix
+    return torch.baddbmm(offset, matrix.to(faces.device), pixels).view(n, 3, height, width)
 
 
 def _hue_rotation(angle: Tensor) -> Tensor:
@@ -296,9 +294,10 @@ def _jpeg(faces: Tensor, chosen: Tensor, quality: Tensor) -> Tensor:
     ycc[:, 0] -= 128
     n, _, h, w = ycc.shape
     blocks = ycc.view(n, 3, h // 8, 8, w // 8, 8).transpose(3, 4)
-    coefficients = basis @ blocks @ basis.T
-    rounded = (coefficients / steps).round() * steps
-    ycc = (basis.T @ rounded @ basis).transpose(3, 4).reshape(n, 3, h, w)
+    # Row by row and, transposed, column by column: one long product of matrices each instead of many of 8 x 8.
+    coefficients = (blocks @ basis.T).mT @ basis.T
+    rounded = (coefficients / steps.mT).round() * steps.mT
+    ycc = ((rounded @ basis).mT @ basis).transpose(3, 4).reshape(n, 3, h, w)
     ycc[:, 0] += 128
     rgb = torch.einsum("ij,njhw->nihw", torch.linalg.inv(to_ycc), ycc)[:, :, :height, :width]
     faces = faces.clone()

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -71,28 +72,54 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    recipe = parser.add_argument_group("recipe", "what differs from the experiment (see agetrain/recipe.py)")
+    recipe = parser.add_argument_group("recipe", "what is to differ from the experiment")
+    said = described_fields(Recipe)
     for field in fields(Recipe):
         if field.name == "augmentation":
-            recipe.add_argument("--augmentation", choices=AUGMENTATIONS, help="a whole set of the fields below")
+            recipe.add_argument("--augmentation", choices=AUGMENTATIONS, help="all that is below at once")
             continue
         kind: Any = type(field.default)
         if field.name == "repeats":
-            recipe.add_argument(
-                "--repeats", type=_numbers, metavar="R[,R...]", help="one for all data sets, or for each"
-            )
+            recipe.add_argument("--repeats", type=_numbers, metavar="R[,R...]", help=said.get(field.name))
         elif kind is bool:
-            recipe.add_argument(f"--{_dashed(field.name)}", action=argparse.BooleanOptionalAction, default=None)
+            recipe.add_argument(
+                f"--{_dashed(field.name)}",
+                action=argparse.BooleanOptionalAction,
+                default=None,
+                help=said.get(field.name),
+            )
         else:
             choices = CHOICES.get(field.name)
             metavar = None if choices else "X"
-            recipe.add_argument(f"--{_dashed(field.name)}", type=kind, choices=choices, metavar=metavar)
-    augmentation = parser.add_argument_group("augmentation", "see agetrain/augment.py")
+            recipe.add_argument(
+                f"--{_dashed(field.name)}", type=kind, choices=choices, metavar=metavar, help=said.get(field.name)
+            )
+    augmentation = parser.add_argument_group("augmentation", "how far training faces are varied")
+    said = described_fields(Augmentation)
     for field in fields(Augmentation):
         if type(field.default) is bool:
-            augmentation.add_argument(f"--{_dashed(field.name)}", action=argparse.BooleanOptionalAction, default=None)
+            augmentation.add_argument(
+                f"--{_dashed(field.name)}",
+                action=argparse.BooleanOptionalAction,
+                default=None,
+                help=said.get(field.name),
+            )
         else:
-            augmentation.add_argument(f"--{_dashed(field.name)}", type=float, metavar="X")
+            augmentation.add_argument(f"--{_dashed(field.name)}", type=float, metavar="X", help=said.get(field.name))
+
+
+def described_fields(of: type) -> dict[str, str]:
+    """What the docstring of a dataclass says of each of its attributes, for ``--help``."""
+    said: dict[str, str] = {}
+    names: list[str] = []
+    for line in (of.__doc__ or "").partition("Attributes:")[2].splitlines():
+        started = re.match(r" {8}([a-z][a-z0-9_, ]*): (.*)", line)
+        if started:
+            names = started[1].split(", ")
+            said |= dict.fromkeys(names, started[2])
+        elif line.strip():
+            said |= {name: f"{said[name]} {line.strip()}" for name in names}
+    return {name: text.replace("``", "").replace("`", "").replace("%", "%%").rstrip(".") for name, text in said.items()}
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--dataset", action="append", required=True, metavar="NAME[=DIR]",
         help=f"one of: {', '.join(DATASETS)}; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--part", choices=PARTS, default="valid")
+    parser.add_argument("--part", choices=PARTS, default="valid", help="default: valid")
     parser.add_argument("--split", type=Path, metavar="FILE", help="a split file of python -m agetrain.splits")
     parser.add_argument("--split-csv", type=Path, nargs="+", metavar="CSV", help="the original work's lists")
     parser.add_argument("--label", choices=("real", "apparent"), help="default: what the model answers")

@@ -312,8 +312,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--kind", choices=KINDS, default="default", help="default: the official or the data set's own")
     parser.add_argument("--rotation", type=int, default=0, help="of afad's identity split, 0 to 4")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.8, 0.1, 0.1], help="train, valid, test")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--seed", type=int, default=0, help="of random and identity")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the split file")
     return parser
 
 

@@ -14,6 +14,7 @@ from ageinfer.errors import ExitStatus
 from ageinfer.sinks import CSV_COLUMNS
 
 README = (ROOT / "README.md").read_text()
+TRAINING = (ROOT / "docs" / "training.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["ageinfer", "ageinfer.estimate", "ageinfer.pipeline", "agetrain.metrics"])
@@ -36,6 +37,34 @@ def test_the_readme_names_every_option_of_ageinfer_and_no_other():
     section = README[README.index("## Faces and ages") : README.index("## A model of your own")]
     named = set(re.findall(r"(?<![\w-])--[a-z]+", section))
     assert options - {"--help", "--version"} == named
+
+
+COMMANDS = (
+    "agetrain.cli", "agetrain.prepare", "agetrain.audit", "agetrain.splits", "agetrain.evaluate", "ageexport.__main__",
+)  # fmt: skip
+
+
+def options_of(parser) -> set[str]:
+    return {o for action in parser._actions for o in action.option_strings if o.startswith("--")}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_of_training_is_documented_and_has_help(name):
+    parser = import_module(name).build_parser()
+    assert parser.prog in TRAINING + README
+    assert parser.description
+    assert "exit status" in parser.epilog
+    assert [action.dest for action in parser._actions if not action.help] == []
+    assert len(parser.format_help()) > 500
+
+
+def test_the_documents_of_training_name_no_option_that_does_not_exist():
+    known = set().union(*(options_of(import_module(name).build_parser()) for name in COMMANDS))
+    known |= options_of(build_parser()) | {"--nproc-per-node"}
+    text = TRAINING + (ROOT / "docs" / "reproduction.md").read_text() + README[README.index("## A model of your") :]
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+    assert len(named) > 20
+    assert named - known == set()
 
 
 def test_the_readme_names_every_exit_status():
