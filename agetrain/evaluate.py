@@ -181,6 +181,8 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
         raise UsageError("give one of --split and --split-csv")
     if options.resamples < 1 or options.robustness < 0:
         raise UsageError("--resamples and --robustness are numbers of at least 1")
+    if not -0.4 <= options.box_margin <= 4:
+        raise UsageError(f"--box-margin {options.box_margin}: use -0.4 to 4")
     if options.predictions and len(options.models) > 1:
         raise UsageError("--predictions takes the answers of one model")
     models = [open_model(path, options.device) for path in options.models]
@@ -205,7 +207,9 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                 **evaluation.evaluate(answers, resamples=options.resamples),
             }  # fmt: skip
             if options.robustness:
-                record["robustness"] = robustness.sweep(model, samples, detector, label, options.robustness)
+                record["robustness"] = robustness.sweep(
+                    model, samples, detector, label, options.robustness, landmarks=landmarks, box_margin=box_margin
+                )
             told.append((samples, answers))
             of_models.append(record)
             print(evaluation_report.line(record))

@@ -145,8 +145,8 @@ def joined_parts(parts: Sequence[Path], target: Path) -> Path:
 def unpack(archive: Path, target: Path) -> None:
     """Unpacks a zip or tar file into a folder that is not there yet; a folder round everything is left away.
 
-    Names that lead out of the folder, links and devices are refused before anything is written. An interrupted run
-    leaves nothing that looks like the folder.
+    Names that lead out of the folder, links and devices are refused, and nothing of such an archive is left. An
+    interrupted run leaves nothing that looks like the folder.
 
     Args:
         archive: ``.zip``, or ``.tar`` in any compression of Python's.
@@ -177,7 +177,9 @@ def unpack(archive: Path, target: Path) -> None:
         root.rename(target)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
-        raise DatasetError(f"{archive}: broken or not a zip or tar file ({reason}); fetch it again") from error
+        raise DatasetError(
+            f"{archive}: broken or not a zip or tar file ({reason}); delete it and fetch it again"
+        ) from error
     except OSError as error:
         name = getattr(error, "strerror", None) or error
         raise DatasetError(f"{archive}: cannot be unpacked into {target}: {name}") from error

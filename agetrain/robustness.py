@@ -68,8 +68,9 @@ def changes() -> list[Change]:
 
 
 def sweep(
-    model: "Model", samples: Sequence[Sample], detector: Any, label: str, pictures: int, seed: int = 0
-) -> list[dict[str, Any]]:
+    model: "Model", samples: Sequence[Sample], detector: Any, label: str, pictures: int, *,
+    landmarks: bool = True, box_margin: float = 0.0, seed: int = 0,
+) -> list[dict[str, Any]]:  # fmt: skip
     """MAE and detection rate under each change, the first row without any.
 
     Args:
@@ -78,6 +79,8 @@ def sweep(
         detector: of ageinfer.
         label: ``real`` or ``apparent``.
         pictures: how many to use.
+        landmarks: whether crops may use them.
+        box_margin: as in `agetrain.evaluate.answers_of`.
         seed: of the choice.
     """
     from agetrain.evaluate import answers_of
@@ -95,7 +98,10 @@ def sweep(
                 asked = replace(model, crop=replace(model.crop, margin=margin))
             except ValueError:  # there is no crop of such a margin
                 continue
-        answers = answers_of(asked, chosen, detector, label, vary=change.vary, title=f"{change.kind} {change.value:g}")
+        answers = answers_of(
+            asked, chosen, detector, label, vary=change.vary, landmarks=landmarks, box_margin=box_margin,
+            title=f"{change.kind} {change.value:g}",
+        )  # fmt: skip
         rows.append(
             {
                 "change": change.kind, "value": change.value, "n": len(chosen),
