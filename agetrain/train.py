@@ -284,14 +284,15 @@ def _keep_other(
     swapped.load_state_dict(weights)
     swapped.to(device).to(memory_format=torch.channels_last)
     estimates, _ = predict(swapped, data.select, device, bf16=bf16, label_offset=offset)
-    selection = measure(estimates[known], data.select.others[known], np.ones(len(known), bool), 0.0)
+    learned = np.concatenate([cache.others[np.isfinite(cache.others)] for cache in data.learn])
+    median = float(np.median(learned))
+    selection = measure(estimates[known], data.select.others[known], np.ones(len(known), bool), median)
     done.history[-1]["other_selection_mae"] = selection.mae
     if selection.mae < done.best_other_mae:
         done.best_other_mae = selection.mae
         swapped.residual_std.fill_(float((estimates - data.select.others)[known].std()))
         metrics = [{"dataset": data.name, "label": label, "part": "selection", **selection.to_dict()}]
-        learned = np.concatenate([cache.others[np.isfinite(cache.others)] for cache in data.learn])
-        own = {**facts, "train_median": float(np.median(learned))}
+        own = {**facts, "train_median": median}
         values = checkpoint.values_of(swapped, data.crop, label, offset, own, metrics)
         checkpoint.save(out / f"best-{label}.pth", values)
 

@@ -2,7 +2,7 @@
 
     python benchmarks/reproduction.py [RUN_DIR ...] [--note TEXT]
 
-Of each run folder of ``python -m agetrain`` the figures of every epoch and of the kept one are copied; then the table
+Of each run folder of ``python -m agetrain`` the figures of every epoch and of the kept one are copied; then the tables
 between the markers of docs/reproduction.md and docs/images/reproduction.png are made anew from all that is there.
 """
 
@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "docs" / "reproduction"
 DOCUMENT = ROOT / "docs" / "reproduction.md"
 CURVES = ROOT / "docs" / "images" / "reproduction.png"
-BEGIN, END = "<!-- runs: benchmarks/reproduction.py -->", "<!-- end of runs -->"
+RUNS = ("<!-- runs: benchmarks/reproduction.py -->", "<!-- end of runs -->")
+BEST = ("<!-- best: benchmarks/reproduction.py -->", "<!-- end of best -->")
 KEPT = (
     "experiment",
     "start",
@@ -34,12 +35,14 @@ KEPT = (
 
 
 def collect(run: Path, note: str) -> None:
-    """Copies what is to be kept of a finished run."""
-    record = json.loads((run / "metrics.json").read_text())
-    training = {k: record["training"][k] for k in KEPT}
-    identifier = training["experiment"] + (f"-{run.name}" if run.name.upper() != training["experiment"].upper() else "")
-    kept = {"note": note, "metrics": record["metrics"], "training": training, "history": record["history"]}
-    (RECORDS / f"{identifier}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    """Copies what is to be kept of a finished run, for each label that it learned."""
+    for file in sorted(run.glob("metrics*.json")):
+        record = json.loads(file.read_text())
+        training = {k: record["training"][k] for k in KEPT}
+        name = training["experiment"] + ("" if run.name == training["experiment"] else f"-{run.name}")
+        kept = {"note": note, "metrics": record["metrics"], "training": training, "history": record["history"]}
+        target = RECORDS / f"{name}{file.stem.removeprefix('metrics')}.json"
+        target.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def loss_of(record: dict[str, Any], figures: dict[str, float]) -> float:
@@ -65,6 +68,25 @@ def table(records: dict[str, dict[str, Any]]) -> str:
             f"{loss_of(record, kept):.4g} (epoch {training['epoch']}) | {history[-1]['train_loss']:.4g} / "
             f"{loss_of(record, history[-1]):.4g} (epoch {len(history)}) | {valid['mae']:.2f} | "
             f"{valid['mae_of_train_median']:.2f} | {record['note']} |"
+        )
+    return "\n".join(lines)
+
+
+def best_table(records: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        "| run | start | label | APPA-REAL valid | UTKFace valid | All-Age-Faces valid | note |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, record in records.items():
+        valid = {m["dataset"]: m for m in record["metrics"] if m["part"] == "valid"}
+        label = next(iter(valid.values()))["label"]
+        cells = [
+            f"{valid[d]['mae']:.2f} ({valid[d]['mae_of_train_median']:.2f})" if d in valid else "-"
+            for d in ("appa-real", "utkface", "all-age-faces")
+        ]
+        start = record["training"]["start"].partition(",")[0]
+        lines.append(
+            f"| [{name}](reproduction/{name}.json) | {start} | {label} | {' | '.join(cells)} | {record['note']} |"
         )
     return "\n".join(lines)
 
@@ -106,10 +128,17 @@ def main() -> None:
     order = list(EXPERIMENTS)
     files = sorted(RECORDS.glob("*.json"), key=lambda f: (order.index(f.stem.partition("-")[0]), f.stem))
     records = {file.stem: json.loads(file.read_text()) for file in files}
+    original = {k: r for k, r in records.items() if EXPERIMENTS[r["training"]["experiment"]].published}
     text = DOCUMENT.read_text()
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{table(records)}\n\n{END}{after}")
-    draw(records)
+    for (begin, end), made in (
+        (RUNS, table(original)),
+        (BEST, best_table({k: r for k, r in records.items() if k not in original})),
+    ):
+        before, after = text.partition(begin)[0], text.partition(end)[2]
+        text = f"{before}{begin}\n\n{made}\n\n{end}{after}"
+    DOCUMENT.write_text(text)
+    if original:
+        draw(original)
     print(f"{DOCUMENT}, {CURVES}: {len(records)} runs")
 
 

@@ -34,7 +34,8 @@ def words(**options) -> list[str]:
 def environment(**more) -> dict[str, str]:
     """For a process of its own: one thread, as here, and nothing from outside."""
     outside = ("AGETRAIN_WEIGHTS", "AGETRAIN_DATA", "WANDB_API_KEY")
-    kept = {k: v for k, v in os.environ.items() if k not in outside}
+    # A service of W&B that serves this process would hold the run of a killed one open.
+    kept = {k: v for k, v in os.environ.items() if k not in outside and not k.startswith("WANDB_SERVICE")}
     return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", **more}
 
 

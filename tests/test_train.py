@@ -118,6 +118,10 @@ def test_the_second_head_is_kept_as_a_network_of_its_own(finished):
     ]  # fmt: skip
     best = min(h["other_selection_mae"] for h in record["history"])
     assert values["metrics"][0]["mae"] == pytest.approx(best, abs=1e-3)
+    # Apparent ages are half a year above the real ones, and so is their median.
+    [selection, main_selection] = [v["metrics"][0]["mae_of_train_median"] for v in (values, main_values)]
+    assert selection == pytest.approx(main_selection, abs=1e-3)
+    assert values["training"]["train_median"] == main_values["training"]["train_median"] + 0.5
 
 
 @pytest.mark.parametrize(("file", "above"), [("best.pth", 0), ("best-apparent.pth", 0.5)])
