@@ -102,6 +102,8 @@ def read(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # torch raises zipfile, pickle, EOF, runtime and other errors for a broken file
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         if isinstance(error, pickle.UnpicklingError):
+            reason = "it is no file of torch"
+        if "global" in str(error).lower():  # torch's word for a class or a function
             reason = "it holds more than tensors and plain values; loading that could run code, so it is refused"
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason}); train again") from error
     if not isinstance(values, dict):

@@ -29,6 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The options; every field of `Recipe` and of `Augmentation` is one."""
     parser = argparse.ArgumentParser(
         prog="python -m agetrain",
+        usage="python -m agetrain --dataset NAME[=DIR] [--experiment ID] [options]\n"
+        "       python -m agetrain --list | --help",  # argparse's own would be all of the options
         description="Train an age network from ImageNet weights: an experiment of the original work, or the recipe "
         "'best'. Without --experiment a data set's final original experiment is run, and 'best' where there is none.",
         epilog=STATUSES,

@@ -39,6 +39,12 @@ class Malicious:
         return os.mkdir, (self.target,)
 
 
+def test_a_text_file_is_not_taken_for_something_dangerous(tmp_path):
+    (tmp_path / "README.md").write_text("# ageinfer\n" * 50)
+    with pytest.raises(CheckpointError, match=r"README\.md: cannot be read as a checkpoint \(it is no file of torch\)"):
+        checkpoint.load(tmp_path / "README.md")
+
+
 def test_round_trip(path, values, network):
     loaded = load(path)
     assert {k: v for k, v in loaded.items() if k not in ("weights", "format", "version")} == {
