@@ -199,6 +199,7 @@ def _finish(
     """Measures the kept epoch on each ``valid`` and writes what lies beside the checkpoint."""
     history = checkpoint.read(out / STATE_FILE)["progress"]["history"]
     results: list[Metrics] = []
+    answered: list[np.ndarray] = []
     of_this_run = checkpoint.load(out / "best.pth")["training"]
     for path in sorted(out.glob("best*.pth")):
         values = checkpoint.load(path)
@@ -215,6 +216,7 @@ def _finish(
             figures.append({"dataset": facts["dataset"], "label": values["label"], "part": "valid", **result.to_dict()})
             if path.name == "best.pth":
                 results.append(result)
+                answered.append(estimates)
         values["metrics"] = [*[m for m in values["metrics"] if m["part"] == "selection"], *figures]
         checkpoint.save(path, values)
         suffix = path.stem.removeprefix("best")
@@ -225,7 +227,7 @@ def _finish(
             report.write_text(out / "report.md", text)
             title = f"{experiment.id}: {network.backbone_name} on {data.name}, {data.label} age"
             report.draw_curve(out / "curve.png", history, title, values["training"]["recipe"]["loss"])
-            _close(tracker, path, values, network, data, processes)
+            _close(tracker, path, values, data.valid[0], answered[0])
     return results
 
 
@@ -238,15 +240,11 @@ def _with_label(crops: CropCache, label: str, wanted: str) -> CropCache | None:
     return replace(crops, ages=crops.others, stds=crops.other_stds)
 
 
-def _close(
-    tracker: Tracker, path: Path, values: dict[str, Any], network: Any, data: TrainingSet, processes: Processes
-) -> None:
+def _close(tracker: Tracker, path: Path, values: dict[str, Any], crops: CropCache, estimates: np.ndarray) -> None:
     """Gives the tracker the final figures, the worst errors and the checkpoint."""
     figures = {
         f"{m['dataset']}_{m['part']}_{k}": v for m in values["metrics"] for k, v in m.items() if isinstance(v, float)
     }
-    crops = data.valid[0]
-    estimates, _ = predict(network, crops, processes.device, label_offset=values["label_offset"])
     found = np.flatnonzero(crops.found)
     errors = np.abs(estimates - crops.ages)[found]
     worst = np.sort(found[np.argsort(errors)[-WORST_ERRORS:]])

@@ -18,7 +18,6 @@ from agetrain.metrics import Metrics, measure
 
 
 def evaluate(pipeline: Pipeline, dataset: Dataset, part: str = "valid") -> Metrics:
-    median = float(np.median([s.age_years for s in dataset.parts["train"]]))
     samples = dataset.parts[part]
     estimates = np.full(len(samples), np.nan)
     for i, sample in enumerate(samples):
@@ -26,7 +25,7 @@ def evaluate(pipeline: Pipeline, dataset: Dataset, part: str = "valid") -> Metri
         central = central_face([face.detection.box for face in result.faces], result.size)
         if central is not None:
             estimates[i] = result.faces[central].age.age_years
-    return measure(estimates, np.array([s.age_years for s in samples]), ~np.isnan(estimates), median)
+    return measure(estimates, np.array([s.age_years for s in samples]), ~np.isnan(estimates), dataset.train_median)
 
 
 def main() -> None:

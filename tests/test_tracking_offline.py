@@ -19,6 +19,7 @@ from ageinfer.cropspec import CropSpec
 from agetrain import checkpoint, run
 from agetrain.cache import CropCache
 from agetrain.networks import AgeNet
+from agetrain.predict import predict
 from agetrain.tracking import Tracker
 
 SIDE = 32
@@ -94,8 +95,8 @@ def closed(tracker, ages, found, folder):
     values = checkpoint_values(network, CropSpec(size=SIDE))
     path = folder / "best.pth"
     checkpoint.save(path, values)
-    data, processes = types.SimpleNamespace(valid=[cache]), types.SimpleNamespace(device=torch.device("cpu"))
-    run._close(tracker, path, values, network, data, processes)
+    estimates, _ = predict(network, cache, torch.device("cpu"))
+    run._close(tracker, path, values, cache, estimates)
     return path
 
 
