@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: help demo test test-slow lint wheel clean
+.PHONY: help demo test test-slow lint web wheel clean
 
 help:
 	@echo "make demo       install the runtime, estimate the age on a sample picture"
 	@echo "make test       install everything, check style and types, run the tests"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make web        install onnxruntime-web, for the test in JavaScript (needs Node and npm)"
 	@echo "make wheel      build the wheel into dist/"
 	@echo "make clean      remove the environment and what was built"
 
@@ -33,6 +34,14 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+web: $(VENV)/web/.installed
+
+$(VENV)/web/.installed: | $(VENV)/bin/pip
+	@echo "== installing onnxruntime-web"
+	@mkdir -p $(@D)
+	cd $(@D) && npm install --silent --no-audit --no-fund --no-save onnxruntime-web@^1.20
+	@touch $@
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel

@@ -1,106 +1,171 @@
 """``python -m ageexport best.pth``: one ONNX file, proved equal to the checkpoint on real faces, or nothing."""
 
 import argparse
-import hashlib
-import json
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ageexport.errors import AgeExportError, CheckpointError, EvidenceError, OutputError, UsageError
+from ageexport.errors import AgeExportError, UsageError
+
+if TYPE_CHECKING:
+    from ageexport.export import Made
+
+PRECISIONS = ("fp32", "int8", "fp16")
+EXIT_STATUSES = (
+    "exit status: 0 done, 1 internal error, 2 wrong options, 3 no faces to prove it on, 4 checkpoint, 5 output, 6 a "
+    "model answers something else than its checkpoint (of several precisions, those that were proved are written), 7 "
+    "missing package, 130 interrupted"
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(
         prog="python -m ageexport",
-        description="Turn a checkpoint of agetrain into one ONNX file and prove on real faces that it answers the "
-        "same. Without that proof nothing is written.",
-        epilog="exit status: 0 done, 1 internal error, 2 wrong options, 3 no faces to prove it on, 4 checkpoint, "
-        "5 output, 6 the exported model answers something else, 7 missing package, 130 interrupted",
+        description="Turn a checkpoint into one ONNX file and prove on real faces that it answers the same, by the "
+        "path that is deployed. Without that proof nothing is written.",
+        epilog=EXIT_STATUSES,
     )
-    parser.add_argument("checkpoint", type=Path, metavar="best.pth", help="of python -m agetrain")
+    parser.add_argument(
+        "checkpoint", type=Path, nargs="?", metavar="best.pth",
+        help="of python -m agetrain, or a bare state_dict of the original work (see the last options)",
+    )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: the checkpoint's name with .onnx")
     parser.add_argument(
-        "--data", type=Path, metavar="DIR",
-        help="prove it on the portraits in this folder (default: parity.npz beside the checkpoint)",
+        "--precision", nargs="+", default=["fp32"], choices=[*PRECISIONS, "all"], metavar="P",
+        help="fp32 (default), int8 for CPUs, fp16 for GPUs, or all; files beside fp32 are named .int8.onnx and so on",
     )  # fmt: skip
+    parser.add_argument(
+        "--data", metavar="[NAME=]DIR",
+        help="prove it on a data set's valid part, or on the portraits that labels.csv in DIR lists (columns file, age "
+        "and, for int8, part: valid or calibration); default: parity.npz beside the checkpoint",
+    )  # fmt: skip
+    parser.add_argument("--opset", type=int, default=18, metavar="N", help="of the standard operators (default 18)")
     parser.add_argument("--name", help="of the model (default: the output's name)")
+    parser.add_argument(
+        "--verify-only", type=Path, metavar="FILE",
+        help="export again from --checkpoint, compare with this file, climb the whole ladder with it; write nothing",
+    )  # fmt: skip
+    parser.add_argument(
+        "--checkpoint", type=Path, dest="checkpoint_option", metavar="best.pth", help="with --verify-only"
+    )
+    parser.add_argument("--quiet", action="store_true", help="the results alone, without the rungs of the ladder")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    _add_description(parser)
     return parser
 
 
-def run(options: argparse.Namespace) -> None:
-    """Exports, proves, and only then writes model, card and parity.json."""
-    from ageexport import evidence
-    from ageexport.card import card
-    from ageexport.graph import export_fp32
-    from ageexport.parity import prove
-    from ageinfer.modelfile import METADATA_KEY, ModelMetadata, metadata_properties
-    from agetrain import checkpoint
-    from agetrain import errors as agetrain_errors
-
-    output = options.output or options.checkpoint.with_suffix(".onnx")
-    pack = options.checkpoint.with_name("parity.npz")
-    if output.suffix != ".onnx" or output.resolve() == options.checkpoint.resolve():
-        raise UsageError(f"-o {output}: the model's name must end in .onnx")
-    try:
-        values = checkpoint.load(options.checkpoint)
-        if options.data is not None:
-            proof = evidence.from_folder(options.data)
-        elif pack.is_file():
-            proof = evidence.from_pack(pack)
-        else:
-            raise EvidenceError(
-                f"no faces to prove the export on: neither --data nor {pack}; nothing was written; give a folder of "
-                "portraits with --data, or keep parity.npz beside the checkpoint"
-            )
-        digest = checkpoint.file_sha256(options.checkpoint)
-        model = export_fp32(values, options.name or output.stem, digest, values["metrics"])
-    except agetrain_errors.CheckpointError as error:
-        raise CheckpointError(str(error)) from error
-    parity = prove(model, values, proof)
-
-    metadata = ModelMetadata.from_json(metadata_properties(model)[METADATA_KEY])
-    text = card(metadata, parity, len(model), hashlib.sha256(model).hexdigest())
-    parity_file = output.with_suffix(".parity.json")
-    _write(output.with_suffix(".md"), text.encode())
-    _write(parity_file, (json.dumps(parity.to_dict(), indent=2) + "\n").encode())
-    _write(output, model)
-    print(
-        f"{output}: {len(model) / 1e6:.1f} MB, proved on {parity.faces} faces ({parity.origin}): at most "
-        f"{parity.largest_years:.2g} years from the checkpoint\n"
-        f"{output.with_suffix('.md')}: its card\nnext: ageinfer SOURCE --model {output}"
+def _add_description(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what a bare state_dict of the original work is")
+    group.add_argument("--experiment", metavar="ID", help="its run, which says the rest (python -m agetrain --list)")
+    group.add_argument("--arch", choices=("mobilenet_v2", "resnet34", "vgg16"), help="its network")
+    group.add_argument("--head", choices=("linear", "dropout-linear", "distribution"), help="its last layer")
+    group.add_argument("--label-offset", type=float, metavar="YEARS", help="to add to its answer (AFAD 15, CACD 14)")
+    group.add_argument("--label", choices=("real", "apparent"), help="default: real")
+    group.add_argument("--trained-on", dest="dataset", metavar="NAME", help="the data set")
+    group.add_argument("--size", type=int, metavar="PX", help="side of its input")
+    group.add_argument(
+        "--resize-to", type=int, metavar="PX", help="side before its centre is cut out (default: --size)"
+    )
+    group.add_argument(
+        "--squash", dest="keep_aspect", action="store_false", default=None, help="both sides are resized to that"
+    )
+    group.add_argument(
+        "--no-normalise", dest="normalise", action="store_false", default=None, help="it takes pixels from 0 to 1"
     )
 
 
-def _write(path: Path, data: bytes) -> None:
-    from agetrain.files import replacing
+def run(options: argparse.Namespace) -> None:
+    """Exports, proves, and only then writes models, cards and parity.json."""
+    from ageexport import evidence, export, original
 
-    try:
-        with replacing(path) as unfinished:
-            unfinished.write_bytes(data)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}; choose another place with -o") from error
+    path = options.checkpoint_option or options.checkpoint
+    if path is None or (options.checkpoint and options.checkpoint_option):
+        raise UsageError("give one checkpoint; with --verify-only FILE, by --checkpoint")
+    said = original.Description(**{f.name: getattr(options, f.name) for f in fields(original.Description)})
+    if options.verify_only is not None:
+        from ageexport.verify import verify
+
+        print(verify(options.verify_only, path, options.data, said))
+        return
+    precisions = list(dict.fromkeys(PRECISIONS if "all" in options.precision else options.precision))
+    output = options.output or path.with_suffix(".onnx" if "fp32" in precisions else f".{precisions[0]}.onnx")
+    if output.suffix != ".onnx" or output.resolve() == path.resolve():
+        raise UsageError(f"-o {output}: the model's name must end in .onnx")
+    values, sha256 = export.open_checkpoint(path, said)
+    with export.workspace() as folder:
+        pictures, crops = Path(folder, "pictures"), Path(folder, "crops")
+        proof = evidence.open_evidence(values, path, options.data, pictures)
+        name = options.name or (options.output or path).stem
+        made, missed = export.export(values, sha256, proof, precisions, name, crops, opset=options.opset)
+    # The fp32 file is written too where it is all that could be proved.
+    wanted = [m for m in made if m.precision != "fp32" or "fp32" in precisions or missed is not None]
+    base = path.with_suffix(".onnx") if options.output is None else output
+    paths = [_path_of(m, base, alone=len(precisions) == 1 and options.output is not None) for m in wanted]
+    export.write(wanted, made, paths)
+    for model, file in zip(wanted, paths, strict=True):
+        print(_told(model, file, made[0]))
+    if missed is not None:
+        raise missed
+    print(f"beside each: its card (.md) and its proof (.parity.json)\nnext: ageinfer SOURCE --model {paths[-1]}")
+
+
+def _path_of(model: "Made", base: Path, *, alone: bool) -> Path:
+    if alone or model.precision == "fp32":
+        return base
+    return base.with_suffix(f".{model.precision}.onnx")
+
+
+def _told(model: "Made", file: Path, fp32: "Made") -> str:
+    ladder, size = model.ladder, len(model.data)
+    text = (
+        f"{file}: {model.precision}, {size / 1e6:.1f} MB, {model.latency.latency_ms:.2f} ms a face on one CPU thread, "
+        f"MAE {ladder.figures['mae']:.3f} years"
+    )
+    if model is not fp32:
+        text += (
+            f" (fp32: {len(fp32.data) / 1e6:.1f} MB, {fp32.latency.latency_ms:.2f} ms, "
+            f"{fp32.ladder.figures['mae']:.3f} years)"
+        )
+    return f"{text}; proved on {ladder.faces} faces ({ladder.origin})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     options = build_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("ageexport").setLevel(logging.WARNING if options.quiet else logging.INFO)
+    return guarded("ageexport", run, options)
+
+
+def guarded(name: str, command: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
+    """Runs a command of this package and says an error in one line.
+
+    Args:
+        name: of the command, before the message.
+        command: to be run.
+        options: for it; ``debug`` lets the traceback through.
+
+    Returns:
+        The exit status.
+    """
     try:
-        run(options)
+        command(options)
     except AgeExportError as error:
         if options.debug:
             raise
-        print(f"ageexport: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return error.exit_status
     except ModuleNotFoundError as error:
         if options.debug or not error.name or error.name.partition(".")[0] in ("ageexport", "agetrain", "ageinfer"):
             raise
-        print(f"ageexport: {error.name} is not installed: pip install 'ageinfer[export]'", file=sys.stderr)
+        print(f"{name}: {error.name} is not installed: pip install 'ageinfer[export]'", file=sys.stderr)
         return 7
     except KeyboardInterrupt:
-        print("\nageexport: interrupted; nothing was written", file=sys.stderr)
+        print(f"\n{name}: interrupted; nothing was written", file=sys.stderr)
         return 130
     return 0
 

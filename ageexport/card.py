@@ -1,12 +1,18 @@
 """The model card: what a model file answers, where it comes from, and what was measured of it."""
 
-from ageexport.parity import Parity
+from collections.abc import Sequence
+from typing import Any
+
+from ageexport.ladder import Ladder, Rung
+from ageexport.latency import Latency
 from ageinfer.cropspec import CropSpec
 from ageinfer.modelfile import ModelMetadata
 
+_FEWEST = 20
 
-def _crop(crop: CropSpec) -> str:
-    """Says in words how a face is cut out."""
+
+def crop_in_words(crop: CropSpec) -> str:
+    """Says how a face is cut out."""
     if crop.kind == "resize":
         proportions = "its shorter side" if crop.keep_aspect else "both sides"
         return f"No face is looked for: the whole picture, {proportions} resized to {crop.resize_to} px, and of that the centre"
@@ -19,43 +25,25 @@ def _crop(crop: CropSpec) -> str:
     return f"A square round the centre of the face box of `{crop.detector}`, {square}"
 
 
-def card(metadata: ModelMetadata, parity: Parity, size_bytes: int, file_sha256: str) -> str:
+def card(
+    metadata: ModelMetadata, ladder: Ladder, latencies: Sequence[tuple[str, int, Latency]], size_bytes: int,
+    file_sha256: str,
+) -> str:  # fmt: skip
     """Writes the card of a model as Markdown.
 
     Args:
         metadata: of the model file.
-        parity: what was proved of it.
+        ladder: what was proved of it.
+        latencies: precision, size in bytes and timing of this file and of those made beside it.
         size_bytes: of the file.
         file_sha256: of the file.
     """
-    t, recipe, crop = metadata.training, metadata.training["recipe"], metadata.crop
+    crop = metadata.crop
     real = metadata.label == "real"
-    optimiser = {"adam": "Adam"}.get(recipe.get("optimiser", ""), "AdamW")
-    metrics = "\n".join(
-        f"| {m['dataset']} {m['part']} | {m['n']:.0f} | {m['mae']:.2f} | {'-' if m['mae_found'] is None else format(m['mae_found'], '.2f')} | "
-        f"{m['detection_rate_percent']:.1f} % | {m['cs5_percent']:.1f} % | {m['bias']:+.2f} | "
-        f"{m['mae_of_train_median']:.2f} |"
-        for m in metadata.metrics
-    )
-    data = "\n".join(
-        f"| data | {d['dataset']} {d['part']}, {d['n']} pictures with a face; licence: {d['licence']}; <{d['page']}>; "
-        f"SHA-256 of the split `{d['split_sha256']}` |"
-        for d in t["data"]
-    )
-    chose = (
-        '"valid" also chose the epoch, as in the original experiment, so its figures are too good.'
-        if recipe.get("select_on") == "valid"
-        else '"selection" was kept out of training and chose the epoch; "valid" chose nothing.'
-    )
-    std = (
-        "standard deviation of the predicted distribution over years, as the network gives it, not calibrated"
-        if metadata.age_std_kind == "distribution"
-        else "constant: the spread of the errors on faces kept out of training"
-    )
-    return f"""# {metadata.name}
+    return f"""# {metadata.name}{"" if metadata.precision == "fp32" else f" ({metadata.precision})"}
 
 Answers the **{"real age (years since birth)" if real else "apparent age (as people judge it)"}** of a face, in years from \
-{metadata.age_range[0]:.0f} to {metadata.age_range[1]:.0f}, with an uncertainty ({std}).
+{metadata.age_range[0]:.0f} to {metadata.age_range[1]:.0f}, with an uncertainty ({_deviation(metadata)}).
 
 ## Use
 
@@ -65,47 +53,152 @@ groups that the training pictures hold few of. An age estimate is not an identit
 
 ## Figures
 
-| pictures | n | MAE, years | MAE of found faces | face found | within 5 years | bias | MAE of answering the training median |
-|---|---|---|---|---|---|---|---|
-{metrics}
+{_figures(metadata)}
+By group, through the runtime, on the {ladder.pictures} pictures of the proof ({ladder.origin}): MAE {ladder.figures["mae"]:.2f}
+years.
 
-A picture in which no face was found is answered with the training median ({t["train_median"]:.0f}) and counts. {chose}
-
+{_groups(ladder.figures)}
 ## Training
 
 | | |
 |---|---|
-{data}
-| network | {t["backbone"]}, {t["head"]} head; started from ImageNet ({t["start"]}) |
-| recipe | at most {recipe["epochs"]} epochs, epoch {t["epoch"]} kept; batch {recipe["batch_size"]}; {optimiser}, learning rate \
-{recipe["lr"]:g}, weight decay {recipe["weight_decay"]:g}; seed {recipe["seed"]} |
-| made with | torch {t["torch"]}, torchvision {t["torchvision"]}, Python {t["python"]}, commit `{t["git_commit"]}` |
+{_training(metadata.training)}
 
 The weights were learned from pictures whose licences are given above; check that they allow what you intend.
 
 ## Face crop
 
-{_crop(crop)}, {crop.size} x {crop.size} px, filter {crop.filter}, border RGB {crop.fill}, specification version \
+{crop_in_words(crop)}, {crop.size} x {crop.size} px, filter {crop.filter}, border RGB {crop.fill}, specification version \
 {crop.version}. The file carries it, and the runtime follows it.
+
+## Precision and latency
+
+{_precision(metadata)}
+
+| file | MB | one face, ms | fastest |
+|---|---|---|---|
+{_latency(latencies)}
+
+One CPU thread, ONNX Runtime, pixels in, years out, median and fastest call. {_machine(ladder.machine)}.
 
 ## Parity
 
-| compared | pictures | faces | largest difference, years | allowed |
-|---|---|---|---|---|
-| PyTorch and ONNX Runtime, same face pixels | {parity.pictures} | {parity.faces} | {parity.tensor_max_years:.2g} | \
-{parity.tolerance_years:g} |
-| a face alone and in batches of 2, 7, 64 | {parity.pictures} | {parity.faces} | {parity.batch_max_years:.2g} | \
-{parity.tolerance_years:g} |
-| checkpoint on training's crop and runtime from the file | {parity.pictures} | {parity.faces} | \
-{parity.image_max_years:.2g} | {parity.tolerance_years:g} |
+| level | compared | n | on | figure | bound | |
+|---|---|---|---|---|---|---|
+{_rungs(ladder.rungs)}
 
-Pictures: {parity.origin}. On the CPU; CUDA: not measured.
+Pictures: {ladder.origin}; a face in {ladder.faces} of {ladder.pictures}.
 
 ## File
 
 {size_bytes / 1e6:.1f} MB, SHA-256 `{file_sha256}`, graph SHA-256 `{metadata.graph_sha256}`, checkpoint SHA-256 \
-`{t["checkpoint_sha256"]}`.
+`{metadata.training["checkpoint_sha256"]}`.
 
 Input `face`: uint8 `[n, {crop.size}, {crop.size}, 3]`, RGB. Outputs `age` and `age_std`: float32 `[n]`, years\
 {"; `age_probs`: float32 `[n, 101]`" if metadata.age_std_kind == "distribution" else ""}.
 """
+
+
+def _deviation(metadata: ModelMetadata) -> str:
+    if metadata.age_std_kind == "distribution":
+        return "standard deviation of the predicted distribution over years, as the network gives it, not calibrated"
+    return "constant: the spread of the errors on faces kept out of training"
+
+
+def _figures(metadata: ModelMetadata) -> str:
+    if not metadata.metrics:
+        return "The checkpoint carries no figures of its training.\n"
+    rows = "\n".join(
+        f"| {m['dataset']} {m['part']} | {m['n']:.0f} | {m['mae']:.2f} | {_number(m.get('mae_found'))} | "
+        f"{_number(m.get('detection_rate_percent'), '.1f')} % | {_number(m.get('cs5_percent'), '.1f')} % | "
+        f"{_number(m.get('bias'), '+.2f')} | {_number(m.get('mae_of_train_median'))} |"
+        for m in metadata.metrics
+    )
+    chose = (
+        '"valid" also chose the epoch, as in the original experiment, so its figures are too good.'
+        if metadata.training.get("recipe", {}).get("select_on") == "valid"
+        else '"selection" was kept out of training and chose the epoch; "valid" chose nothing.'
+    )
+    return f"""| pictures | n | MAE, years | MAE of found faces | face found | within 5 years | bias | MAE of answering the training median |
+|---|---|---|---|---|---|---|---|
+{rows}
+
+A picture in which no face was found is answered with the training median ({metadata.training["train_median"]:.0f}) and counts. {chose}
+"""
+
+
+def _number(value: float | None, form: str = ".2f") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _groups(figures: dict[str, Any]) -> str:
+    groups = {"age": figures["by_true_decade"], **figures["by_attribute"]}
+    rows = [
+        f"| {name} {group} | {f['n']} | {f['mae']:.2f} ({f['mae_interval_95'][0]:.2f} to {f['mae_interval_95'][1]:.2f}) | "
+        f"{f['bias']:+.2f} |"
+        for name, of_name in groups.items()
+        for group, f in of_name.items()
+        if f["n"] >= _FEWEST
+    ]
+    if not rows:
+        return f"No group has {_FEWEST} pictures.\n"
+    return "\n".join(["| group | n | MAE, years (95 % interval) | bias |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def _training(t: dict[str, Any]) -> str:
+    rows = []
+    for d in t["data"]:
+        said = [f"{d['dataset']} {d.get('part', '')}".strip()]
+        said += [f"{d['n']} pictures with a face"] if d.get("n") else []
+        text = ", ".join(said) + f"; licence: {d['licence']}; <{d['page']}>"
+        rows.append(("data", text + (f"; SHA-256 of the split `{d['split_sha256']}`" if d.get("split_sha256") else "")))
+    rows.append(("network", f"{t['backbone']}, {t['head']} head; started from {t.get('start') or 'not recorded'}"))
+    recipe = t.get("recipe") or {}
+    if recipe and t.get("epoch"):
+        optimiser = {"adam": "Adam"}.get(recipe.get("optimiser", ""), "AdamW")
+        rows.append(
+            (
+                "recipe",
+                f"at most {recipe['epochs']} epochs, epoch {t['epoch']} kept; batch {recipe['batch_size']}; {optimiser}, "
+                f"learning rate {recipe['lr']:g}, weight decay {recipe['weight_decay']:g}; seed {recipe['seed']}",
+            )
+        )
+    if t.get("torch"):
+        made = f"torch {t['torch']}, torchvision {t['torchvision']}, Python {t['python']}, commit `{t['git_commit']}`"
+        rows.append(("made with", made))
+    return "\n".join(f"| {key} | {value} |" for key, value in rows)
+
+
+def _precision(metadata: ModelMetadata) -> str:
+    e = metadata.export
+    if metadata.precision == "fp32":
+        return "fp32 throughout."
+    if metadata.precision == "fp16":
+        return "The network in fp16, normalisation and decoding in fp32. Meant for GPUs; a CPU gains nothing by it."
+    kept = ", ".join(f"`{name}`" for name in e["kept_in_float"]) or "none but the last"
+    return (
+        f"{metadata.precision}: {100 * e['quantised_share']:.1f} % of the multiply-adds quantised (static, QDQ; weights per "
+        f"channel in {e['weight_bits']} bits, so that no CPU overflows; activations unsigned in {e['activation_bits']}), ranges by "
+        f"{e['ranges']} over {e['calibration_faces']} faces that the proof does not use; layers kept in float: {kept}; "
+        f"{e['size_share']:.2f} of the fp32 file's size."
+    )
+
+
+def _latency(latencies: Sequence[tuple[str, int, Latency]]) -> str:
+    return "\n".join(
+        f"| {precision} | {size / 1e6:.1f} | {timing.latency_ms:.2f} | {timing.fastest_ms:.2f} |"
+        for precision, size, timing in latencies
+    )
+
+
+def _machine(machine: dict[str, str]) -> str:
+    instructions = machine["instructions"] or "instructions not known"
+    return f"Machine: {machine['processor']} ({instructions}), ONNX Runtime {machine['onnxruntime']}, OpenCV {machine['opencv']}"
+
+
+def _rungs(rungs: Sequence[Rung]) -> str:
+    return "\n".join(
+        f"| {r.level} | {r.what} | {r.n} | {r.provider} | {_number(r.figure, '.3g')} {r.unit if r.figure is not None else ''} | "
+        f"{_number(r.bound, 'g')} | {r.status}{f': {r.note}' if r.note else ''} |"
+        for r in rungs
+    )

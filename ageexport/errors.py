@@ -35,3 +35,11 @@ class ParityError(AgeExportError):
     """The exported model does not answer what the checkpoint answers."""
 
     exit_status = 6
+
+
+class RungError(ParityError):
+    """A rung of the parity ladder failed."""
+
+
+class RefusedError(ParityError):
+    """The runtime would not use the file."""

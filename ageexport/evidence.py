@@ -1,61 +1,173 @@
-"""The real pictures on which an export is proved."""
+"""The real pictures on which an export is proved: a parity pack, a data set, or a folder of portraits with ages."""
 
+import csv
+import json
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ageexport.errors import EvidenceError
-from ageinfer.errors import SourceError
-from ageinfer.sources import FolderSource, read_picture
+from agetrain.datasets import DATASETS, Sample, load_dataset
+from agetrain.errors import AgeTrainError
 
-FEWEST_FACES = 20
+LABELS_FILE = "labels.csv"
+PARTS = ("valid", "calibration")
+CALIBRATION_FACES = 300
+PNG_SIGNATURE = b"\x89PNG"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """Encoded pictures, as they lie on disk.
+    """Labelled pictures.
 
     Attributes:
-        pictures: bytes of JPEG or PNG files.
+        samples: to be proved on; ``age_years`` is the age that the checkpoint answers (real or apparent).
+        calibration: other pictures, from which an int8 model learns the ranges of its activations.
         origin: where they are from, for the report.
+        pixels: for each of ``samples`` the hash of the pixels that training cropped from it, see
+            `agetrain.report.pixels_digest`; None where that is not known.
     """
 
-    pictures: tuple[bytes, ...]
+    samples: tuple[Sample, ...]
+    calibration: tuple[Sample, ...]
     origin: str
+    pixels: tuple[str, ...] | None = None
 
 
-def from_pack(path: Path) -> Evidence:
-    """Reads the validation pictures of a parity pack that agetrain wrote.
+def open_evidence(values: dict[str, Any], checkpoint: Path, data: str | None, folder: Path) -> Evidence:
+    """Opens what an export is to be proved on.
+
+    Args:
+        values: of the checkpoint.
+        checkpoint: its file: beside it lies the parity pack.
+        data: of the command line: a folder with ``labels.csv``, or a data set as ``NAME=DIR`` or ``DIR``; None for the
+            parity pack.
+        folder: an empty one, for the pictures of a pack.
 
     Raises:
-        EvidenceError: it is broken.
+        EvidenceError: there is nothing, or it cannot be read.
+    """
+    if data is None:
+        pack = checkpoint.with_name("parity.npz")
+        if not pack.is_file():
+            raise EvidenceError(
+                f"no faces to prove the export on: neither --data nor {pack}; nothing was written; name the data set "
+                "with --data NAME=DIR, or keep parity.npz beside the checkpoint"
+            )
+        return from_pack(pack, values["label"], folder)
+    name, _, path = data.rpartition("=")
+    if not name and (Path(path) / LABELS_FILE).is_file():
+        return from_folder(Path(path))
+    return from_dataset(name, Path(path), values)
+
+
+def from_pack(path: Path, label: str, folder: Path) -> Evidence:
+    """Reads a parity pack that agetrain wrote.
+
+    Args:
+        path: of the pack.
+        label: ``real`` or ``apparent``, what the checkpoint answers.
+        folder: the pictures are unpacked into it.
+
+    Raises:
+        EvidenceError: it is broken, or does not know that label.
     """
     try:
         with zipfile.ZipFile(path):  # else NumPy would take the file for an array or a pickle
             pass
         with np.load(path, allow_pickle=False) as pack:
-            data, ends = pack["valid_bytes"].tobytes(), pack["valid_ends"].tolist()
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise EvidenceError(f"{path}: not a parity pack ({error}); train again or give --data") from error
-    starts = [0, *ends][: len(ends)]
-    return Evidence(tuple(data[a:b] for a, b in zip(starts, ends, strict=True)), f"{path.name} of the training run")
+            facts = json.loads(pack["facts"].tobytes())
+            samples = {part: _unpacked(pack, part, facts[part], folder / part) for part in PARTS}
+            pixels = tuple(facts["pixels"])
+        if facts["label"] != label:
+            samples = {part: [_with_other_label(s) for s in of_part] for part, of_part in samples.items()}
+    except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise EvidenceError(f"{path}: not a parity pack ({error!r}); train again or give --data") from error
+    return Evidence(tuple(samples["valid"]), tuple(samples["calibration"]), f"{path.name} of the training run", pixels)
+
+
+def _unpacked(pack: Any, part: str, facts: Sequence[dict[str, Any]], folder: Path) -> list[Sample]:
+    data, ends = pack[f"{part}_bytes"].tobytes(), pack[f"{part}_ends"].tolist()
+    folder.mkdir(parents=True)
+    samples = []
+    for i, (start, end, known) in enumerate(zip([0, *ends], ends, facts, strict=False)):
+        picture = data[start:end]
+        path = folder / f"{i:06d}{'.png' if picture.startswith(PNG_SIGNATURE) else '.jpg'}"
+        path.write_bytes(picture)
+        attributes = tuple((str(name), str(value)) for name, value in known["attributes"])
+        samples.append(Sample(path, **{**known, "attributes": attributes}))
+    if len(samples) != len(facts):
+        raise ValueError("fewer pictures than labels")
+    return samples
+
+
+def _with_other_label(sample: Sample) -> Sample:
+    if sample.other_years is None:
+        raise ValueError("the checkpoint's label is not in it")
+    return replace(
+        sample, age_years=sample.other_years, std_years=sample.other_std_years, other_years=sample.age_years,
+        other_std_years=sample.std_years,
+    )  # fmt: skip
 
 
 def from_folder(folder: Path) -> Evidence:
-    """Reads the pictures of a folder.
+    """Reads the pictures that ``labels.csv`` of a folder lists, one a line.
+
+    Its columns: ``file`` (within the folder), ``age`` (years), and where int8 is wanted ``part``: ``valid`` for what is
+    proved on, ``calibration`` for what int8 is calibrated on.
 
     Raises:
-        EvidenceError: there are none.
+        EvidenceError: a column, an age or a picture is missing.
     """
+    file = folder / LABELS_FILE
+    samples: dict[str, list[Sample]] = {part: [] for part in PARTS}
     try:
-        if not folder.is_dir():
-            raise EvidenceError(f"{folder}: no such folder; --data takes a folder of pictures with faces")
-        files = FolderSource(folder).files
-        for file in files:
-            read_picture(file)  # a broken one is named by its own path
-        pictures = tuple(file.read_bytes() for file in files)
-    except (SourceError, OSError) as error:
-        raise EvidenceError(str(error)) from error
-    return Evidence(pictures, f"the pictures of folder {folder.name}")
+        with file.open(newline="", encoding="utf-8") as stream:
+            for number, row in enumerate(csv.DictReader(stream), 2):
+                where, part = f"{file}, line {number}", row.get("part") or "valid"
+                if part not in PARTS:
+                    raise EvidenceError(f"{where}: part {part!r} is neither {' nor '.join(PARTS)}")
+                path = folder / row["file"]
+                if not path.is_file():
+                    raise EvidenceError(f"{where}: {path} is not there")
+                age = float(row["age"])
+                if not 0 <= age <= 130:
+                    raise EvidenceError(f"{where}: {row['age']} is no age in years")
+                samples[part].append(Sample(path, age))
+    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise EvidenceError(f"{file}: not a list of pictures with columns file and age ({error!r})") from error
+    return Evidence(tuple(samples["valid"]), tuple(samples["calibration"]), f"{LABELS_FILE} of folder {folder.name}")
+
+
+def from_dataset(name: str, folder: Path, values: dict[str, Any]) -> Evidence:
+    """Takes the validation part of a data set, and seeded pictures of its train part for calibration.
+
+    Args:
+        name: of the data set; empty for the first that the checkpoint learned from.
+        folder: that it lies in.
+        values: of the checkpoint.
+
+    Raises:
+        EvidenceError: it cannot be read.
+    """
+    learned = {d["dataset"]: d.get("split_sha256") for d in values["training"]["data"]}
+    name = name or next(iter(learned), "")
+    if name not in DATASETS:
+        raise EvidenceError(
+            f"--data {folder}: holds no {LABELS_FILE}, and the checkpoint names no data set that could lie there; give "
+            f"NAME=DIR with one of {', '.join(DATASETS)}"
+        )
+    try:
+        dataset, _ = load_dataset(name, folder, values["label"])
+    except AgeTrainError as error:
+        raise EvidenceError(
+            f"--data {folder}: neither a folder with {LABELS_FILE} (columns file, age) nor {name}: {error}"
+        ) from error
+    train = dataset.parts["train"]
+    chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATION_FACES].tolist()
+    split = "" if learned.get(name) == dataset.split_sha256() else f", split {dataset.split}"
+    return Evidence(tuple(dataset.parts["valid"]), tuple(train[i] for i in chosen), f"{name} valid{split}")

@@ -1,20 +1,24 @@
 """The deployed graph: raw face pixels in, years out, everything between them inside one ONNX file."""
 
 import io
+import platform
 from contextlib import redirect_stdout
+from importlib import metadata as packages
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
-from ageexport.errors import AgeExportError
+from ageexport.errors import AgeExportError, UsageError
 from ageinfer.cropspec import CropSpec
 from ageinfer.modelfile import METADATA_KEY, ModelMetadata, graph_sha256
 from agetrain import checkpoint
 from agetrain.networks import AgeNet
 
 OPSET = 18
+OPSETS = range(18, 22)
 # Where the exporter records source files, stack traces and module names of the machine that it ran on.
 _TRACE_FIELDS = ("doc_string", "metadata_props")
 
@@ -25,17 +29,19 @@ class DeployedNet(nn.Module):
     Args:
         network: in evaluation mode.
         label_offset: years to add to its answer, for a network that was trained on labels counted from another age.
+        side: of the faces in pixels.
     """
 
-    def __init__(self, network: AgeNet, label_offset: float) -> None:
+    def __init__(self, network: AgeNet, label_offset: float, side: int) -> None:
         super().__init__()
         self.network = network
         self.label_offset = label_offset
+        self.network.backbone = with_plain_pooling(network, side)
 
     @classmethod
     def of_checkpoint(cls, values: dict[str, Any]) -> "DeployedNet":
         """The network of a loaded checkpoint, in evaluation mode."""
-        return cls(checkpoint.rebuild(values), values["label_offset"]).eval()
+        return cls(checkpoint.rebuild(values), values["label_offset"], values["crop"]["size"]).eval()
 
     def forward(self, face: Tensor) -> tuple[Tensor, ...]:
         """Decodes a batch of faces.
@@ -56,38 +62,86 @@ class DeployedNet(nn.Module):
         return age, std, self.network.probabilities(raw)
 
 
+class _Mean(nn.Module):
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean(dim=(2, 3))
+
+
+class _Resample(nn.Module):
+    """Adaptive average pooling as what it is, a product with a constant matrix from each side."""
+
+    weights: Tensor
+
+    def __init__(self, side: int, of: int) -> None:
+        super().__init__()
+        basis = torch.eye(side)[:, None, :, None]
+        columns = nn.functional.adaptive_avg_pool2d(basis, (of, 1))
+        self.register_buffer("weights", columns[:, 0, :, 0].T.contiguous())
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.weights @ features @ self.weights.T
+
+
+class _Features(nn.Module):
+    """MobileNetV2 without its classifier, whose forward pools by a function that exports as a dozen nodes."""
+
+    def __init__(self, features: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+        self.pool = _Mean()
+
+    def forward(self, faces: Tensor) -> Tensor:
+        pooled: Tensor = self.pool(self.features(faces))
+        return pooled
+
+
+def with_plain_pooling(network: AgeNet, side: int) -> nn.Module:
+    """The backbone with poolings that every runtime has as one or two plain operators; answers stay the same."""
+    backbone = network.backbone
+    if network.backbone_name == "mobilenet_v2":
+        return _Features(backbone.get_submodule("features"))
+    pooled: int = backbone.avgpool.output_size[0]  # type: ignore[index, union-attr, assignment]
+    reduced = side
+    for _ in range(5):  # both networks halve the side five times; VGG16 rounds down, ResNet34 up
+        reduced = reduced // 2 if network.backbone_name == "vgg16" else -(-reduced // 2)
+    if network.backbone_name == "resnet34":
+        backbone.avgpool = _Mean()
+    elif reduced == pooled:
+        backbone.avgpool = nn.Identity()
+    else:
+        backbone.avgpool = _Resample(reduced, pooled)
+    return backbone
+
+
 def output_names(head: str) -> list[str]:
     """The outputs of a model file, in the order in which `DeployedNet` gives them."""
     return ["age", "age_std"] + (["age_probs"] if head == "distribution" else [])
 
 
-def export_fp32(values: dict[str, Any], name: str, checkpoint_sha256: str, metrics: list[dict[str, Any]]) -> bytes:
-    """Builds the model file of a checkpoint.
+def convert(values: dict[str, Any], opset: int = OPSET) -> onnx.ModelProto:
+    """Converts the network of a checkpoint; the result carries no metadata yet, see `sealed`.
 
     Args:
         values: of `agetrain.checkpoint.load`.
-        name: of the model.
-        checkpoint_sha256: of the checkpoint's file, for the record.
-        metrics: to be carried in the file.
-
-    Returns:
-        The bytes of an ONNX file, by the model contract (``docs/model-file.md``).
+        opset: version of the standard operators, one of `OPSETS`.
 
     Raises:
+        UsageError: the opset is not supported.
         AgeExportError: torch cannot convert the network.
     """
+    if opset not in OPSETS:
+        raise UsageError(f"--opset {opset}: use {OPSETS.start} to {OPSETS.stop - 1}")
     network = DeployedNet.of_checkpoint(values)
-    crop = CropSpec.from_dict(values["crop"])
-    outputs = output_names(values["head"])
+    side = values["crop"]["size"]
     try:
         with redirect_stdout(io.StringIO()):  # the exporter reports its progress there
             program = torch.onnx.export(
                 network,
-                (torch.zeros(2, crop.size, crop.size, 3, dtype=torch.uint8),),
+                (torch.zeros(2, side, side, 3, dtype=torch.uint8),),
                 input_names=["face"],
-                output_names=outputs,
+                output_names=output_names(values["head"]),
                 dynamic_shapes={"face": {0: torch.export.Dim("n")}},
-                opset_version=OPSET,
+                opset_version=opset,
                 dynamo=True,
                 external_data=False,
                 verbose=False,
@@ -97,24 +151,41 @@ def export_fp32(values: dict[str, Any], name: str, checkpoint_sha256: str, metri
     if program is None:
         raise AgeExportError("torch gave no ONNX program; use torch 2.11 or newer")
     model = program.model_proto
-    _strip(model)
-    model.producer_name, model.producer_version = "ageexport", ""
+    strip(model)
+    return model
+
+
+def sealed(
+    model: onnx.ModelProto, values: dict[str, Any], name: str, checkpoint_sha256: str, precision: str = "fp32",
+    made: dict[str, Any] | None = None,
+) -> bytes:  # fmt: skip
+    """A model file: the graph with all that the model contract (``docs/model-file.md``) asks for.
+
+    Args:
+        model: from `convert`, or a quantised form of it.
+        values: of the checkpoint.
+        name: of the model.
+        checkpoint_sha256: of the checkpoint's file, for the record.
+        precision: see `ageinfer.modelfile.ModelMetadata`.
+        made: how this precision was made.
+    """
     training = {
-        **values["training"],
-        "backbone": values["backbone"],
-        "head": values["head"],
+        **values["training"], "backbone": values["backbone"], "head": values["head"],
         "checkpoint_sha256": checkpoint_sha256,
-    }
+    }  # fmt: skip
+    standard = next(o.version for o in model.opset_import if o.domain == "")
     metadata = ModelMetadata(
         name=name,
-        crop=crop,
+        crop=CropSpec.from_dict(values["crop"]),
         label=values["label"],
         age_range=tuple(values["age_range"]),
         decode=values["decode"],
         age_std_kind=values["age_std_kind"],
         graph_sha256=graph_sha256(model.SerializeToString()),
+        precision=precision,
+        export={"opset": standard, **versions(), **(made or {})},
         training=training,
-        metrics=metrics,
+        metrics=values["metrics"],
     )
     onnx.helper.set_model_props(
         model,
@@ -128,7 +199,61 @@ def export_fp32(values: dict[str, Any], name: str, checkpoint_sha256: str, metri
     return model.SerializeToString()
 
 
-def _strip(model: onnx.ModelProto) -> None:
+def without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph alone, as `convert` gave it."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.metadata_props[:]
+    return bare
+
+
+def versions() -> dict[str, str]:
+    """Versions of what turns a checkpoint into a model file."""
+    found = {name: packages.version(name) for name in ("torch", "onnx", "onnxscript")}
+    return {**found, "onnxruntime": onnxruntime_version(), "python": platform.python_version()}
+
+
+def onnxruntime_version() -> str:
+    """Of whichever of its packages is installed."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
+    """Multiply-adds for one face of every convolution and matrix product with constant weights, by node name.
+
+    Raises:
+        AgeExportError: the shapes in the graph cannot be inferred.
+    """
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*inferred.value_info, *inferred.output)
+    }
+    weights = constant_shapes(model)
+    counts = {}
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[1] not in weights:
+            continue
+        weight, output = weights[node.input[1]], shapes.get(node.output[0])
+        if not output:
+            raise AgeExportError(f"the shape of {node.output[0]} cannot be inferred")
+        # Output channels are among the weight's sides; the batch is not counted.
+        positions = int(np.prod(output[2:])) if node.op_type == "Conv" else 1
+        counts[node.name] = int(np.prod(weight)) * positions
+    return counts
+
+
+def constant_shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """Shapes of all constants, those behind a DequantizeLinear too."""
+    shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in shapes:
+            shapes[node.output[0]] = shapes[node.input[0]]
+    return shapes
+
+
+def strip(model: onnx.ModelProto) -> None:
     """Removes what the exporter noted about this machine and its source code; no result depends on it."""
     graph = model.graph
     for message in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
@@ -136,3 +261,5 @@ def _strip(model: onnx.ModelProto) -> None:
             if field in message.DESCRIPTOR.fields_by_name:
                 message.ClearField(field)
     del graph.value_info[:]  # shapes of inner tensors, which every runtime infers itself
+    graph.name = "age"
+    model.producer_name, model.producer_version = "ageexport", ""

@@ -1,157 +1,340 @@
-"""The proof: the model file answers on real faces what the checkpoint answers, through the path that is deployed."""
+"""The parity ladder: on real pictures, a model file answers by the deployed path what its checkpoint answers."""
 
+import io
+import json
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import onnx
 import torch
 
+from ageexport import providers
 from ageexport.errors import EvidenceError, ParityError
-from ageexport.evidence import FEWEST_FACES, Evidence
+from ageexport.evidence import Evidence
 from ageexport.graph import DeployedNet, output_names
+from ageexport.ladder import Bounds, Ladder, Rung
 from ageinfer.cropspec import CropSpec
 from ageinfer.errors import ModelError
 from ageinfer.estimate import AgeEstimator
 from ageinfer.faces import central_face
+from ageinfer.modelfile import METADATA_KEY, metadata_properties
 from ageinfer.pipeline import Pipeline
 from ageinfer.providers import open_session
 from ageinfer.sources import read_picture
-from ageinfer.types import Image
-from agetrain.cache import prepare
+from ageinfer.types import Age, Image
+from agetrain import cache, evaluation
 from agetrain.datasets import Sample
 from agetrain.errors import DatasetError
+from agetrain.report import pixels_digest
 
-# Years. Two correct fp32 implementations differ by rounding alone, up to 1.5e-4 for the shipped models.
-TOLERANCE_YEARS = 1e-3
 BATCH_SIZES = (1, 2, 7)
-PNG_SIGNATURE = b"\x89PNG"
+_BATCH = 64
+_BATCHED_FACES = 100
+SCHEMA_FILE = Path(__file__).with_name("metadata.schema.json")
 
 
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """What was compared, and how far apart it was.
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """What the checkpoint answers by the way of training: the truth for every precision.
 
     Attributes:
-        origin: of the pictures.
-        pictures, faces: how many were looked at, and how many held a face.
-        tensor_max_years: largest difference between PyTorch and ONNX Runtime on the same face pixels, in age,
-            deviation and probabilities alike.
-        batch_max_years: largest difference between a face alone and in a batch, all in ONNX Runtime.
-        image_max_years: largest difference between the checkpoint on training's pixels and the runtime's own path
-            from the picture's file.
-        tolerance_years: what each of them had to stay within.
-    """
-
-    origin: str
-    pictures: int
-    faces: int
-    tensor_max_years: float
-    batch_max_years: float
-    image_max_years: float
-    tolerance_years: float = TOLERANCE_YEARS
-
-    @property
-    def largest_years(self) -> float:
-        """The largest of the differences."""
-        return max(self.tensor_max_years, self.batch_max_years, self.image_max_years)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON values."""
-        return asdict(self)
-
-
-def prove(model: bytes, values: dict[str, Any], evidence: Evidence) -> Parity:
-    """Compares a model file with its checkpoint on real pictures.
-
-    Args:
-        model: bytes of the ONNX file.
         values: the checkpoint, see `agetrain.checkpoint.load`.
         evidence: the pictures.
+        crops: by training's preprocessing, of all pictures.
+        outputs: of PyTorch for the faces that were found: age, deviation and, with a distribution head, probabilities.
+    """
+
+    values: dict[str, Any]
+    evidence: Evidence
+    crops: cache.CropCache
+    outputs: tuple[np.ndarray, ...]
+
+    @property
+    def faces(self) -> Image:
+        """The crops with a face: uint8 ``[n, side, side, 3]``, RGB."""
+        return self.crops.crops[np.flatnonzero(self.crops.found)]
+
+
+def reference(values: dict[str, Any], evidence: Evidence, folder: Path, bounds: Bounds | None = None) -> Reference:
+    """Takes the pictures through training's preprocessing and through PyTorch.
+
+    Args:
+        values: the checkpoint.
+        evidence: the pictures.
+        folder: for the crops.
+        bounds: say how many faces are needed.
 
     Raises:
-        EvidenceError: too few of the pictures hold a face.
-        ParityError: the file is not valid, or a difference is larger than `TOLERANCE_YEARS`.
+        EvidenceError: a picture cannot be read, too few hold a face, or their ages are not known.
     """
+    bounds = bounds or Bounds()
+    crops = crop(evidence.samples, values, folder)
+    found = int(crops.found.sum())
+    if found < bounds.fewest_faces:
+        raise EvidenceError(
+            f"{evidence.origin}: a face in {found} of {len(crops)} pictures, a proof needs {bounds.fewest_faces}; give "
+            "a data set or a folder of portraits with --data"
+        )
+    if len(crops) < bounds.fewest_labelled:
+        raise EvidenceError(
+            f"{evidence.origin}: {len(crops)} pictures with an age, comparing errors needs {bounds.fewest_labelled}; "
+            "give a data set or a larger folder with --data"
+        )
+    faces = crops.crops[np.flatnonzero(crops.found)]
+    with torch.inference_mode():
+        network = DeployedNet.of_checkpoint(values)
+        batches = [network(torch.from_numpy(faces[i : i + _BATCH])) for i in range(0, len(faces), _BATCH)]
+    outputs = tuple(torch.cat(each).numpy() for each in zip(*batches, strict=True))
+    return Reference(values, evidence, crops, outputs)
+
+
+def crop(samples: Sequence[Sample], values: dict[str, Any], folder: Path) -> cache.CropCache:
+    """Crops pictures as training does.
+
+    Raises:
+        EvidenceError: one cannot be read.
+    """
+    try:
+        return cache.prepare(samples, CropSpec.from_dict(values["crop"]), folder, "faces to prove on")
+    except DatasetError as error:
+        raise EvidenceError(str(error)) from error
+
+
+def prove(
+    model: bytes, precision: str, truth: Reference, fp32: bytes | None = None, bounds: Bounds | None = None
+) -> Ladder:
+    """Climbs the ladder with a model file.
+
+    Args:
+        model: its bytes.
+        precision: that it has.
+        truth: what its checkpoint answers.
+        fp32: the file in fp32, proved before; needed for another precision, which is compared with that.
+        bounds: to be kept.
+
+    Returns:
+        Every rung, also of a file that fails: see `Ladder.failed`.
+
+    Raises:
+        ParityError: it is no valid ONNX file, or the runtime refuses it, so that nothing can be compared.
+    """
+    bounds = bounds or Bounds()
+    pipeline = _runtime(model)
+    climb = _Climb(model, precision, truth, fp32, bounds, pipeline)
+    rungs = [*climb.structure(), *climb.tensors(), *climb.images(), *climb.data(), *climb.precision_and_providers()]
+    return Ladder(
+        precision=precision,
+        origin=truth.evidence.origin,
+        pictures=len(truth.crops),
+        faces=len(truth.outputs[0]),
+        machine=providers.machine(),
+        rungs=tuple(rungs),
+        figures=evaluation.evaluate(climb.deployed_answers),
+    )
+
+
+def _runtime(model: bytes) -> Pipeline:
+    """L0, as far as nothing else can be done without it: the checker, and the runtime's own checks."""
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
-        raise ParityError(f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}") from error
+        raise ParityError(f"L0: the exported graph is not valid ONNX: {str(error).splitlines()[0]}") from error
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.onnx"
         path.write_bytes(model)
         try:
-            pipeline = Pipeline.default(path, provider="cpu")
+            return Pipeline.default(path, provider="cpu")
         except ModelError as error:
-            raise ParityError(f"the runtime refuses the exported file: {error}") from error
-        return _compare(model, pipeline, values, evidence, Path(folder))
+            raise ParityError(f"L0: the runtime refuses the exported file: {error}") from error
 
 
-def _compare(model: bytes, pipeline: Pipeline, values: dict[str, Any], evidence: Evidence, folder: Path) -> Parity:
-    samples = []
-    for i, picture in enumerate(evidence.pictures):
-        path = folder / f"{i:06d}{'.png' if picture.startswith(PNG_SIGNATURE) else '.jpg'}"
-        path.write_bytes(picture)
-        samples.append(Sample(path, age_years=0))
-    try:
-        cache = prepare(samples, CropSpec.from_dict(values["crop"]), folder / "cache", "faces to prove on")
-    except DatasetError as error:
-        raise EvidenceError(str(error)) from error
-    crops = cache.crops[np.flatnonzero(cache.found)]
-    deployed = []
-    for sample, found in zip(samples, cache.found, strict=True):
-        result = pipeline(read_picture(sample.path))
-        central = central_face([face.detection.box for face in result.faces], result.size)
-        if (central is not None) != found:
-            raise ParityError(f"{sample.path.name}: training and the runtime disagree on whether there is a face")
-        if central is not None:
-            deployed.append(result.faces[central].age.age_years)
-    if len(crops) < FEWEST_FACES:
-        raise EvidenceError(
-            f"{evidence.origin}: a face in {len(crops)} of {len(evidence.pictures)} pictures, a proof needs "
-            f"{FEWEST_FACES}; give a folder of portraits with --data"
+class _Recorder:
+    """Stands before the estimator and keeps the pixels that the runtime gives it."""
+
+    def __init__(self, estimator: AgeEstimator) -> None:
+        self.metadata = estimator.metadata
+        self._estimator = estimator
+        self.crops: Image | None = None
+
+    def estimate(self, crops: Image) -> list[Age]:
+        self.crops = crops
+        return self._estimator.estimate(crops)
+
+
+class _Climb:
+    """The rungs of one file, each level by a method."""
+
+    def __init__(
+        self, model: bytes, precision: str, truth: Reference, fp32: bytes | None, bounds: Bounds, pipeline: Pipeline
+    ) -> None:
+        self.model, self.precision, self.truth, self.fp32, self.bounds = model, precision, truth, fp32, bounds
+        self.pipeline = pipeline
+        self.faces = truth.faces
+        self.outputs = _outputs(model, output_names(truth.values["head"]), self.faces)
+        self.n = len(self.faces)
+
+    def structure(self) -> list[Rung]:
+        """L0: what the file is and says."""
+        text = metadata_properties(self.model)[METADATA_KEY]
+        errors = [e.message for e in jsonschema.Draft202012Validator(_schema()).iter_errors(json.loads(text))]
+        said = self.pipeline.estimator.metadata.precision
+        estimator = self.pipeline.estimator
+        some = self.faces[:_BATCHED_FACES]
+        alone = _ages(estimator, some, 1)
+        batched = max(_largest(_ages(estimator, some, size), alone) for size in BATCH_SIZES[1:])
+        domains = sorted({n.domain for n in onnx.load_model(io.BytesIO(self.model)).graph.node} - {"", "ai.onnx"})
+        metadata = Rung(
+            "L0", "the file's metadata against the schema", float(len(errors)), 0, "errors", 1,
+            "failed" if errors or said != self.precision else "passed", note="; ".join(errors)[:200],
+        )  # fmt: skip
+        operators = Rung(
+            "L0", "operators outside of the standard", float(len(domains)), 0, "domains", 1,
+            "failed" if domains else "passed", note=", ".join(domains),
+        )  # fmt: skip
+        return [metadata, operators, self._rounding("L0", "a face alone and in batches of 2 and 7", batched, len(some))]
+
+    def _rounding(self, level: str, what: str, difference: float, n: int | None = None) -> Rung:
+        """A difference that comes from the order of summation alone, and so is bounded in fp32.
+
+        In lower precision such a difference moves an activation over an edge of rounding now and then, which may be
+        a tenth of a year for a face: it is reported, and what counts is the MAE (L4).
+        """
+        n = n or self.n
+        if self.precision == "fp32":
+            return Rung.at_most(level, what, difference, self.bounds.tensor, n)
+        return Rung(level, what, difference, None, "years", n, "reported" if difference < np.inf else "failed")
+
+    def tensors(self) -> list[Rung]:
+        """L1: PyTorch against the file on the same pixels."""
+        what = "PyTorch and ONNX Runtime on the same pixels, all outputs"
+        difference = max(_largest(a, e) for a, e in zip(self.outputs, self.truth.outputs, strict=True))
+        return [self._rounding("L1", what, difference)]
+
+    def images(self) -> list[Rung]:
+        """L2: the same picture files through training's preprocessing and through the runtime."""
+        recorder = _Recorder(self.pipeline.estimator)
+        pipeline = Pipeline(self.pipeline.detector, recorder)  # type: ignore[arg-type]
+        found, equal, ages, stds = self.truth.crops.found, 0, [], []
+        for i, sample in enumerate(self.truth.evidence.samples):
+            result = pipeline(read_picture(sample.path))
+            central = central_face([face.detection.box for face in result.faces], result.size)
+            if (central is not None) != found[i]:
+                raise ParityError(f"L2: {sample.path.name}: training and the runtime disagree whether there is a face")
+            if central is None or recorder.crops is None:
+                continue
+            expected = self.truth.crops.crops[np.array([i])][0]
+            crop = recorder.crops[central]
+            equal += crop.shape == expected.shape and bool((crop == expected).all())
+            ages.append(result.faces[central].age.age_years)
+            stds.append(result.faces[central].age.std_years)
+        self.deployed = np.full(len(found), np.nan), np.full(len(found), np.nan)
+        self.deployed[0][found], self.deployed[1][found] = ages, stds
+        differing = self.n - equal
+        pixels = Rung(
+            "L2", "crops by training's preprocessing and by the runtime that differ in a pixel", float(differing), 0,
+            "crops", self.n, "failed" if differing else "passed",
+        )  # fmt: skip
+        what = (
+            "ages by the runtime from the picture file, and by PyTorch on training's crops"
+            if self.precision == "fp32"
+            else "ages by the runtime from the picture file, and the file's on training's crops"
         )
-    with torch.inference_mode():
-        network = DeployedNet.of_checkpoint(values)
-        batches = [network(torch.from_numpy(crops[i : i + 64])) for i in range(0, len(crops), 64)]
-    expected = [torch.cat(outputs).numpy() for outputs in zip(*batches, strict=True)]
-    actual = _outputs(model, output_names(values["head"]), crops)
-    ages = {size: _ages(pipeline.estimator, crops, size) for size in (*BATCH_SIZES, 64)}
-    parity = Parity(
-        origin=evidence.origin,
-        pictures=len(evidence.pictures),
-        faces=len(crops),
-        tensor_max_years=max(map(_largest, actual, expected)),
-        batch_max_years=max(_largest(ages[size], ages[1]) for size in ages),
-        image_max_years=_largest(np.array(deployed), expected[0]),
-    )
-    for rung in ("tensor", "batch", "image"):
-        difference = getattr(parity, f"{rung}_max_years")
-        if not difference <= TOLERANCE_YEARS:  # a NaN must fail too
-            raise ParityError(
-                f"{rung} parity: the exported model is up to {difference:.3g} years away from the checkpoint, "
-                f"{TOLERANCE_YEARS:g} are allowed; nothing was written"
-            )
-    return parity
+        expected_ages = self.truth.outputs[0] if self.precision == "fp32" else self.outputs[0]
+        return [pixels, *self._as_trained(), self._rounding("L2", what, _largest(ages, expected_ages))]
+
+    def _as_trained(self) -> list[Rung]:
+        """The crops made now against what training saw, which may have been another machine or version."""
+        what = "crops that are, byte for byte, what the training run saw"
+        least, known = self.bounds.fewest_equal_pixels_percent, self.truth.evidence.pixels
+        if known is None:
+            return [Rung("L2", what, None, least, "percent", 0, "not measured", note="only a parity pack knows them")]
+        now = [pixels_digest(self.truth.crops, i) for i in range(len(known))]
+        percent = 100 * float(np.mean([a == b for a, b in zip(now, known, strict=True)]))
+        return [Rung("L2", what, percent, least, "percent", len(now), "passed" if percent >= least else "failed")]
+
+    @property
+    def deployed_answers(self) -> evaluation.Answers:
+        """What the deployed path answers, beside the labels; a missed face counts with the training median."""
+        samples, values = self.truth.evidence.samples, self.truth.values
+        return evaluation.answers_from(samples, *self.deployed, values["label"], values["training"]["train_median"])
+
+    def data(self) -> list[Rung]:
+        """L3: the MAE through the deployed path against the checkpoint's; a missed face counts in both."""
+        labels, found = self.truth.crops.ages, self.truth.crops.found
+        median = self.truth.values["training"]["train_median"]
+        of_checkpoint = np.where(found, 0, median)
+        of_checkpoint[found] = self.truth.outputs[0]
+        of_file = np.where(found, self.deployed[0], median)
+        maes = [float(np.abs(answers - labels).mean()) for answers in (of_checkpoint, of_file)]
+        n = len(labels)
+        difference, what = abs(maes[1] - maes[0]), "MAE by the runtime and of the checkpoint"
+        tail = float(np.percentile(np.abs(of_file - of_checkpoint)[found], 99.9))
+        compared = (
+            Rung.at_most("L3", what, difference, self.bounds.mae, n)
+            if self.precision == "fp32"
+            else Rung("L3", what, difference, None, "years", n, "reported")
+        )
+        return [
+            compared,
+            Rung("L3", "MAE of the checkpoint", maes[0], None, "years", n, "reported"),
+            Rung("L3", "MAE by the runtime", maes[1], None, "years", n, "reported"),
+            Rung("L3", "99.9th percentile of |file - checkpoint|", tail, None, "years", self.n, "reported"),
+        ]
+
+    def precision_and_providers(self) -> list[Rung]:
+        """L4: other precisions against fp32 on the CPU, and every provider against the CPU."""
+        rungs = []
+        if self.precision != "fp32":
+            if self.fp32 is None:
+                raise ValueError("another precision is compared with the fp32 file")
+            fp32 = _outputs(self.fp32, ["age"], self.faces)[0]
+            rungs += self._against_fp32(fp32)
+        return rungs + providers.rungs(self.model, self.precision, self.faces, self.outputs[0], self.bounds)
+
+    def _against_fp32(self, fp32: np.ndarray) -> list[Rung]:
+        labels = self.truth.crops.ages[self.truth.crops.found]
+        sizes, reference = np.abs(self.deployed[0][self.truth.crops.found] - labels), np.abs(fp32 - labels)
+        bound = self.bounds.fp16_mae if self.precision == "fp16" else self.bounds.int8_mae
+        what = f"MAE in {self.precision} and in fp32"
+        rungs = [Rung.at_most("L4", what, abs(float(sizes.mean() - reference.mean())), bound, self.n)]
+        if self.precision == "fp16":
+            return rungs
+        decades = evaluation.decades(labels)
+        for decade in sorted(set(decades.tolist()), key=lambda d: int(d.rstrip("+").partition("-")[0])):
+            chosen = decades == decade
+            n = int(chosen.sum())
+            difference = abs(float(sizes[chosen].mean() - reference[chosen].mean()))
+            of_decade = f"{what}, ages {decade}"
+            judged = Rung.at_most("L4", of_decade, difference, self.bounds.int8_decade_mae, n)
+            rungs.append(judged if n >= self.bounds.fewest_in_decade else replace(judged, status="not judged"))
+        return rungs
 
 
-def _outputs(model: bytes, names: list[str], crops: Image) -> list[np.ndarray]:
-    """Everything that the file gives for these crops, the probabilities too, which the runtime does not use."""
+def _schema() -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    return schema
+
+
+def _outputs(model: bytes, names: list[str], faces: Image) -> list[np.ndarray]:
+    """Everything that the file gives for these faces, the probabilities too, which the runtime does not use."""
     session = open_session(model, "the exported file", "cpu")
     missing = set(names) - {output.name for output in session.get_outputs()}
     if missing:
-        raise ParityError(f"the exported file has no output {min(missing)}")
-    batches = [session.run(names, {"face": crops[i : i + 64]}) for i in range(0, len(crops), 64)]
+        raise ParityError(f"L0: the exported file has no output {min(missing)}")
+    batches = [session.run(names, {"face": faces[i : i + _BATCH]}) for i in range(0, len(faces), _BATCH)]
     return [np.concatenate(outputs) for outputs in zip(*batches, strict=True)]
 
 
-def _ages(estimator: AgeEstimator, crops: Image, batch_size: int) -> np.ndarray:
+def _ages(estimator: AgeEstimator, faces: Image, batch_size: int) -> np.ndarray:
     return np.array(
-        [a.age_years for i in range(0, len(crops), batch_size) for a in estimator.estimate(crops[i : i + batch_size])]
+        [a.age_years for i in range(0, len(faces), batch_size) for a in estimator.estimate(faces[i : i + batch_size])]
     )
 
 
-def _largest(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.abs(a - b).max())
+def _largest(a: Any, b: Any) -> float:
+    return float(np.abs(np.asarray(a) - np.asarray(b)).max())

@@ -1,7 +1,8 @@
 """Model files: where they lie, what an age model says of itself, and whether it is what it says.
 
 An age model is one ONNX file. Under the metadata key ``ageinfer`` it carries JSON with all that is needed to use it,
-and a SHA-256 over its graph, so that a changed weight is noticed before it gives one age.
+a SHA-256 over its graph and one over that JSON, so that a changed weight or crop margin is noticed before it gives one
+age. The hashes guard against accidents; whoever changes a file on purpose can write them anew.
 """
 
 import hashlib
@@ -15,8 +16,10 @@ from ageinfer.cropspec import CropSpec
 from ageinfer.errors import ModelError
 
 METADATA_KEY = "ageinfer"
-METADATA_SCHEMA = 1
+METADATA_SCHEMA = 2
+PRECISIONS = ("fp32", "fp16", "int8", "mixed")
 DEFAULT_MODEL = "age-three-sets.onnx"
+_SEAL = "metadata_sha256"
 _GRAPH_FIELD, _METADATA_FIELD = 7, 14
 _LABELS = ("real", "apparent")
 _DECODES = ("linear", "expectation")
@@ -91,7 +94,9 @@ class ModelMetadata:
         age_range: lowest and highest age that it can answer, in years.
         decode: how the graph turns its last layer into years: ``linear`` or ``expectation``.
         age_std_kind: ``distribution`` if the deviation differs from face to face, ``constant`` if not.
+        precision: ``fp32``, ``fp16``, ``int8``, or ``mixed``: quantised in part only.
         graph_sha256: of the graph, see the function of that name.
+        export: how the file was made: opset, versions, and for int8 how it was calibrated.
         training: backbone, head, data sets with their licences, checkpoint hash, versions, commit.
         metrics: measured figures, each with data set, part and number of pictures.
     """
@@ -103,14 +108,16 @@ class ModelMetadata:
     decode: str
     age_std_kind: str
     graph_sha256: str
+    precision: str = "fp32"
+    export: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> str:
         """The value of the metadata key ``ageinfer``."""
         values = {name: getattr(self, name) for name in self.__slots__}
-        values |= {"crop": self.crop.to_dict(), "age_range": list(self.age_range)}
-        return json.dumps({"schema": METADATA_SCHEMA, **values}, sort_keys=True)
+        values |= {"crop": self.crop.to_dict(), "age_range": list(self.age_range), "schema": METADATA_SCHEMA}
+        return sealed_json(values)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelMetadata":
@@ -126,13 +133,18 @@ class ModelMetadata:
         if not isinstance(values, dict) or values.get("schema") != METADATA_SCHEMA:
             found = values.get("schema") if isinstance(values, dict) else None
             raise ValueError(f"its metadata have schema version {found!r}, this release reads {METADATA_SCHEMA}")
-        missing = set(cls.__slots__) - set(values)
+        missing = {*cls.__slots__, _SEAL} - set(values)
         if missing:
             raise ValueError(f"its metadata lack {', '.join(sorted(missing))}")
-        for key, allowed in (("label", _LABELS), ("decode", _DECODES), ("age_std_kind", _STD_KINDS)):
+        if values.pop(_SEAL) != _seal_of(values):
+            raise ValueError("its metadata were changed after the export")
+        for key, allowed in (
+            ("label", _LABELS), ("decode", _DECODES), ("age_std_kind", _STD_KINDS), ("precision", PRECISIONS),
+        ):  # fmt: skip
             if values[key] not in allowed:
                 raise ValueError(f"its metadata say {key} {values[key]!r}, which is none of {', '.join(allowed)}")
-        for key, kind in (("name", str), ("graph_sha256", str), ("training", dict), ("metrics", list)):
+        for key, kind in (("name", str), ("graph_sha256", str), ("training", dict), ("metrics", list),
+                          ("export", dict)):  # fmt: skip
             if not isinstance(values[key], kind):
                 raise ValueError(f"its metadata say {key} {str(values[key])[:40]!r}, which is of the wrong kind")
         ages = values["age_range"]
@@ -144,6 +156,16 @@ class ModelMetadata:
             raise ValueError("its metadata hold no crop specification")
         values |= {"crop": CropSpec.from_dict(values["crop"]), "age_range": (float(ages[0]), float(ages[1]))}
         return cls(**{name: values[name] for name in cls.__slots__})
+
+
+def sealed_json(values: dict[str, Any]) -> str:
+    """Metadata as JSON, with their own SHA-256 among them."""
+    return json.dumps({**values, _SEAL: _seal_of(values)}, sort_keys=True)
+
+
+def _seal_of(values: dict[str, Any]) -> str:
+    """SHA-256 over metadata, in the one way in which they can be written as JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def check_age_model(model: bytes, path: str | Path) -> ModelMetadata:

@@ -126,7 +126,7 @@ def answers_of(
             places = []
     if places:
         estimates[places], stds[places] = model.estimate(crops[: len(places)])
-    return _answers(samples, estimates, stds, label, model.train_median)
+    return evaluation.answers_from(samples, estimates, stds, label, model.train_median)
 
 
 def _grown(box: Box, margin: float) -> Box:
@@ -136,22 +136,6 @@ def _grown(box: Box, margin: float) -> Box:
     x, y, w, h = box
     side = max(w, h) * (1 + 2 * margin)
     return (x + w / 2 - side / 2, y + h / 2 - side / 2, side, side)
-
-
-def _answers(
-    samples: Sequence[Sample], estimates: np.ndarray, stds: np.ndarray, label: str, train_median: float
-) -> Answers:
-    def years(name: str) -> np.ndarray:
-        return np.array([np.nan if getattr(s, name) is None else getattr(s, name) for s in samples], float)
-
-    names = sorted({name for s in samples for name, _ in s.attributes})
-    return Answers(
-        labels=years("age_years"), estimates=estimates, stds=stds, label_stds=years("std_years"),
-        others=years("other_years"), other_stds=years("other_std_years"),
-        subjects=np.array([s.subject or f"picture {i}" for i, s in enumerate(samples)]),
-        attributes={name: np.array([dict(s.attributes).get(name, "") for s in samples]) for name in names},
-        label=label, train_median=train_median,
-    )  # fmt: skip
 
 
 def open_part(options: argparse.Namespace, argument: str, label: str) -> tuple[Dataset, tuple[Sample, ...]]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agetrain.datasets import Sample
 from agetrain.metrics import measure
 
 Array = npt.NDArray[np.floating[Any]]
@@ -58,6 +59,30 @@ class Answers:
     def errors(self) -> Array:
         """Answer minus label, years."""
         return self.answers - self.labels
+
+
+def answers_from(samples: Sequence[Sample], estimates: Array, stds: Array, label: str, train_median: float) -> Answers:
+    """Estimates beside all that is known of the pictures.
+
+    Args:
+        samples: the pictures, with ``age_years`` of the label.
+        estimates: ``[n]`` years, NaN where no face was found.
+        stds: ``[n]`` years, the same.
+        label: ``real`` or ``apparent``.
+        train_median: years, the answer for a picture without a face.
+    """
+
+    def years(name: str) -> Array:
+        return np.array([np.nan if getattr(s, name) is None else getattr(s, name) for s in samples], float)
+
+    names = sorted({name for s in samples for name, _ in s.attributes})
+    return Answers(
+        labels=years("age_years"), estimates=estimates, stds=stds, label_stds=years("std_years"),
+        others=years("other_years"), other_stds=years("other_std_years"),
+        subjects=np.array([s.subject or f"picture {i}" for i, s in enumerate(samples)]),
+        attributes={name: np.array([dict(s.attributes).get(name, "") for s in samples]) for name in names},
+        label=label, train_median=train_median,
+    )  # fmt: skip
 
 
 def evaluate(answers: Answers, *, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def save(
             caches["select"] = data.select
         shards = {name: _save_cache(folder, name, cache) for name, cache in caches.items()}
         if parity is not None:
-            report.write_parity_pack(folder / "parity.npz", *parity, recipe.seed)
+            crops = join(data.valid)
+            report.write_parity_pack(folder / "parity.npz", *parity, crops, data.label, recipe.seed)
         description = {
             "version": _VERSION, "facts": list(data.facts), "label": data.label, "label_offset": data.label_offset,
             "crop": data.crop.to_dict(), "shards": shards, "config": config,

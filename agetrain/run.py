@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, experiment: Experiment, recipe: Recipe) -> 
             return
         results = _finish(out, experiment, data, processes, notes, tracker)
     if parity is not None:
-        report.write_parity_pack(out / "parity.npz", *parity, recipe.seed)
+        report.write_parity_pack(out / "parity.npz", *parity, join(data.valid), data.label, recipe.seed)
     elif (options.packed / "parity.npz").is_file():
         (out / "parity.npz").write_bytes((options.packed / "parity.npz").read_bytes())
     for facts, result in zip(data.facts, results, strict=True):

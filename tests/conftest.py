@@ -84,7 +84,7 @@ def tiny_model():
     from onnx import TensorProto, helper
 
     from ageinfer.faces import CropSpec
-    from ageinfer.modelfile import ModelMetadata, graph_sha256
+    from ageinfer.modelfile import ModelMetadata, graph_sha256, sealed_json
 
     def make(text: str | None = "", *, input_type: int = TensorProto.UINT8, input_size: int = 8, **changes) -> bytes:
         nodes = [
@@ -113,7 +113,8 @@ def tiny_model():
             metadata = ModelMetadata("tiny", crop, "real", (0.0, 255.0), "linear", "constant", digest)
             values = json.loads(metadata.to_json())
             values["crop"] |= changes.pop("crop_changes", {})
-            text = json.dumps(values | changes)
+            del values["metadata_sha256"]
+            text = sealed_json(values | changes)
         if text is not None:
             helper.set_model_props(model, {"ageinfer": text})
         return model.SerializeToString()
@@ -134,6 +135,22 @@ def portraits(astronaut_path, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def persons(astronaut_path):
+    """Three portraits in the public domain, uint8 BGR, see samples/README.md."""
+    from ageinfer.sources import read_picture
+
+    return [read_picture(astronaut_path.with_name(f"{name}.jpg")) for name in ("astronaut", "obama", "biden")]
+
+
+@pytest.fixture(scope="session")
+def proof(persons, tmp_path_factory) -> Path:
+    """A folder of 100 pictures of three faces to prove an export on, and 24 to calibrate int8; not to be changed."""
+    from portraits import write_proof
+
+    return write_proof(tmp_path_factory.mktemp("proof"), persons)
+
+
+@pytest.fixture(scope="session")
 def appa_real(astronaut_path, tmp_path_factory) -> Path:
     """A data set of 24 and 8 such pictures in the layout of APPA-REAL; not to be changed."""
     from portraits import write_appa_real
@@ -144,16 +161,16 @@ def appa_real(astronaut_path, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported_distribution(portraits, tmp_path_factory):
+def exported_distribution(proof, tmp_path_factory):
     """A network with a distribution head, exported and proved on a folder of pictures; not to be changed."""
     from portraits import Exported
 
-    return Exported("distribution", portraits, tmp_path_factory.mktemp("distribution"), with_pack=False)
+    return Exported("distribution", proof, tmp_path_factory.mktemp("distribution"), with_pack=False)
 
 
 @pytest.fixture(scope="session")
-def exported_linear(portraits, tmp_path_factory):
+def exported_linear(proof, tmp_path_factory):
     """A network with a linear head, exported and proved on the parity pack beside it; not to be changed."""
     from portraits import Exported
 
-    return Exported("linear", portraits, tmp_path_factory.mktemp("linear"), with_pack=True)
+    return Exported("linear", proof, tmp_path_factory.mktemp("linear"), with_pack=True)

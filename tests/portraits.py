@@ -32,6 +32,18 @@ def write_portraits(folder, image, numbers):
     return paths
 
 
+def write_proof(folder, images, valid=100, calibration=24):
+    """Variations of several portraits with made-up ages, listed for ``python -m ageexport --data``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "labels.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("file", "age", "part"))
+        for i in range(valid + calibration):
+            assert cv2.imwrite(str(folder / f"{i:06d}.jpg"), variation(images[i % len(images)], i))
+            writer.writerow((f"{i:06d}.jpg", 20 + 7 * i % 50, "valid" if i < valid else "calibration"))
+    return folder
+
+
 def write_list(file, rows, columns=("file_name", "apparent_age_avg", "apparent_age_std", "real_age")):
     """Writes a list of labels as APPA-REAL has them."""
     with Path(file).open("w", newline="") as stream:
@@ -52,8 +64,8 @@ def write_appa_real(folder, image, train=24, valid=8):
     return folder
 
 
-def lively_network(head, crops, seed=0):
-    """A mobilenet_v2 with random weights that tells faces apart, which a freshly initialised one does not.
+def lively_network(head, crops, seed=0, backbone="mobilenet_v2", dropout=0.2):
+    """A network with random weights that tells faces apart, which a freshly initialised one does not.
 
     Its normalisation layers see the crops once, and its head is scaled until ages spread over many years: a proof on
     a network that answers the same for every face would prove nothing.
@@ -63,7 +75,7 @@ def lively_network(head, crops, seed=0):
     from agetrain.networks import AgeNet
 
     torch.manual_seed(seed)
-    network = AgeNet("mobilenet_v2", head)
+    network = AgeNet(backbone, head, dropout)
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = None
@@ -132,27 +144,38 @@ class Exported:
         checkpoint, model: their files.
     """
 
-    def __init__(self, head, portraits, folder, *, with_pack):
+    def __init__(self, head, proof, folder, *, with_pack):
         from ageexport.__main__ import main
+        from ageexport.evidence import from_folder
         from ageinfer.cropspec import CropSpec
-        from agetrain import cache, checkpoint, report
-        from agetrain.datasets import Sample
+        from agetrain import cache, checkpoint
 
         spec = CropSpec(size=64)
-        samples = [Sample(path, 30) for path in sorted(portraits.iterdir())]
-        self.crops = np.array(cache.prepare(samples, spec, folder / "cache", "crops").crops)
+        samples = from_folder(proof).samples
+        self.crops = np.array(cache.prepare(samples, spec, folder / "cache", "crops").crops)[:30]
         self.network = lively_network(head, self.crops)
         self.checkpoint, self.model = folder / "best.pth", folder / f"{head}.onnx"
         checkpoint.save(self.checkpoint, checkpoint_values(self.network, spec))
-        proof = ["--data", str(portraits)]
+        data = ["--data", str(proof)]
         if with_pack:
-            report.write_parity_pack(folder / "parity.npz", samples, samples[:2], seed=0)
-            proof = []
-        self.status = main([str(self.checkpoint), "-o", str(self.model), *proof])
+            write_pack(folder, proof, spec)
+            data = []
+        self.status = main([str(self.checkpoint), "-o", str(self.model), *data])
+
+
+def write_pack(folder, proof, spec, count=None):
+    """Writes ``parity.npz`` of the first pictures of a folder with labels, as a training run would."""
+    from ageexport.evidence import from_folder
+    from agetrain import cache, report
+
+    known = from_folder(proof)
+    samples = known.samples[:count]
+    crops = cache.prepare(samples, spec, folder / "cache", "crops")
+    report.write_parity_pack(folder / "parity.npz", samples, known.calibration, crops, "real", seed=0)
 
 
 def tampered(data, change_graph=None, **changes):
-    """A model with another graph or other metadata, whose hash fits again."""
+    """A model with another graph or other metadata, whose hashes fit again."""
     import onnx
 
     from ageinfer.modelfile import METADATA_KEY, ModelMetadata, graph_sha256, metadata_properties

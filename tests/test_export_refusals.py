@@ -13,19 +13,27 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from portraits import change_initializer, tampered
+from portraits import change_initializer, tampered, write_pack
 
-from ageexport import evidence
+from ageexport import evidence, providers
 from ageexport.__main__ import main
 from ageexport.errors import EvidenceError
-from agetrain import checkpoint, report
-from agetrain.datasets import Sample
+from ageexport.latency import Latency
+from ageinfer.cropspec import CropSpec
+from agetrain import checkpoint
 
 
 @pytest.fixture(scope="session")
 def good(exported_distribution):
     """The bytes of a model that was proved, and the values of its checkpoint."""
     return exported_distribution.model.read_bytes(), checkpoint.load(exported_distribution.checkpoint)
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch):
+    """OpenVINO and latencies have tests of their own."""
+    monkeypatch.setattr(providers, "rungs", lambda *_: [])
+    monkeypatch.setattr("ageexport.export.time_model", lambda *_: Latency(1, 1, 1.0, 1.0, 10))
 
 
 @pytest.fixture
@@ -82,45 +90,89 @@ def test_data_that_is_no_folder_of_pictures(place, capsys, tmp_path_factory, dat
     assert only_checkpoint(place)
 
 
-def test_too_few_faces(place, portraits, at_once, tmp_path_factory, astronaut, capsys):
-    """Nineteen portraits and five pictures without a face are one face too few."""
-    folder = tmp_path_factory.mktemp("few")
-    for path in sorted(portraits.iterdir())[:19]:
-        shutil.copy(path, folder)
-    for i in range(5):
-        cv2.imwrite(str(folder / f"none{i}.png"), astronaut[280 + i :, 300:])
+def copied(proof, folder, change=lambda text: text):
+    """A copy of the folder of pictures, with another list."""
+    shutil.copytree(proof, folder)
+    (folder / "labels.csv").write_text(change((folder / "labels.csv").read_text()))
+    return folder
+
+
+def test_portraits_without_ages(place, portraits, capsys):
+    """What the runtime answers can be compared, but not how wrong it is: the proof would have a hole."""
+    line = run([place / "best.pth", "--data", portraits], capsys, 3)
+    assert "labels.csv" in line
+    assert "file, age" in line
+    assert only_checkpoint(place)
+
+
+def test_too_few_faces(place, proof, at_once, tmp_path_factory, astronaut, capsys):
+    """A hundred pictures, of which 19 hold a face, are one face too few."""
+    folder = copied(proof, tmp_path_factory.mktemp("few") / "faces")
+    for i in range(19, 100):
+        cv2.imwrite(str(folder / f"{i:06d}.jpg"), astronaut[280 + i % 50 :, 300:])
     line = run([place / "best.pth", "--data", folder], capsys, 3)
-    assert "19 of 24" in line
+    assert "19 of 100" in line
     assert "20" in line
     assert only_checkpoint(place)
-    shutil.copy(sorted(portraits.iterdir())[19], folder)
+    shutil.copy(proof / "000020.jpg", folder)
     assert main([str(place / "best.pth"), "--data", str(folder)]) == 0
     assert (place / "best.onnx").is_file()
 
 
-def test_a_broken_picture_is_named(place, portraits, at_once, tmp_path_factory, capsys):
-    folder = tmp_path_factory.mktemp("broken") / "faces"
-    shutil.copytree(portraits, folder)
+def test_too_few_ages(place, proof, at_once, tmp_path_factory, capsys):
+    folder = copied(proof, tmp_path_factory.mktemp("few") / "f", lambda text: "".join(text.splitlines(True)[:100]))
+    assert "99 pictures with an age" in run([place / "best.pth", "--data", folder], capsys, 3)
+    assert only_checkpoint(place)
+
+
+def test_a_broken_picture_is_named(place, proof, at_once, tmp_path_factory, capsys):
+    folder = copied(proof, tmp_path_factory.mktemp("broken") / "faces")
     (folder / "000007.jpg").write_bytes((folder / "000007.jpg").read_bytes()[:500])
     line = run([place / "best.pth", "--data", folder], capsys, 3)
     assert str(folder / "000007.jpg") in line
     assert only_checkpoint(place)
 
 
-def packed(place, portraits, count):
-    samples = [Sample(path, 30) for path in sorted(portraits.iterdir())[:count]]
-    report.write_parity_pack(place / "parity.npz", samples, samples[:1], 0)
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("file,age", "name,age", "columns file and age"), ("file,age", "file,years", "columns file and age"),
+        ("000003.jpg,41", "000003.jpg,old", "columns file and age"), ("000003.jpg,41", "000003.jpg,-5", "line 5: -5"),
+        ("000003.jpg,41", "000003.jpg,nan", "line 5: nan"), ("000003.jpg", "nowhere.jpg", "line 5"),
+        ("000003.jpg,41,valid", "000003.jpg,41,test", "part 'test'"),
+    ],
+)  # fmt: skip
+def test_a_broken_list(place, proof, at_once, tmp_path_factory, capsys, old, new, told):
+    def change(text):
+        assert old in text
+        return text.replace(old, new, 1)
+
+    folder = copied(proof, tmp_path_factory.mktemp("list") / "faces", change)
+    assert told in run([place / "best.pth", "--data", folder], capsys, 3)
+    assert only_checkpoint(place)
 
 
-def test_too_few_faces_in_the_pack(place, portraits, at_once, capsys):
-    packed(place, portraits, 8)
+def test_int8_needs_faces_of_its_own(place, proof, at_once, tmp_path_factory, capsys):
+    folder = copied(proof, tmp_path_factory.mktemp("alone") / "f", lambda text: "".join(text.splitlines(True)[:101]))
+    line = run([place / "best.pth", "--data", folder, "--precision", "all"], capsys, 3)
+    assert "calibrat" in line
+    assert only_checkpoint(place)
+
+
+def packed(place, proof, count):
+    write_pack(place, proof, CropSpec(size=64), count)
+    shutil.rmtree(place / "cache")
+
+
+def test_too_few_faces_in_the_pack(place, proof, at_once, capsys):
+    packed(place, proof, 8)
     assert "8 of 8" in run([place / "best.pth"], capsys, 3)
     assert not (place / "best.onnx").exists()
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "cut off", "another array", "no pictures", "pickle"])
-def test_a_broken_pack(place, portraits, capsys, damage):
-    packed(place, portraits, 3)
+def test_a_broken_pack(place, proof, capsys, damage):
+    packed(place, proof, 3)
     pack = place / "parity.npz"
     if damage == "another array":
         with pack.open("wb") as stream:
@@ -139,34 +191,34 @@ def test_a_broken_pack(place, portraits, capsys, damage):
     assert not (place / "best.onnx").exists()
 
 
-def test_a_failing_proof_leaves_the_previous_files(place, portraits, good, at_once, capsys):
-    assert main([str(place / "best.pth"), "--data", str(portraits)]) == 0
+def test_a_failing_proof_leaves_the_previous_files(place, proof, good, at_once, capsys):
+    assert main([str(place / "best.pth"), "--data", str(proof)]) == 0
     before = {p.name: p.read_bytes() for p in place.iterdir()}
     assert set(before) == {"best.pth", "best.onnx", "best.md", "best.parity.json"}
     at_once(tampered(good[0], change_initializer("network.mean", lambda m: m + 2)))
     capsys.readouterr()
-    line = run([place / "best.pth", "--data", portraits], capsys, 6)
+    line = run([place / "best.pth", "--data", proof], capsys, 6)
     assert "nothing was written" in line
     assert {p.name: p.read_bytes() for p in place.iterdir()} == before
 
 
-def test_a_place_that_cannot_be_written(place, portraits, at_once, capsys):
+def test_a_place_that_cannot_be_written(place, proof, at_once, capsys):
     (place / "file").touch()
-    line = run([place / "best.pth", "--data", portraits, "-o", place / "file" / "m.onnx"], capsys, 5)
+    line = run([place / "best.pth", "--data", proof, "-o", place / "file" / "m.onnx"], capsys, 5)
     assert "choose another place with -o" in line
 
 
 @pytest.mark.parametrize("output", ["best.pth", "model.md"])
-def test_an_output_that_would_overwrite_another_file(place, portraits, at_once, output):
+def test_an_output_that_would_overwrite_another_file(place, proof, at_once, output):
     """The checkpoint, or the model's own card."""
     before = (place / "best.pth").read_bytes()
-    assert main([str(place / "best.pth"), "--data", str(portraits), "-o", str(place / output)]) in (2, 5)
+    assert main([str(place / "best.pth"), "--data", str(proof), "-o", str(place / output)]) in (2, 5)
     assert (place / "best.pth").read_bytes() == before
     assert only_checkpoint(place)
 
 
-def test_a_full_disk_leaves_the_previous_files(place, portraits, at_once, capsys, monkeypatch):
-    assert main([str(place / "best.pth"), "--data", str(portraits)]) == 0
+def test_a_full_disk_leaves_the_previous_files(place, proof, at_once, capsys, monkeypatch):
+    assert main([str(place / "best.pth"), "--data", str(proof)]) == 0
     before = {p.name: p.read_bytes() for p in place.iterdir()}
     write_bytes = Path.write_bytes
 
@@ -178,7 +230,7 @@ def test_a_full_disk_leaves_the_previous_files(place, portraits, at_once, capsys
 
     monkeypatch.setattr(Path, "write_bytes", full)
     capsys.readouterr()
-    assert "No space left" in run([place / "best.pth", "--data", portraits], capsys, 5)
+    assert "No space left" in run([place / "best.pth", "--data", proof], capsys, 5)
     assert {p.name: p.read_bytes() for p in place.iterdir()} == before
 
 
@@ -197,7 +249,7 @@ def bad_checkpoints(values, folder):
     without_data = with_training()
     del without_data["training"]["data"]
     return {
-        "bare state dict": values["weights"],
+        "tensors and more": {**values["weights"], "epoch": 3},
         "code": {**values, "label": Malicious(folder / "ran")},
         "another version": {**values, "version": 99},
         "unknown backbone": {**values, "backbone": "alexnet"},
@@ -209,22 +261,22 @@ def bad_checkpoints(values, folder):
     }
 
 
-@pytest.mark.parametrize("kind", [*bad_checkpoints({"training": {"data": 0}, "weights": 0, "crop": {}}, Path())])
-def test_what_is_no_checkpoint(place, portraits, good, at_once, capsys, kind):
+@pytest.mark.parametrize("kind", [*bad_checkpoints({"training": {"data": 0}, "weights": {}, "crop": {}}, Path())])
+def test_what_is_no_checkpoint(place, proof, good, at_once, capsys, kind):
     torch.save(bad_checkpoints(good[1], place)[kind], place / "best.pth")
-    line = run([place / "best.pth", "--data", portraits], capsys, 4)
+    line = run([place / "best.pth", "--data", proof], capsys, 4)
     assert len(line) < 2000
     assert only_checkpoint(place)
 
 
 @pytest.mark.parametrize("content", ["missing", b"", b"garbage" * 100, "pickle"])
-def test_garbage_is_no_checkpoint(place, portraits, capsys, content):
+def test_garbage_is_no_checkpoint(place, proof, capsys, content):
     path = place / "best.pth"
     if content == "missing":
         path.unlink()
     else:
         path.write_bytes(pickle.dumps(Malicious(place / "ran"), 2) if content == "pickle" else content)
-    line = run([path, "--data", portraits], capsys, 4)
+    line = run([path, "--data", proof], capsys, 4)
     assert str(path) in line
     assert not (place / "ran").exists()
 
@@ -240,7 +292,10 @@ def test_as_a_command(tmp_path):
     assert ran.stdout == ""
 
 
-def test_evidence_names_its_origin(portraits):
+def test_evidence_knows_its_parts(proof):
     with pytest.raises(EvidenceError):
-        evidence.from_folder(portraits / "nowhere")
-    assert len(evidence.from_folder(portraits).pictures) == 30
+        evidence.from_folder(proof / "nowhere")
+    known = evidence.from_folder(proof)
+    assert (len(known.samples), len(known.calibration)) == (100, 24)
+    assert not {s.path for s in known.samples} & {s.path for s in known.calibration}
+    assert [s.age_years for s in known.samples[:3]] == [20, 27, 34]

@@ -162,8 +162,10 @@ def test_the_parity_pack_holds_the_pictures_of_both_parts(finished, appa_real):
         ends = arrays[f"{name}_ends"].tolist()
         encoded = [arrays[f"{name}_bytes"][a:b].tobytes() for a, b in zip([0, *ends], ends, strict=False)]
         assert len(encoded) == count
-        for data, age in zip(encoded, arrays[f"{name}_ages"].tolist(), strict=True):
-            i = int((age - 10) / 2)
+        facts = json.loads(arrays["facts"].tobytes())
+        for data, known in zip(encoded, facts[name], strict=True):
+            i = int((known["age_years"] - 10) / 2)
+            assert known["other_years"] == known["age_years"] + 0.5
             assert data == (appa_real / part / f"{i:06d}.jpg_face.jpg").read_bytes()
             assert i >= first
             # Calibration must not see what chose the epoch.

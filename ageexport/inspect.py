@@ -1,0 +1,90 @@
+"""``python -m ageexport.inspect FILE``: what a model file says of itself, and whether the runtime would accept it."""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ageexport.__main__ import guarded
+from ageexport.card import crop_in_words
+from ageexport.errors import RefusedError
+from ageinfer.errors import ModelError
+from ageinfer.estimate import AgeEstimator
+from ageinfer.modelfile import METADATA_KEY, ModelMetadata, metadata_properties, read_model
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ageexport.inspect",
+        description="Print what a model file says of itself, and whether the runtime would accept it.",
+        epilog="exit status: 0 the runtime accepts it, 1 internal error, 2 wrong options, 6 it refuses it",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="*.onnx")
+    parser.add_argument("--json", action="store_true", help="its metadata as JSON")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prints it.
+
+    Raises:
+        RefusedError: the runtime would not use the file.
+    """
+    try:
+        data = read_model(options.file)
+        estimator = AgeEstimator(options.file, provider="cpu")
+    except ModelError as error:
+        raise RefusedError(f"refused: {error}") from error
+    if options.json:
+        print(json.dumps(json.loads(metadata_properties(data)[METADATA_KEY]), indent=2))
+        return
+    print("\n".join(f"{key:<12} {value}" for key, value in described(estimator.metadata, data)))
+    print(f"{options.file}: the runtime accepts it")
+
+
+def described(metadata: ModelMetadata, data: bytes) -> list[tuple[str, Any]]:
+    """What is printed, as pairs of a word and a text."""
+    t, e, crop = metadata.training, metadata.export, metadata.crop
+    label = {"real": "real age", "apparent": "apparent age, as people judge it"}[metadata.label]
+    std = {"distribution": "from the distribution over years", "constant": "constant, from held-out errors"}
+    lines = [
+        ("name", metadata.name),
+        ("answers", f"{label}, {metadata.age_range[0]:g} to {metadata.age_range[1]:g} years"),
+        ("deviation", std[metadata.age_std_kind]),
+        ("network", f"{t.get('backbone')}, {t.get('head')} head, {metadata.precision}"),
+        ("crop", f"{crop_in_words(crop)}, {crop.size} x {crop.size} px"),
+    ]
+    if "quantised_share" in e:
+        lines.append(
+            (
+                "quantised",
+                f"{100 * e['quantised_share']:.1f} % of the multiply-adds, weights in {e['weight_bits']} bits, ranges "
+                f"by {e['ranges']} over {e['calibration_faces']} faces",
+            )
+        )
+    for d in t.get("data", []):
+        lines.append(("learned", f"{d['dataset']} ({d['licence']}), {d['page']}"))
+    for m in metadata.metrics:
+        lines.append(("measured", f"{m['dataset']} {m['part']}: MAE {m['mae']:.2f} years over {m['n']:.0f} pictures"))
+    made = ", ".join(f"{k} {v}" for k, v in e.items() if k in ("opset", "torch", "onnx", "onnxruntime"))
+    return [
+        *lines,
+        ("made with", f"{made}, commit {t.get('git_commit')}"),
+        ("checkpoint", f"SHA-256 {t.get('checkpoint_sha256')}"),
+        ("graph", f"SHA-256 {metadata.graph_sha256}"),
+        ("file", f"SHA-256 {hashlib.sha256(data).hexdigest()}, {len(data) / 1e6:.1f} MB"),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    return guarded("ageexport.inspect", run, build_parser().parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

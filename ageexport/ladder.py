@@ -1,0 +1,114 @@
+"""What was proved of a model file: rungs, each with its figure and the bound that it had to stay within."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Status = Literal["passed", "failed", "reported", "not judged", "not measured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a model file must keep to, in years unless their name says otherwise.
+
+    Attributes:
+        tensor: largest difference between two fp32 implementations on the same pixels. Rounding alone gives up to
+            1.5e-4 for the shipped models.
+        mae: between the MAE of the checkpoint and that of the file through the deployed path.
+        fp16_mae: between the MAE of the fp16 and of the fp32 file.
+        int8_mae, int8_decade_mae: between the MAE of a quantised and of the fp32 file, over all faces and in every
+            decade of age that has ``fewest_in_decade`` of them.
+        tf32: largest difference to fp32 on CUDA when it may multiply in TF32.
+        fewest_faces: that a proof needs.
+        fewest_labelled: pictures with a label that a comparison of MAEs needs.
+        fewest_in_decade: faces that a decade needs to be judged.
+        fewest_equal_pixels_percent: of the pack's pictures, those whose crop must be what training saw, byte for byte.
+            Other processors may round a box to the other quarter of a pixel now and then; another resizing filter
+            changes every crop.
+    """
+
+    tensor: float = 1e-3
+    mae: float = 0.005
+    fp16_mae: float = 0.01
+    int8_mae: float = 0.05
+    int8_decade_mae: float = 0.2
+    tf32: float = 0.02
+    fewest_faces: int = 20
+    fewest_labelled: int = 100
+    fewest_in_decade: int = 50
+    fewest_equal_pixels_percent: float = 95.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One comparison.
+
+    Attributes:
+        level: ``L0`` to ``L4``.
+        what: was compared, in words.
+        figure: what came out; None where nothing was measured.
+        bound: that it had to stay within; None where it is only reported.
+        unit: of both.
+        n: pictures, faces or files that it was measured on.
+        status: ``passed``, ``failed``, ``reported`` (has no bound), ``not judged`` (too few faces) or ``not measured``
+            (what it needs is not on this machine).
+        provider: that the file was run on.
+        note: why it was not measured, or what failed.
+    """
+
+    level: str
+    what: str
+    figure: float | None
+    bound: float | None
+    unit: str
+    n: int
+    status: Status
+    provider: str = "cpu"
+    note: str = ""
+
+    @classmethod
+    def at_most(cls, level: str, what: str, figure: float, bound: float, n: int, **more: Any) -> "Rung":
+        """A difference in years that must not be larger than a bound; what is not a number fails."""
+        status: Status = "passed" if figure <= bound else "failed"
+        return cls(level, what, float(figure), bound, "years", n, status, **more)
+
+    def __str__(self) -> str:
+        figure = "-" if self.figure is None else f"{self.figure:.3g}"
+        bound = "" if self.bound is None else f" (bound {self.bound:g})"
+        note = f": {self.note}" if self.note else ""
+        measured = f"{figure}{bound} {self.unit}, n {self.n}, {self.provider}"
+        return f"{self.level} {self.what}: {measured}: {self.status}{note}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """All rungs of one model file.
+
+    Attributes:
+        precision: of the file.
+        origin: of the pictures.
+        pictures, faces: how many were looked at, and how many held a face.
+        machine: processor and versions that it was proved with.
+        rungs: from the lowest to the highest.
+        figures: of the file on these pictures through the deployed path, see `agetrain.evaluation.evaluate`.
+    """
+
+    precision: str
+    origin: str
+    pictures: int
+    faces: int
+    machine: dict[str, str]
+    rungs: tuple[Rung, ...]
+    figures: dict[str, Any]
+
+    @property
+    def failed(self) -> tuple[Rung, ...]:
+        """The rungs that failed; empty when the file is proved."""
+        return tuple(rung for rung in self.rungs if rung.status == "failed")
+
+    def figure(self, level: str, beginning: str) -> float | None:
+        """The figure of the first rung of a level whose words begin so."""
+        return next(r.figure for r in self.rungs if r.level == level and r.what.startswith(beginning))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {**asdict(self), "rungs": [asdict(rung) for rung in self.rungs]}

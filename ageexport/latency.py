@@ -1,0 +1,62 @@
+"""How long a model file takes for a face on this machine."""
+
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ageinfer.providers import open_session
+from ageinfer.types import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """One timing.
+
+    Attributes:
+        batch: faces at once.
+        threads: of the CPU.
+        latency_ms: median of a call.
+        fastest_ms: the fastest call, which a busy machine disturbs least.
+        calls: that were timed.
+    """
+
+    batch: int
+    threads: int
+    latency_ms: float
+    fastest_ms: float
+    calls: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The timing as JSON values."""
+        return asdict(self)
+
+
+def time_model(
+    model: bytes, faces: Image, *, batch: int = 1, threads: int = 1, seconds: float = 1.0, provider: str = "cpu"
+) -> Latency:
+    """Times a model file in ONNX Runtime, pixels in, years out.
+
+    Args:
+        model: the file.
+        faces: uint8 ``[n, side, side, 3]``, RGB; repeated as far as the batch needs.
+        batch: see `Latency`.
+        threads: see `Latency`.
+        seconds: to spend on it, after a warm-up.
+        provider: see `ageinfer.providers.open_session`.
+    """
+    session = open_session(model, "the model", provider, threads)
+    given = {"face": np.resize(faces, (batch, *faces.shape[1:]))}
+    for _ in range(3):
+        session.run(["age"], given)
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 10 or time.perf_counter() < end:
+        start = time.perf_counter()
+        session.run(["age"], given)
+        times.append(time.perf_counter() - start)
+    return Latency(
+        batch, threads, round(1000 * statistics.median(times), 3), round(1000 * min(times), 3), len(times)
+    )  # fmt: skip
