@@ -34,7 +34,8 @@ from agetrain.report import pixels_digest
 
 BATCH_SIZES = (1, 2, 7)
 _BATCH = 64
-_BATCHED_FACES = 100
+_BATCHED_FACES = 28
+_RESAMPLES = 500
 SCHEMA_FILE = Path(__file__).with_name("metadata.schema.json")
 
 
@@ -134,7 +135,7 @@ def prove(
         faces=len(truth.outputs[0]),
         machine=providers.machine(),
         rungs=tuple(rungs),
-        figures=evaluation.evaluate(climb.deployed_answers),
+        figures=evaluation.evaluate(climb.deployed_answers, resamples=_RESAMPLES),
     )
 
 
