@@ -54,8 +54,8 @@ groups that the training pictures hold few of. An age estimate is not an identit
 ## Figures
 
 {_figures(metadata)}
-By group, through the runtime, on the {ladder.pictures} pictures of the proof ({ladder.origin}): MAE {ladder.figures["mae"]:.2f}
-years.
+These are the figures of the checkpoint, as training measured them. Those of this file, by the runtime, on the {ladder.pictures} pictures of
+the proof ({ladder.origin}): MAE {ladder.figures["mae"]:.2f} years, and by group:
 
 {_groups(ladder.figures)}
 ## Training

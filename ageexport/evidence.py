@@ -154,6 +154,8 @@ def from_dataset(name: str, folder: Path, values: dict[str, Any]) -> Evidence:
     Raises:
         EvidenceError: it cannot be read.
     """
+    if name and name not in DATASETS:
+        raise EvidenceError(f"--data {name}={folder}: unknown data set {name!r}, use one of {', '.join(DATASETS)}")
     learned = {d["dataset"]: d.get("split_sha256") for d in values["training"]["data"]}
     name = name or next(iter(learned), "")
     if name not in DATASETS:

@@ -152,6 +152,12 @@ def test_a_broken_list(place, proof, at_once, tmp_path_factory, capsys, old, new
     assert only_checkpoint(place)
 
 
+def test_data_of_an_unknown_data_set(place, proof, capsys):
+    line = run([place / "best.pth", "--data", f"mine={proof}"], capsys, 3)
+    assert "unknown data set 'mine'" in line
+    assert "utkface" in line
+
+
 def test_int8_needs_faces_of_its_own(place, proof, at_once, tmp_path_factory, capsys):
     folder = copied(proof, tmp_path_factory.mktemp("alone") / "f", lambda text: "".join(text.splitlines(True)[:101]))
     line = run([place / "best.pth", "--data", folder, "--precision", "all"], capsys, 3)
