@@ -24,7 +24,6 @@ from agetrain import checkpoint
 from agetrain import errors as agetrain_errors
 from agetrain.files import replacing
 
-PRECISIONS = ("fp32", "int8", "fp16")
 FEWEST_CALIBRATION_FACES = 20
 
 log = logging.getLogger("ageexport")
@@ -76,7 +75,9 @@ def open_checkpoint(path: Path, said: original.Description) -> tuple[dict[str, A
     return values, checkpoint.file_sha256(path)
 
 
-def completed(values: dict[str, Any], proof: Evidence, folder: Path) -> dict[str, Any]:
+def completed(
+    values: dict[str, Any], proof: Evidence, folder: Path, bounds: Bounds | None = None
+) -> dict[str, Any]:  # fmt: skip
     """Adds to a bare ``state_dict`` what it does not know, from the pictures of the proof.
 
     The median age of the calibration pictures (or of all, without those) stands for the training median, and the spread
@@ -87,7 +88,7 @@ def completed(values: dict[str, Any], proof: Evidence, folder: Path) -> dict[str
     ages = [s.age_years for s in proof.calibration or proof.samples]
     values = {**values, "training": {**values["training"], "train_median": float(np.median(ages))}}
     if values["age_std_kind"] == "constant":
-        truth = parity.reference(values, proof, folder)
+        truth = parity.reference(values, proof, folder, bounds)
         errors = truth.outputs[0] - truth.crops.ages[truth.crops.found]
         std = values["weights"]["residual_std"].clone().fill_(float(errors.std()))
         values["weights"] = {**values["weights"], "residual_std": std}
@@ -104,7 +105,7 @@ def export(
         values: the checkpoint.
         checkpoint_sha256: of its file.
         proof: the pictures.
-        precisions: some of `PRECISIONS`.
+        precisions: some of ``fp32``, ``int8`` and ``fp16``.
         name: of the model.
         folder: for crops.
         opset: see `ageexport.graph.convert`.
@@ -118,11 +119,12 @@ def export(
         EvidenceError: there are too few pictures.
         AgeExportError: the network cannot be converted.
     """
-    values = completed(values, proof, folder)
+    values = completed(values, proof, folder, bounds)
     truth = parity.reference(values, proof, folder, bounds)
     model = graph.convert(values, opset)
     fp32 = _proved(graph.sealed(model, values, name, checkpoint_sha256), "fp32", truth, None, bounds)
-    made, missed = [fp32], None
+    made = [fp32]
+    missed: ParityError | None = None
     for wanted in [p for p in precisions if p != "fp32"]:
         bare = graph.without_metadata(model)
         try:
@@ -131,7 +133,7 @@ def export(
             else:
                 made.append(_int8(bare, values, name, checkpoint_sha256, truth, fp32, folder, bounds))
         except ParityError as error:
-            missed = error
+            missed = missed or error
     return made, missed
 
 

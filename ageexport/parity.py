@@ -1,6 +1,5 @@
 """The parity ladder: on real pictures, a model file answers by the deployed path what its checkpoint answers."""
 
-import io
 import json
 import tempfile
 from collections.abc import Sequence
@@ -188,7 +187,7 @@ class _Climb:
         some = self.faces[:_BATCHED_FACES]
         alone = _ages(estimator, some, 1)
         batched = max(_largest(_ages(estimator, some, size), alone) for size in BATCH_SIZES[1:])
-        domains = sorted({n.domain for n in onnx.load_model(io.BytesIO(self.model)).graph.node} - {"", "ai.onnx"})
+        domains = sorted({n.domain for n in onnx.load_from_string(self.model).graph.node} - {"", "ai.onnx"})
         metadata = Rung(
             "L0", "the file's metadata against the schema", float(len(errors)), 0, "errors", 1,
             "failed" if errors or said != self.precision else "passed", note="; ".join(errors)[:200],

@@ -47,13 +47,11 @@ class Reduced:
         model: without metadata.
         precision: ``int8``, ``mixed`` or ``fp16``.
         made: how, as JSON values for the model file.
-        in_float: names of the nodes that were kept in float because that is what accuracy needs.
     """
 
     model: onnx.ModelProto
     precision: str
     made: dict[str, Any]
-    in_float: tuple[str, ...] = ()
 
 
 def answers(model: onnx.ModelProto | bytes, faces: Image, output: str = "age") -> np.ndarray:
@@ -64,6 +62,11 @@ def answers(model: onnx.ModelProto | bytes, faces: Image, output: str = "age") -
     return np.concatenate(batches)
 
 
+def last_layer(model: onnx.ModelProto) -> onnx.NodeProto:
+    """The product that gives the raw answer: the last of the graph."""
+    return [node for node in model.graph.node if node.op_type == "Gemm"][-1]
+
+
 def backbone_nodes(model: onnx.ModelProto) -> list[str]:
     """Names of the nodes between the normalised faces and the last layer: what may be quantised.
 
@@ -71,10 +74,9 @@ def backbone_nodes(model: onnx.ModelProto) -> list[str]:
     """
     graph = model.graph
     maker = {output: node for node in graph.node for output in node.output}
-    last = [node for node in graph.node if node.op_type == "Gemm"][-1]
     first = next(node for node in graph.node if node.op_type == "Conv")
     nodes: list[str] = []
-    waiting = [last.input[0]]
+    waiting = [last_layer(model).input[0]]
     seen: set[str] = set()
     while waiting:
         node = maker.get(waiting.pop())
@@ -103,10 +105,10 @@ def int8_attempts(model: onnx.ModelProto, faces: Image) -> Iterator[Reduced]:
         AgeExportError: ONNX Runtime's tools cannot quantise it.
     """
     quantiser = Quantiser(model, faces)
-    int8 = quantiser.nearest(INT8_SHARE)
+    int8 = quantiser.nearest(INT8_SHARE, INT8_SIZE)
     yield int8
-    mixed = quantiser.nearest(MIXED_SHARE)
-    if mixed.in_float != int8.in_float:
+    mixed = quantiser.nearest(MIXED_SHARE, 1.0)
+    if mixed.made != int8.made:
         yield mixed
 
 
@@ -133,7 +135,7 @@ class Quantiser:
     def __init__(self, model: onnx.ModelProto, faces: Image) -> None:
         self.model = onnx.shape_inference.infer_shapes(model)
         self.faces = faces
-        self.last = [node for node in model.graph.node if node.op_type == "Gemm"][-1]
+        self.last = last_layer(model)
         self.reference = answers(model, faces)
         self.features = _features(model, faces)
         self.costs = multiply_adds(model)
@@ -141,32 +143,46 @@ class Quantiser:
         backbone = set(backbone_nodes(model))
         self.nodes = [node.name for node in model.graph.node if node.name in backbone]
         self.ranges: dict[str, Any] = {}
+        self.tried: dict[tuple[str, int], tuple[float, dict[str, Any]]] = {}
 
     def leading(self, count: int) -> tuple[str, ...]:
         """All nodes before the layer with weights that has so many others before it."""
         layers = [i for i, name in enumerate(self.nodes) if name in self.costs]
         return tuple(self.nodes[: layers[count]]) if count else ()
 
-    def nearest(self, share: float) -> Reduced:
-        """Of what quantises at least that share of the multiply-adds, the form that answers nearest to fp32.
+    def nearest(self, share: float, size: float) -> Reduced:
+        """The form that answers nearest to fp32, of those within a budget.
 
-        Of forms that are as near within a few percent, the one with the fewest layers in float.
+        Of forms that are as near within a few percent, the one with the fewest layers in float. If nothing is within
+        the budget, everything is quantised.
+
+        Args:
+            share: of the multiply-adds that must be quantised.
+            size: of the fp32 graph's that it may have.
         """
-        found: list[tuple[float, Reduced]] = []
+        within: dict[tuple[str, int], float] = {}
         for method in METHODS:
             for count in (c for c in COUNTS if c < len(self.costs)):
-                candidate = self.quantise(method, self.leading(count))
-                if found and candidate.made["quantised_share"] < share:
+                distance, made = self.measured(method, count)
+                if count and (made["quantised_share"] < share or made["size_share"] > size):
                     break
-                found.append((self.distance(candidate), candidate))
-        best = min(distance for distance, _ in found)
-        near = [(d, c) for d, c in found if d <= best * (1 + _AS_NEAR)]
-        distance, chosen = min(near, key=lambda each: len(each[1].in_float))
+                within[method, count] = distance
+        best = min(within.values())
+        near = [each for each in within if within[each] <= best * (1 + _AS_NEAR)]
+        method, count = min(near, key=lambda each: each[1])
+        chosen = self.quantise(method, self.leading(count))
         log.info(
-            "%s: ranges by %s, %d leading nodes in float, mean difference on calibration faces %.2f years",
-            chosen.precision, chosen.made["ranges"], len(chosen.in_float), distance,
+            "%s: ranges by %s, %d leading layers in float, mean difference on calibration faces %.2f years",
+            chosen.precision, method, count, within[method, count],
         )  # fmt: skip
         return chosen
+
+    def measured(self, method: str, count: int) -> tuple[float, dict[str, Any]]:
+        """Distance of a form and how it is made, kept so that a second budget measures nothing twice."""
+        if (method, count) not in self.tried:
+            candidate = self.quantise(method, self.leading(count))
+            self.tried[method, count] = self.distance(candidate), candidate.made
+        return self.tried[method, count]
 
     def distance(self, candidate: Reduced) -> float:
         """Mean of |difference to fp32| on calibration faces, in years."""
@@ -214,7 +230,7 @@ class Quantiser:
             "calibration_sha256": faces_sha256(self.faces),
             "kept_in_float": list(in_float),
         }
-        return Reduced(model, named, made, in_float)
+        return Reduced(model, named, made)
 
     def _correct(self, model: onnx.ModelProto) -> None:
         """Adds to the last layer's bias what quantisation takes from its mean (after Nagel et al., ICCV 2019)."""
@@ -249,10 +265,10 @@ class Quantiser:
 
 def _features(model: onnx.ModelProto, faces: Image) -> np.ndarray:
     """What the last layer is given, ``[n, width]``."""
-    last = [node for node in model.graph.node if node.op_type == "Gemm"][-1]
+    name = last_layer(model).input[0]
     opened = copy.deepcopy(model)
-    opened.graph.output.append(onnx.helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, None))
-    return answers(opened, faces, last.input[0])
+    opened.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    return answers(opened, faces, name)
 
 
 class _Faces:
@@ -288,7 +304,7 @@ def fp16(model: onnx.ModelProto) -> Reduced:
     """
     converted = copy.deepcopy(model)
     graph = converted.graph
-    last = [node for node in graph.node if node.op_type == "Gemm"][-1]
+    last = last_layer(converted)
     names = {*backbone_nodes(model), last.name}
     half = [node for node in graph.node if node.name in names]
     made_in_half = {output for node in half for output in node.output}

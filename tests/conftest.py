@@ -174,3 +174,16 @@ def exported_linear(proof, tmp_path_factory):
     from portraits import Exported
 
     return Exported("linear", proof, tmp_path_factory.mktemp("linear"), with_pack=True)
+
+
+@pytest.fixture(scope="module")
+def cpu_alone(exported_distribution, exported_linear):
+    """Leaves OpenVINO and CUDA out of proofs: test_export_elsewhere.py compares them, elsewhere they only cost time.
+
+    The models that all tests share are made before, with everything.
+    """
+    from ageexport import providers
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(providers, "rungs", lambda *_: [])
+        yield

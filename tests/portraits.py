@@ -161,6 +161,7 @@ class Exported:
             write_pack(folder, proof, spec)
             data = []
         self.status = main([str(self.checkpoint), "-o", str(self.model), *data])
+        assert self.status == 0
 
 
 def write_pack(folder, proof, spec, count=None):

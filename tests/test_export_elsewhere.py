@@ -62,6 +62,16 @@ def test_a_runtime_that_is_not_here_is_not_measured_and_never_passed(exported_di
     assert all(r.note for r in rungs)
 
 
+def test_a_session_that_falls_back_to_the_cpu_is_no_proof_of_cuda(exported_distribution, monkeypatch):
+    """ONNX Runtime opens the CPU in place of CUDA without an error, and would then agree with itself."""
+    if not cuda():
+        pytest.skip("CUDA works here")
+    monkeypatch.setattr(providers, "open_session", lambda *_: None)  # as if one had been opened a moment ago
+    data, crops = exported_distribution.model.read_bytes(), exported_distribution.crops
+    rungs = providers.rungs(data, "fp32", crops, expected(exported_distribution), Bounds())
+    assert [(r.status, r.n) for r in rungs if r.provider == "cuda"] == [("not measured", 0)] * 2
+
+
 def cuda():
     try:
         tiny = ROOT / "models" / "face_detection_yunet_2023mar.onnx"

@@ -10,7 +10,7 @@ import torch
 import torchvision
 from portraits import checkpoint_values, lively_network
 
-from ageexport import evidence, export, graph, original, parity, providers
+from ageexport import evidence, export, graph, original, parity
 from ageexport.__main__ import main
 from ageexport.errors import CheckpointError, UsageError
 from ageexport.ladder import Bounds
@@ -27,11 +27,7 @@ BOUNDS = Bounds(fewest_labelled=20)
 BACKBONES = ("mobilenet_v2", "resnet34", "vgg16")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _on_the_cpu_alone():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(providers, "rungs", lambda *_: [])
-        yield
+pytestmark = pytest.mark.usefixtures("cpu_alone")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from portraits import write_pack
 
-from ageexport import evidence, export, graph, parity, precision, providers
+from ageexport import evidence, export, graph, parity, precision
 from ageexport.__main__ import main
 from ageexport.errors import EvidenceError, ParityError
 from ageexport.ladder import Bounds
@@ -23,10 +23,9 @@ LOOSE = Bounds(int8_mae=1.0, int8_decade_mae=2.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quickly():
-    """Other runtimes have tests of their own, and one method of few counts is enough to see that the search works."""
+def _quickly(cpu_alone):
+    """One method of few counts is enough to see that the search works."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(providers, "rungs", lambda *_: [])
         patch.setattr(precision, "METHODS", ("minmax",))
         patch.setattr(precision, "COUNTS", (0, 1, 3))
         yield
@@ -140,6 +139,23 @@ def test_what_is_mostly_float_is_not_called_int8(fp32, faces):
     assert most.precision == "mixed"
 
 
+def test_layers_stay_in_float_as_long_as_the_file_is_small_and_quantised_enough(fp32, faces, monkeypatch):
+    """With every layer more the answers are nearer here; the budget of size or of multiply-adds ends it."""
+    quantiser = precision.Quantiser(graph.without_metadata(fp32), faces)
+    monkeypatch.setattr(precision, "COUNTS", (0, 1, 3, 40))
+    monkeypatch.setattr(quantiser, "distance", lambda candidate: 1.0 / (1 + len(candidate.made["kept_in_float"])))
+    kept = len(quantiser.nearest(0.9, 0.35).made["kept_in_float"])
+    assert kept == len(quantiser.leading(3))
+    assert quantiser.nearest(0.9, 0.35).precision == "int8"
+    all_of_them = quantiser.measured("minmax", 0)[1]["size_share"]
+    assert quantiser.nearest(0.9, all_of_them - 0.01).made["kept_in_float"] == []
+    assert quantiser.nearest(0.99, 1.0).made["kept_in_float"] == []
+    made = quantiser.nearest(0.0, 1.0)
+    assert made.made["kept_in_float"] == list(quantiser.leading(40))
+    assert made.precision == "mixed"
+    assert len(quantiser.tried) == 4  # each was measured once
+
+
 def test_normalisation_and_decoding_stay_in_float(int8, fp16):
     for reduced in (int8, fp16):
         maker = {out: n for n in reduced.model.graph.node for out in n.output}
@@ -205,7 +221,7 @@ def with_other_scales(int8, factor):
     [node] = [n for n in model.graph.node if n.op_type == "DequantizeLinear"][:1]
     tensor = next(t for t in model.graph.initializer if t.name == node.input[1])
     tensor.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(tensor) * factor).astype(np.float32), tensor.name))
-    return precision.Reduced(model, int8.precision, int8.made, int8.in_float)
+    return precision.Reduced(model, int8.precision, int8.made)
 
 
 def test_a_bad_calibration_fails(values, int8, truth, fp32_file):

@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 from portraits import change_initializer, tampered, write_pack
 
-from ageexport import evidence, export, parity, providers
+from ageexport import evidence, export, parity
 from ageexport.errors import EvidenceError, ParityError
 from ageexport.ladder import Bounds, Ladder, Rung
 from ageexport.parity import prove
@@ -21,12 +21,7 @@ from agetrain import checkpoint
 FEW = Bounds(fewest_labelled=20)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_other_runtimes():
-    """OpenVINO is compared in test_export_elsewhere.py; here it would only cost time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(providers, "rungs", lambda *_: [])
-        yield
+pytestmark = pytest.mark.usefixtures("cpu_alone")
 
 
 @pytest.fixture(scope="module")
