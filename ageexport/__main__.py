@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ageexport.errors import AgeExportError, UsageError
+from ageinfer._messages import messages_on_stderr
 
 if TYPE_CHECKING:
     from ageexport.export import Made
@@ -136,9 +137,9 @@ def _told(model: "Made", file: Path, fp32: "Made") -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     options = build_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ageexport").setLevel(logging.WARNING if options.quiet else logging.INFO)
-    return guarded("ageexport", run, options)
+    with messages_on_stderr(logging.WARNING):
+        return guarded("ageexport", run, options)
 
 
 def guarded(name: str, command: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ageinfer
+from ageinfer._messages import messages_on_stderr
 from ageinfer.errors import AgeInferError, ExitStatus, UsageError
 
 if TYPE_CHECKING:
@@ -62,14 +63,14 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     options = build_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="ageinfer: %(message)s", stream=sys.stderr, force=True)
     # OpenCV and the FFmpeg inside it would print their own lines beside ours.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     # A supervisor's stop is a person's Ctrl-C: outputs are completed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return run(options)
+        with messages_on_stderr(logging.WARNING, "ageinfer: "):
+            return run(options)
     except AgeInferError as error:
         if options.debug:
             raise

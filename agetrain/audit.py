@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from agetrain.command import add_debug, guarded
 from agetrain.datasets import DATASETS, load_dataset
-from agetrain.errors import AgeTrainError, DatasetError, MissingDependencyError, UsageError
+from agetrain.errors import DatasetError, MissingDependencyError, UsageError
 from agetrain.progress import progress
 from agetrain.report import write_json, write_text
 from agetrain.splits import PARTS, overlap, read_csv, with_csvs, with_split_file
@@ -63,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", type=Path, metavar="FILE", help="a split file of python -m agetrain.splits")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the pictures: duplicates are looked for too")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write audit.json, audit.md and audit.png there")
+    add_debug(parser)
     return parser
 
 
@@ -342,31 +344,28 @@ def draw(path: Path, dataset: str, parts: Sequence[Part]) -> None:
     pyplot.close(figure)
 
 
+def run(options: argparse.Namespace) -> None:
+    """Audits the split that the options name; prints and writes what it found.
+
+    Raises:
+        AgeTrainError: the options do not fit together, or the split cannot be read.
+    """
+    if options.csv and options.split:
+        raise UsageError("give one of --csv and --split")
+    parts = parts_of(options)
+    figures = audit(parts)
+    text = markdown(options.dataset, figures)
+    print(text, end="")
+    if options.out:
+        write_json(options.out / "audit.json", figures)
+        write_text(options.out / "audit.md", text)
+        draw(options.out / "audit.png", options.dataset, parts)
+        print(f"\n{options.out}: audit.json, audit.md, audit.png")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    options = build_parser().parse_args(arguments)
-    try:
-        if options.csv and options.split:
-            raise UsageError("give one of --csv and --split")
-        parts = parts_of(options)
-        figures = audit(parts)
-        text = markdown(options.dataset, figures)
-        print(text, end="")
-        if options.out:
-            write_json(options.out / "audit.json", figures)
-            write_text(options.out / "audit.md", text)
-            draw(options.out / "audit.png", options.dataset, parts)
-            print(f"\n{options.out}: audit.json, audit.md, audit.png")
-    except AgeTrainError as error:
-        print(f"agetrain.audit: {error}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"agetrain.audit: {error.filename}: cannot be written: {error.strerror}", file=sys.stderr)
-        return DatasetError.exit_status
-    except KeyboardInterrupt:
-        print("\nagetrain.audit: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return guarded("agetrain.audit", run, build_parser().parse_args(arguments))
 
 
 if __name__ == "__main__":

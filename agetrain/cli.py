@@ -4,17 +4,16 @@ import argparse
 import json
 import logging
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from ageinfer.errors import AgeInferError
 from agetrain import experiments
 from agetrain.augment import AUGMENTATIONS, Augmentation
+from agetrain.command import add_debug, guarded
 from agetrain.datasets import DATASETS
-from agetrain.errors import AgeTrainError, CheckpointError, MissingDependencyError, UsageError
+from agetrain.errors import CheckpointError, UsageError
 from agetrain.recipe import CHOICES, Recipe
 from agetrain.tracking import MODES
 
@@ -67,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--packed", type=Path, metavar="DIR", help="train from such a folder; no pictures are needed")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
     parser.add_argument("--wandb", choices=MODES, default="auto", help="auto: online with an API key, else offline")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug(parser)
     parser.set_defaults(config_values=None)  # of --config or --packed, once read
     _add_recipe_options(parser)
     return parser
@@ -180,32 +179,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         print(experiments.table())
         return 0
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        if options.config is not None:
-            _read_config(options)
-        elif options.packed is not None and options.experiment is None:
-            from agetrain import packing
+    if not (options.dataset or options.packed or options.config):
+        parser.error("give --dataset, --config, --packed or --list")
+    left = "the best epoch so far is in best.pth, --resume goes on"
+    return guarded("agetrain", train, options, unwritten=CheckpointError, interrupted=left)
 
-            options.config_values = packing.config_of(options.packed)
-            options.experiment = options.config_values["experiment"]
-        if not options.dataset and options.packed is None:
-            parser.error("give --dataset, --config, --packed or --list")
-        from agetrain.run import run
 
-        run(options, *resolve(options))
-    except (AgeTrainError, AgeInferError) as error:
-        if options.debug:
-            raise
-        print(f"agetrain: {error}", file=sys.stderr)
-        return error.exit_status if isinstance(error, AgeTrainError) else MissingDependencyError.exit_status
-    except OSError as error:  # of a result beside the checkpoint
-        if options.debug:
-            raise
-        place = error.filename or options.out or "results"
-        print(f"agetrain: {place}: {error.strerror or error}; free some space or choose another --out", file=sys.stderr)
-        return CheckpointError.exit_status
-    except KeyboardInterrupt:
-        print("\nagetrain: interrupted; the best epoch so far is in best.pth, --resume goes on", file=sys.stderr)
-        return 130
-    return 0
+def train(options: argparse.Namespace) -> None:
+    """Resolves the options to one configuration and trains.
+
+    Raises:
+        AgeTrainError: they do not fit together, or the run cannot be finished.
+    """
+    if options.config is not None:
+        _read_config(options)
+    elif options.packed is not None and options.experiment is None:
+        from agetrain import packing
+
+        options.config_values = packing.config_of(options.packed)
+        options.experiment = options.config_values["experiment"]
+    from agetrain.run import run
+
+    run(options, *resolve(options))

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from ageinfer.cropspec import NO_DETECTOR
-from ageinfer.errors import AgeInferError
 from ageinfer.types import Box, Image
 from agetrain import evaluation, evaluation_report, robustness
+from agetrain.command import add_debug, guarded
 from agetrain.datasets import DATASETS, Dataset, Sample, load_dataset
-from agetrain.errors import AgeTrainError, DatasetError, MissingDependencyError, UsageError
+from agetrain.errors import DatasetError, UsageError
 from agetrain.evaluation import Answers
 from agetrain.files import replacing
 from agetrain.models import Model, open_model
@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default 2000)")
     parser.add_argument("--device", default="cpu", help="of checkpoints: cpu, cuda")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug(parser)
     return parser
 
 
@@ -241,26 +241,7 @@ def _write_predictions(path: Path, told: Sequence[tuple[Sequence[Sample], Answer
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    options = build_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        run(options)
-    except (AgeTrainError, AgeInferError) as error:
-        if options.debug:
-            raise
-        print(f"agetrain.evaluate: {error}", file=sys.stderr)
-        return error.exit_status if isinstance(error, AgeTrainError) else MissingDependencyError.exit_status
-    except OSError as error:
-        if options.debug:
-            raise
-        print(
-            f"agetrain.evaluate: {error.filename or options.out}: cannot be written: {error.strerror}", file=sys.stderr
-        )
-        return DatasetError.exit_status
-    except KeyboardInterrupt:
-        print("\nagetrain.evaluate: interrupted; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    return guarded("agetrain.evaluate", run, build_parser().parse_args(arguments))
 
 
 if __name__ == "__main__":

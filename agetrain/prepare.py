@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from agetrain import centre, fetch
+from agetrain.command import add_debug, guarded
 from agetrain.datasets import DATASETS, Dataset, load_dataset
-from agetrain.errors import AgeTrainError, DatasetError, UsageError
+from agetrain.errors import DatasetError, UsageError
 from agetrain.progress import progress
 
 log = logging.getLogger("agetrain")
@@ -38,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--csv", type=Path, nargs="+", default=[], metavar="FILE", help="lists to rewrite to kept faces"
     )
     parser.add_argument("--processes", type=int, metavar="N", help="for --centre (default: one a core)")
+    add_debug(parser)
     return parser
 
 
@@ -134,38 +136,35 @@ def centre_faces(options: argparse.Namespace, dataset: Dataset, folder: Path) ->
         print(f"{target / path.name}: {after} of {before} lines")
 
 
+def run(options: argparse.Namespace) -> None:
+    """Downloads, checks and crops, as far as asked for.
+
+    Raises:
+        AgeTrainError: something cannot be had, read or written.
+    """
+    folder = options.out or Path("data") / options.dataset
+    if options.csv and not options.centre:
+        raise UsageError("--csv rewrites lists to kept faces: it needs --centre")
+    if options.archive and options.url:
+        raise UsageError("give one of --archive and --url")
+    if options.processes is not None and options.processes < 1:
+        raise UsageError(f"--processes {options.processes}: use 1 or more")
+    if folder.is_dir() and any(folder.iterdir()):
+        if options.archive or options.url:
+            raise UsageError(f"--out {folder}: is there already; name another")
+        print(f"{folder}: is there; nothing is downloaded")
+    else:
+        get(options, folder)
+    dataset, _ = load_dataset(options.dataset, folder)
+    check(dataset, folder, decode=not options.no_check)
+    if options.centre:
+        centre_faces(options, dataset, folder)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     options = build_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    folder = options.out or Path("data") / options.dataset
-    try:
-        if options.csv and not options.centre:
-            raise UsageError("--csv rewrites lists to kept faces: it needs --centre")
-        if options.archive and options.url:
-            raise UsageError("give one of --archive and --url")
-        if options.processes is not None and options.processes < 1:
-            raise UsageError(f"--processes {options.processes}: use 1 or more")
-        if folder.is_dir() and any(folder.iterdir()):
-            if options.archive or options.url:
-                raise UsageError(f"--out {folder}: is there already; name another")
-            print(f"{folder}: is there; nothing is downloaded")
-        else:
-            get(options, folder)
-        dataset, _ = load_dataset(options.dataset, folder)
-        check(dataset, folder, decode=not options.no_check)
-        if options.centre:
-            centre_faces(options, dataset, folder)
-    except AgeTrainError as error:
-        print(f"agetrain.prepare: {error}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"agetrain.prepare: {error.filename or folder}: {error.strerror}", file=sys.stderr)
-        return DatasetError.exit_status
-    except KeyboardInterrupt:
-        print("\nagetrain.prepare: interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
-    return 0
+    return guarded("agetrain.prepare", run, options, interrupted="run the same command again to go on")
 
 
 if __name__ == "__main__":

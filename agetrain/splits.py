@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from agetrain.command import add_debug, guarded
 from agetrain.datasets import DATASETS, Dataset, Sample, afad, cacd, load_dataset, module_of
-from agetrain.errors import AgeTrainError, DatasetError, UsageError
+from agetrain.errors import DatasetError, UsageError
 from agetrain.files import replacing
 
 PARTS = ("train", "valid", "test")
@@ -314,26 +315,30 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--shares", type=float, nargs="+", default=[0.8, 0.1, 0.1], help="train, valid, test")
     parser.add_argument("--seed", type=int, default=0, help="of random and identity")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the split file")
+    add_debug(parser)
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Makes a split file; returns the exit status."""
-    options = build_parser().parse_args(arguments)
-    try:
-        if not 2 <= len(options.shares) <= 3 or min(options.shares) <= 0:
-            raise UsageError("--shares takes two or three numbers above 0")
-        dataset, folder = load_dataset(options.dataset, options.data)
-        dataset = make(
-            dataset, options.kind, rotation=options.rotation, shares=options.shares, seed=options.seed, folder=folder
-        )
-        digest = write_split(options.output, dataset, folder)
-    except AgeTrainError as error:
-        print(f"agetrain.splits: {error}", file=sys.stderr)
-        return error.exit_status
+def run(options: argparse.Namespace) -> None:
+    """Makes the split file that the options describe.
+
+    Raises:
+        AgeTrainError: the options do not fit together, or the data set does not have what they need.
+    """
+    if not 2 <= len(options.shares) <= 3 or min(options.shares) <= 0:
+        raise UsageError("--shares takes two or three numbers above 0")
+    dataset, folder = load_dataset(options.dataset, options.data)
+    dataset = make(
+        dataset, options.kind, rotation=options.rotation, shares=options.shares, seed=options.seed, folder=folder
+    )
+    digest = write_split(options.output, dataset, folder)
     counts = ", ".join(f"{part} {len(samples)}" for part, samples in dataset.parts.items())
     print(f"{options.output}: {dataset.split}; {counts}; SHA-256 {digest}")
-    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    return guarded("agetrain.splits", run, build_parser().parse_args(arguments))
 
 
 if __name__ == "__main__":
