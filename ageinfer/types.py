@@ -22,12 +22,14 @@ class Frame:
         index: number within its source, from 0; always 0 for a picture.
         time_s: seconds since the start of the source; None for a picture.
         image: uint8 ``[height, width, 3]``, BGR as OpenCV reads it, EXIF rotation applied.
+        captured_s: when a live source took it, on the clock of `time.monotonic`; None for files.
     """
 
     source: str
     index: int
     time_s: float | None
     image: Image
+    captured_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
