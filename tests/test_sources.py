@@ -1,14 +1,22 @@
 import itertools
+import os
+import socket
 import struct
+import threading
+import time
 import zlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ageinfer.errors import SourceError
 from ageinfer.sources import CameraSource, open_camera, open_source, read_picture
+from ageinfer.sources.pictures import paths_from
 
 
 def encode(suffix: str, image) -> bytes:
@@ -237,6 +245,92 @@ def test_a_cut_video_gives_what_is_left_and_says_so(tmp_path, write_video, suffi
     assert f"{len(numbers)} of 100" in caplog.text
 
 
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4", ".ts"])
+@pytest.mark.parametrize("share", [0.003, 0.15])
+def test_damage_in_the_middle_does_not_end_a_video(tmp_path, write_video, suffix, share):
+    path = write_video(tmp_path / f"v{suffix}", numbered(100))
+    data = bytearray(path.read_bytes())
+    middle, length = len(data) // 2, int(share * len(data))
+    data[middle : middle + length] = np.random.default_rng(5).bytes(length)
+    path.write_bytes(data)
+    source = open_source(path)
+    frames = list(source)
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    numbers = [number_of(frame) for frame in frames]
+    assert numbers[:40] == list(range(40))
+    assert numbers[-15:] == list(range(85, 100))
+    assert source.truncated == (len(frames) <= 90)
+
+
+def test_a_video_whose_pictures_change_their_size_goes_on(tmp_path, write_video, astronaut):
+    sizes = [(128, 96), (256, 192), (64, 48)]
+    parts = [[cv2.resize(astronaut[:384], size)] * 20 for size in sizes]
+    whole = b"".join(write_video(tmp_path / "part.ts", part).read_bytes() for part in parts)
+    (tmp_path / "v.ts").write_bytes(whole)
+    frames = frames_of(tmp_path / "v.ts")
+    assert len(frames) == 60
+    for frame in frames:  # OpenCV keeps to the first size
+        assert np.abs(frame.image.astype(int) - parts[0][0]).mean() < 14
+
+
+def test_a_video_can_be_closed_in_the_middle(tmp_path, write_video, small):
+    path = write_video(tmp_path / "v.avi", [small] * 50)
+    with open_source(path) as source:
+        iterator = iter(source)
+        assert len(list(itertools.islice(iterator, 3))) == 3
+        source.close()
+        assert list(iterator) == []
+        assert not source._capture.isOpened()
+    assert not source.truncated  # nobody wanted more
+    with pytest.raises(SourceError, match="open it again"):
+        list(source)
+
+
+def test_a_video_that_is_being_read_is_released_by_who_reads_it(tmp_path, write_video, small):
+    """OpenCV crashes when a capture is released under a thread that reads it."""
+    source = open_source(write_video(tmp_path / "v.avi", [small] * 50))
+    capture, reading, go_on = source._capture, threading.Event(), threading.Event()
+    events = []
+
+    def read():
+        reading.set()
+        go_on.wait()
+        events.append("read")
+        return capture.read()
+
+    source._capture = SimpleNamespace(read=read, get=capture.get, release=lambda: events.append("released"))
+    frames = []
+    thread = threading.Thread(target=lambda: frames.extend(source))
+    thread.start()
+    reading.wait()
+    began = time.monotonic()
+    source.close()
+    assert time.monotonic() - began < 0.5
+    assert not events
+    go_on.set()
+    thread.join()
+    assert events[:2] == ["read", "released"]
+    assert len(frames) <= 1
+
+
+def test_every_source_goes_through_once(tmp_path, file, small, write_video):
+    picture = file("a.png", encode(".png", small))
+    for path in (picture, tmp_path, write_video(tmp_path / "v.avi", [small] * 3)):
+        source = open_source(path)
+        assert list(source)
+        with pytest.raises(SourceError, match="open it again"):
+            list(source)
+        source.close()
+        source.close()
+
+
+def test_a_name_that_looks_like_an_address_is_still_a_file(tmp_path, write_video, small, monkeypatch):
+    write_video(tmp_path / "v.avi", [small] * 3).rename(tmp_path / "tcp:1.avi")
+    monkeypatch.chdir(tmp_path)
+    [*frames] = open_source("tcp:1.avi")
+    assert [frame.source for frame in frames] == ["tcp:1.avi"] * 3
+
+
 def test_a_cut_mp4_has_lost_its_index_and_is_refused(tmp_path, write_video):
     path = write_video(tmp_path / "v.mp4", numbered(50))
     path.write_bytes(path.read_bytes()[:-2000])
@@ -269,7 +363,7 @@ class FakeCapture:
 
 def test_a_camera_gives_frames_with_monotonic_times_until_it_is_unplugged(monkeypatch):
     clock = itertools.count(1000.0, 0.25)
-    monkeypatch.setattr("ageinfer.sources.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("ageinfer.sources.camera.time", SimpleNamespace(monotonic=lambda: next(clock)))
     source = CameraSource(3, FakeCapture)
     assert (source.name, source.kind, source.fps, source.frame_count) == ("camera:3", "camera", 30.0, None)
     iterator = iter(source)
@@ -277,6 +371,7 @@ def test_a_camera_gives_frames_with_monotonic_times_until_it_is_unplugged(monkey
     with pytest.raises(SourceError, match=r"camera:3: no more frames after 5"):
         next(iterator)
     assert [(f.source, f.index, f.time_s) for f in frames] == [("camera:3", i, i * 0.25) for i in range(5)]
+    assert [f.captured_s for f in frames] == [1000 + i * 0.25 for i in range(5)]
 
 
 def test_a_camera_is_released_when_nobody_wants_more_of_it():
@@ -290,6 +385,14 @@ def test_a_camera_is_released_when_nobody_wants_more_of_it():
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), 1e9])
 def test_a_frame_rate_that_makes_no_sense_is_not_passed_on(fps):
     assert CameraSource(0, lambda index: FakeCapture(index, fps=fps)).fps is None
+
+
+def test_a_camera_can_be_closed():
+    source = CameraSource(0, FakeCapture)
+    next(iterator := iter(source))
+    source.close()
+    assert list(iterator) == []
+    assert source._capture.released
 
 
 def test_a_missing_camera_is_refused_by_number():
@@ -306,3 +409,235 @@ def test_a_file_that_may_not_be_read_is_named(astronaut_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.open", refuse)  # file modes mean nothing to root
     with pytest.raises(SourceError, match="Permission denied; check its permissions"):
         open_source(astronaut_path)
+
+
+# Lists of pictures
+
+
+@pytest.fixture
+def portraits_of_four(tmp_path, file, small):
+    """Four pictures, two of them broken in a different way, and a text."""
+    for name in ("a.png", "c.png"):
+        file(name, encode(".png", small))
+    file("b.png", b"no picture")
+    file("d.txt", b"a text")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "e.jpg").write_bytes(encode(".jpg", small))
+    file("f", encode(".png", small))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "failed"),
+    [
+        ("*.png", ["a.png", "c.png"], 1),
+        ("*", ["a.png", "c.png", "f"], 1),  # by suffix or by content, and no text
+        ("**/*", ["a.png", "below/e.jpg", "c.png", "f"], 1),
+        ("[ac].*", ["a.png", "c.png"], 0),
+        ("?elow/e.jpg", ["below/e.jpg"], 0),
+    ],
+)
+def test_a_pattern_gives_the_pictures_that_match_it(portraits_of_four, pattern, names, failed, caplog):
+    source = open_source(f"{portraits_of_four}/{pattern}")
+    assert [frame.source for frame in source] == [str(portraits_of_four / name) for name in names]
+    assert (source.kind, source.frame_count, source.failed) == ("folder", len(names) + failed, failed)
+    assert [("b.png" in message) for message in caplog.messages] == [True] * failed
+
+
+def test_a_pattern_that_matches_no_picture_is_refused(portraits_of_four):
+    for pattern in ("*.jpg", "d*", "nothing/*.png"):
+        with pytest.raises(SourceError, match="no picture matches this pattern"):
+            open_source(f"{portraits_of_four}/{pattern}")
+
+
+def test_a_file_with_the_name_of_a_pattern_is_that_file(file, small):
+    path = file("a[1].png", encode(".png", small))
+    file("a1.png", encode(".png", small))
+    [frame] = open_source(str(path))
+    assert frame.source == str(path)
+
+
+@pytest.fixture
+def standard_input(monkeypatch):
+    """Replaces standard input by a pipe; gives a function that writes into it, and one that ends it."""
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as reading:
+        monkeypatch.setattr("sys.stdin", reading)
+        yield lambda data: os.write(write, data), lambda: os.close(write)
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\0"])
+def test_standard_input_names_pictures(portraits_of_four, standard_input, ending, caplog):
+    write, end = standard_input
+    names = ["c.png", "b.png", "gone.png", "a.png", "below/e.jpg"]
+    write(ending.join(os.fsencode(portraits_of_four / name) for name in names) + ending)
+    end()
+    source = open_source("-")
+    assert (source.kind, source.frame_count, source.name) == ("folder", None, "standard input")
+    found = [frame.source for frame in source]
+    assert found == [str(portraits_of_four / name) for name in ("c.png", "a.png", "below/e.jpg")]
+    assert source.failed == 2
+    assert [name in message for name, message in zip(("b.png", "gone.png"), caplog.messages, strict=True)] == [True] * 2
+
+
+def test_names_are_read_as_they_come(file, small, standard_input):
+    write, end = standard_input
+    path = bytes(file("süß \t[1].png", encode(".png", small)))
+    iterator = iter(open_source("-"))
+    write(path + b"\n\n" + path[:9])
+    assert next(iterator).source == os.fsdecode(path)  # although the next name is not complete
+    write(path[9:])
+    end()  # without an end of the line
+    assert next(iterator).source == os.fsdecode(path)
+    assert list(iterator) == []
+
+
+def test_a_name_may_hold_a_line_break_where_names_end_with_a_null(file, small, standard_input):
+    write, end = standard_input
+    path = file("two\nlines.png", encode(".png", small))
+    write(bytes(path) + b"\0")
+    end()
+    assert [frame.source for frame in open_source("-")] == [str(path)]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"\0"])
+def test_standard_input_without_a_name_is_refused(standard_input, data):
+    write, end = standard_input
+    write(data)
+    end()
+    with pytest.raises(SourceError, match="standard input: names no picture"):
+        list(open_source("-"))
+
+
+def test_a_picture_on_standard_input_is_no_list(astronaut_path, tmp_path):
+    for data in (astronaut_path.read_bytes(), b"x" * 10_000, b"gone.png\n\x1b[2J"):
+        (tmp_path / "data").write_bytes(data)
+        descriptor = os.open(tmp_path / "data", os.O_RDONLY)
+        with pytest.raises(SourceError, match="holds no paths; write one a line"):
+            list(paths_from(descriptor))
+        os.close(descriptor)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(SourceError, match="cannot be read: Is a directory"):
+        list(paths_from(folder))
+    os.close(folder)
+
+
+@pytest.mark.parametrize("stdin", [None, SimpleNamespace()])
+def test_a_missing_standard_input_is_refused(monkeypatch, stdin):
+    monkeypatch.setattr("sys.stdin", stdin)
+    with pytest.raises(SourceError, match="standard input cannot be read"):
+        open_source("-")
+
+
+# What is no file
+
+
+@pytest.fixture
+def odd_files(tmp_path):
+    """A pipe, a socket and a link to a device that never ends."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    here = Path.cwd()
+    os.chdir(tmp_path)  # the name of a socket must be short
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("socket.jpg")
+    os.chdir(here)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+def test_what_is_no_file_is_refused_and_never_waited_for(odd_files, kind):
+    path = odd_files / f"{kind}.jpg"
+    with pytest.raises(SourceError, match=rf"{kind}\.jpg: a {kind}, not a file; save"):
+        read_picture(path)
+    with pytest.raises(SourceError, match=rf"{kind}\.jpg: a {kind}, (not a file|but not a camera)"):
+        open_source(path)
+    with pytest.raises(SourceError, match="no picture"):
+        open_source(odd_files)
+    with pytest.raises(SourceError, match="no picture"):
+        open_source(f"{odd_files}/*.jpg")
+
+
+@pytest.mark.parametrize("path", ["a\0b.jpg", "a/b\0.mp4"])
+def test_a_null_in_a_path_is_refused(path):
+    for function in (open_source, read_picture):
+        with pytest.raises(SourceError, match="not a path"):
+            function(path)
+
+
+def test_a_file_too_large_for_a_picture_is_not_read(tmp_path, file):
+    path = file("large.jpg", b"\xff\xd8\xff")
+    os.truncate(path, 5 << 30)  # takes no space
+    with pytest.raises(SourceError, match="larger than 1 GB"):
+        list(open_source(path))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7680, 4320)])
+def test_the_smallest_and_the_largest_pictures_and_videos_are_read(file, tmp_path, write_video, astronaut, size):
+    picture = cv2.resize(astronaut, size, interpolation=cv2.INTER_NEAREST)
+    sources = [open_source(file("a.jpg", encode(".jpg", picture)))]
+    if size != (1, 1):  # no codec takes that
+        sources.append(open_source(write_video(tmp_path / "v.avi", [picture])))
+    for source in sources:
+        [frame] = source
+        assert frame.image.shape == picture.shape
+        assert np.abs(frame.image[::9, ::9].astype(int) - picture[::9, ::9]).mean() < 4
+
+
+# Anything at all
+
+
+@pytest.fixture(scope="module")
+def real_files(tmp_path_factory, write_video, astronaut_path):
+    """A small file of each form that is read."""
+    folder = tmp_path_factory.mktemp("real")
+    picture = cv2.resize(read_picture(astronaut_path), (64, 48))
+    data = {suffix: encode(suffix, picture) for suffix in (".jpg", ".png", ".bmp", ".tif", ".webp", ".ppm")}
+    animation = cv2.Animation()
+    animation.frames, animation.durations = [picture] * 5, [40] * 5
+    assert cv2.imwriteanimation(str(folder / "v.gif"), animation)
+    data[".gif"] = (folder / "v.gif").read_bytes()
+    for suffix in (".avi", ".mkv", ".mp4"):
+        data[suffix] = write_video(folder / f"v{suffix}", [picture] * 5).read_bytes()
+    return data
+
+
+def check_frames_or_source_error(path):
+    """Opens and reads it all; anything but frames and a `SourceError` is a defect."""
+    refused, frames = "", []
+    try:
+        frames = list(open_source(path))
+    except SourceError as error:
+        refused = str(error)
+    assert bool(frames) != (str(path) in refused)
+    assert "\n" not in refused
+    for frame in frames:
+        assert frame.image.dtype == np.uint8
+        assert frame.image.ndim == 3
+        assert frame.image.shape[2] == 3
+
+
+SIGNATURES = [b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"P6 ", b"GIF89a", b"RIFF\0\0\0\0AVI "]
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(SIGNATURES), st.binary(max_size=300))
+def test_random_bytes_are_refused(tmp_path, signature, data):
+    path = tmp_path / "file"
+    path.write_bytes(signature + data)
+    check_frames_or_source_error(path)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([".jpg", ".png", ".bmp", ".tif", ".webp", ".ppm", ".gif", ".avi", ".mkv", ".mp4"]),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), max_size=6),
+    st.one_of(st.just(1.0), st.floats(0.01, 1)),
+)
+def test_damaged_files_give_frames_or_an_error(tmp_path, real_files, suffix, flips, share):
+    data = bytearray(real_files[suffix])
+    for place, bits in flips:
+        data[int(place * len(data))] ^= bits
+    path = tmp_path / f"file{suffix}"
+    path.write_bytes(data[: max(1, int(share * len(data)))])
+    check_frames_or_source_error(path)

@@ -1,0 +1,77 @@
+"""Where frames come from: pictures, videos, cameras, streams."""
+
+import glob
+import stat
+from pathlib import Path
+
+from ageinfer.errors import SourceError
+from ageinfer.sources.address import is_address, redacted
+from ageinfer.sources.base import Source
+from ageinfer.sources.camera import CameraSource, open_camera, open_device
+from ageinfer.sources.live import LiveSource
+from ageinfer.sources.pictures import (
+    PICTURE_SUFFIXES,
+    FolderSource,
+    PictureListSource,
+    PictureSource,
+    looks_like_picture,
+    open_pattern,
+    open_standard_input,
+    read_picture,
+    refuse_odd_files,
+)
+from ageinfer.sources.readahead import ReadAhead
+from ageinfer.sources.streams import open_pipeline, open_stream
+from ageinfer.sources.video import VideoSource, begins
+
+__all__ = [
+    "PICTURE_SUFFIXES", "CameraSource", "FolderSource", "LiveSource", "PictureListSource", "PictureSource", "ReadAhead",
+    "Source", "VideoSource", "open_camera", "open_source", "read_picture", "redacted",
+]  # fmt: skip
+
+
+def open_source(source: str | Path, *, stall_s: float = 5.0, reconnect_for_s: float | None = 60.0) -> Source:
+    """Opens whatever frames can be had from.
+
+    Args:
+        source: a picture, a video or a folder of pictures, by its path; what a file is, its content decides, not its
+            name. Text may also be ``-`` (the paths of pictures come on standard input), the address of a stream, a
+            device such as ``/dev/video0``, a GStreamer pipeline (with `` ! `` in it), or a pattern such as ``*.jpg``.
+        stall_s: seconds without a frame after which a live source counts as lost.
+        reconnect_for_s: seconds of trying to get it back; 0 not to try, None to try for ever.
+
+    Raises:
+        SourceError: it is not there, empty, or nothing of the above; or a folder or a pattern holds no picture.
+    """
+    if source == "-":
+        return open_standard_input()
+    if isinstance(source, str) and is_address(source.strip()):
+        return open_stream(source, stall_s=stall_s, reconnect_for_s=reconnect_for_s)
+    path = Path(source)
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            return FolderSource(path)
+        if stat.S_ISCHR(status.st_mode):
+            return open_device(path, stall_s=stall_s, reconnect_for_s=reconnect_for_s)
+        refuse_odd_files(path, status.st_mode)
+        if status.st_size == 0:
+            raise SourceError(f"{path}: the file is empty; copy or record it again")
+        head = begins(path, 4096)
+    except FileNotFoundError:
+        if " ! " in str(source):
+            return open_pipeline(str(source), stall_s=stall_s, reconnect_for_s=reconnect_for_s)
+        if glob.has_magic(str(source)):
+            return open_pattern(str(source))
+        # A mistyped address is no file, either.
+        raise SourceError(f"{redacted(str(path))}: no such file or folder; check the path") from None
+    except OSError as error:
+        raise SourceError(f"{redacted(str(path))}: cannot be read: {error.strerror}; check its permissions") from error
+    except ValueError as error:  # a null character
+        raise SourceError(f"{str(path)!a}: not a path ({error}); check it") from None
+    if looks_like_picture(head):
+        return PictureSource(path)
+    # FFmpeg would draw a text file, letter by letter, and follow a playlist to other files.
+    if b"\0" not in head and not head.startswith(b"YUV4MPEG2"):
+        raise SourceError(f"{path}: neither a picture nor a video; give a picture, a video or a folder of pictures")
+    return VideoSource(path)

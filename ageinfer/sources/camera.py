@@ -1,0 +1,126 @@
+"""Cameras of this machine."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ageinfer._opencv import cv2
+from ageinfer.errors import SourceError
+from ageinfer.sources import picamera
+from ageinfer.sources.base import Source, sensible_fps
+from ageinfer.sources.live import LiveSource
+from ageinfer.types import Frame
+
+_CHECK = "check that it is plugged in, that no other program uses it and that you may read /dev/video*"
+
+
+def open_camera(index: int, *, stall_s: float = 5.0, reconnect_for_s: float | None = 60.0) -> Source:
+    """Opens a camera by its number, 0 for the first.
+
+    On a Raspberry Pi, a camera module that OpenCV cannot read is read by picamera2.
+
+    Args:
+        index: 0 or more.
+        stall_s: as for `LiveSource`.
+        reconnect_for_s: as for `LiveSource`.
+
+    Raises:
+        SourceError: it is not there, gives no picture, or another program has it.
+    """
+    if index < 0:  # OpenCV crashes
+        raise SourceError(f"camera {index}: cameras are numbered from 0")
+    live = partial(LiveSource, f"camera:{index}", stall_s=stall_s, reconnect_for_s=reconnect_for_s, check=_CHECK)
+    ways = [partial(_open_by_opencv, index)]
+    module = picamera.is_module(index)
+    is_pi = module or (picamera.is_raspberry_pi() and not _device(index).exists())
+    if is_pi and picamera.is_importable():
+        # First where it is a module: OpenCV would open its raw device, get no picture, and for the 10 s that it waits
+        # keep it from picamera2. After it, OpenCV still has what picamera2 does not know, such as an HDMI receiver.
+        ways.insert(0 if module else 1, partial(picamera.open_capture, index))
+    errors = []
+    for way in ways:
+        try:
+            return live(way, open_s=5.0 if module else 15.0)
+        except SourceError as error:
+            errors.append(error)
+    if is_pi and len(ways) == 1:
+        raise SourceError(f"{errors[0]}; {picamera.MISSING}")
+    raise errors[0]
+
+
+def open_device(path: str | Path, *, stall_s: float = 5.0, reconnect_for_s: float | None = 60.0) -> Source:
+    """Opens a camera by its device, such as ``/dev/video2`` or a link to it in ``/dev/v4l/by-id``.
+
+    Raises:
+        SourceError: it is no camera, gives no picture, or another program has it.
+    """
+    device = Path(path).resolve()
+    number = device.name.removeprefix("video")
+    if device.parent != Path("/dev") or not number.isdecimal():
+        raise SourceError(f"{path}: a device, but not a camera; give a /dev/video device, a file or a folder")
+    if picamera.is_module(int(number)):
+        return open_camera(int(number), stall_s=stall_s, reconnect_for_s=reconnect_for_s)
+    return LiveSource(
+        str(path), partial(_open_by_opencv, str(path)), stall_s=stall_s, reconnect_for_s=reconnect_for_s, check=_CHECK
+    )
+
+
+def _device(index: int) -> Path:
+    return Path(f"/dev/video{index}")
+
+
+def _open_by_opencv(camera: int | str) -> Any:
+    is_path = isinstance(camera, str) and sys.platform == "linux"
+    capture = cv2.VideoCapture(camera, cv2.CAP_V4L2) if is_path else cv2.VideoCapture(camera)
+    if not capture.isOpened():
+        raise _missing(camera)
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # no queue of old frames where the driver allows it
+    return capture
+
+
+def _missing(camera: int | str) -> SourceError:
+    there = ", ".join(str(p)[10:] for p in sorted(Path("/dev").glob("video*"))) or "none"
+    what = f"camera {camera}" if isinstance(camera, int) else camera
+    return SourceError(f"{what} cannot be opened (cameras seen here: {there}); {_CHECK}")
+
+
+class CameraSource(Source):
+    """Every frame of a camera, read where it is asked for, until the first one that does not come.
+
+    `open_camera` gives a `LiveSource` instead, which stays up to date and reconnects. This one is for whoever needs
+    each frame and is fast enough, as in a recording or a measurement.
+
+    Args:
+        index: of the camera, 0 for the first.
+        open_capture: makes the capture; replaced in tests.
+    """
+
+    kind = "camera"
+
+    def __init__(self, index: int, open_capture: Callable[[int], Any] = cv2.VideoCapture) -> None:
+        if index < 0:  # OpenCV crashes
+            raise SourceError(f"camera {index}: cameras are numbered from 0")
+        self.name = f"camera:{index}"
+        self._capture = open_capture(index)
+        if not self._capture.isOpened():
+            raise _missing(index)
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        self.fps = sensible_fps(self._capture.get(cv2.CAP_PROP_FPS))
+
+    def __iter__(self) -> Iterator[Frame]:
+        self._begin()
+        began, index = None, 0
+        try:
+            while not self._closed:
+                grabbed, image = self._capture.read()
+                now = time.monotonic()
+                if not grabbed:
+                    raise SourceError(f"{self.name}: no more frames after {index}; check the cable and start again")
+                began = now if began is None else began
+                yield Frame(self.name, index, now - began, image, now)
+                index += 1
+        finally:
+            self._capture.release()

@@ -1,0 +1,109 @@
+"""Why a stream cannot be had: FFmpeg only says that it cannot."""
+
+import http.client
+import os
+import socket
+from base64 import b64encode
+from contextlib import closing
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from ageinfer.errors import SourceError
+from ageinfer.sources.address import redacted
+
+_PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "http": 80, "https": 443}
+_PROXIED = ("http", "https")
+
+
+def check_reachable(address: str, timeout_s: float = 3.0) -> None:
+    """Connects to the server of the address and hangs up, so that what fails then fails fast and is told apart.
+
+    Addresses without a connection (udp, srt), and those whose server may only accept one (tcp), are left alone.
+
+    Raises:
+        SourceError: the host is unknown, does not answer in `timeout_s` seconds, or refuses; or the address has no
+            host.
+    """
+    parts, port = _parts(address)
+    proxied = parts.scheme in _PROXIED and os.environ.get("http_proxy")  # FFmpeg goes through it, then
+    if parts.scheme not in _PORTS or proxied:
+        return
+    name, host = redacted(address), parts.hostname
+    try:
+        socket.create_connection((host, port), timeout_s).close()
+    except socket.gaierror:
+        raise SourceError(f"{name}: the host {host} is not known; check the address and the network") from None
+    except UnicodeError:  # a label of more than 63 characters
+        raise SourceError(f"{name}: not a name of a host; check the address") from None
+    except ConnectionRefusedError:
+        raise SourceError(f"{name}: {host} refuses port {port}; check the port, and that the stream is on") from None
+    except TimeoutError:
+        raise SourceError(f"{name}: {host} does not answer on port {port}; check that it is on and reachable") from None
+    except OSError as error:
+        raise SourceError(f"{name}: {host} cannot be reached ({error.strerror}); check the network") from None
+
+
+def explain(address: str, timeout_s: float = 3.0) -> str:
+    """Why FFmpeg could not open the address, by asking the server once more; with the remedy."""
+    parts, port = _parts(address)
+    status, content = 0, ""
+    try:
+        if parts.scheme == "http":
+            status, content = _ask_http(parts, port, timeout_s)
+        elif parts.scheme == "rtsp":
+            status = _ask_rtsp(parts, port, timeout_s)
+    except (OSError, http.client.HTTPException, ValueError):
+        return "the server does not answer as it should; check the address, and that the stream is on"
+    if status in (401, 403):
+        given = "refuses the user name or password" if "@" in parts.netloc else "wants a user name and a password"
+        return f"the server {given} ({status}); give them as {parts.scheme}://USER:PASSWORD@HOST (@ in them as %40)"
+    if status == 404:
+        return "the server has no such stream (404); check the path of the address"
+    if status >= 400:
+        return f"the server answers with an error ({status}); check the address, and that the stream is on"
+    if content.startswith("text/html"):
+        return "the server sends a web page, not a video; give the address of the stream itself"
+    return "no video comes; check the address, that the stream is on, and that this OpenCV can decode it"
+
+
+def _parts(address: str) -> tuple[SplitResult, int]:
+    """The address in its parts, and its port.
+
+    Raises:
+        SourceError: it has no host or an impossible port, as when a password holds a character like / or #.
+    """
+    try:
+        parts = urlsplit(address)
+        port, host = parts.port, parts.hostname
+    except ValueError:
+        port, host = None, None
+    else:
+        if host or parts.scheme not in _PORTS:
+            return parts, port or _PORTS.get(parts.scheme, 0)
+    raise SourceError(
+        f"{redacted(address)}: no host in this address; write special characters in user name and password as %XX "
+        "(/ is %2F, # is %23, ? is %3F, @ is %40)"
+    )
+
+
+def _ask_http(parts: SplitResult, port: int, timeout_s: float) -> tuple[int, str]:
+    headers = {}
+    if parts.username is not None:
+        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Authorization"] = "Basic " + b64encode(user.encode()).decode()
+    with closing(http.client.HTTPConnection(parts.hostname or "", port, timeout=timeout_s)) as connection:
+        connection.request("GET", _target(parts), headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers.get("Content-Type", "").lower()
+
+
+def _ask_rtsp(parts: SplitResult, port: int, timeout_s: float) -> int:
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    request = f"DESCRIBE rtsp://{host}:{port}{_target(parts)} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n"
+    with socket.create_connection((parts.hostname, port), timeout_s) as connection:
+        connection.sendall(request.encode())
+        _, status, *_ = connection.recv(256).split(maxsplit=2)  # RTSP/1.0 404 Not Found
+        return int(status)
+
+
+def _target(parts: SplitResult) -> str:
+    return quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe="/?&=%:;,@!$'()*+~[]")
