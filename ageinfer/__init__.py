@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ageinfer.cropspec import CropSpec
-    from ageinfer.detect import DlibHog, FaceDetector, YuNet, open_detector
+    from ageinfer.detect import DlibCnn, DlibHog, FaceDetector, YuNet, open_detector
     from ageinfer.errors import AgeInferError
     from ageinfer.estimate import AgeEstimator
     from ageinfer.faces import crop_face, crop_faces
-    from ageinfer.pipeline import Pipeline
+    from ageinfer.pipeline import Looking, Pipeline
     from ageinfer.sources import open_camera, open_source
     from ageinfer.types import Age, Detection, Face, Frame, FrameResult
 
@@ -30,11 +30,13 @@ _HOMES = {
     "AgeInferError": "errors",
     "CropSpec": "cropspec",
     "Detection": "types",
+    "DlibCnn": "detect",
     "DlibHog": "detect",
     "Face": "types",
     "FaceDetector": "detect",
     "Frame": "types",
     "FrameResult": "types",
+    "Looking": "pipeline",
     "Pipeline": "pipeline",
     "YuNet": "detect",
     "crop_face": "faces",
@@ -45,8 +47,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "Age", "AgeEstimator", "AgeInferError", "CropSpec", "Detection", "DlibHog", "Face", "FaceDetector", "Frame",
-    "FrameResult", "Pipeline", "YuNet", "crop_face", "crop_faces", "open_camera", "open_detector", "open_source",
+    "Age", "AgeEstimator", "AgeInferError", "CropSpec", "Detection", "DlibCnn", "DlibHog", "Face", "FaceDetector",
+    "Frame", "FrameResult", "Looking", "Pipeline", "YuNet", "crop_face", "crop_faces", "open_camera", "open_detector",
+    "open_source",
 ]  # fmt: skip
 
 try:

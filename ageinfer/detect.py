@@ -1,22 +1,29 @@
 """Face detectors behind one protocol: a BGR picture in, boxes in its pixels out, best first."""
 
 import math
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
-import numpy as np
+from ageinfer.cropspec import NO_DETECTOR
+from ageinfer.dlib_faces import DlibCnn, DlibHog
+from ageinfer.errors import UsageError
+from ageinfer.resize import reduced
+from ageinfer.types import Box, Detection, Image, overlap
+from ageinfer.yunet import YUNET_FILE, YuNet
 
-from ageinfer import _protobuf
-from ageinfer._opencv import cv2
-from ageinfer.cropspec import DEFAULT_DETECTOR, NO_DETECTOR
-from ageinfer.errors import MissingDependencyError, ModelError, UsageError
-from ageinfer.modelfile import packaged_model, read_model
-from ageinfer.providers import open_session, provider_of
-from ageinfer.types import Box, Detection, Image
+__all__ = [
+    "DETECTORS", "YUNET_FILE", "DlibCnn", "DlibHog", "FaceDetector", "NearDetector", "WholePicture", "YuNet",
+    "detect_closely", "detect_near", "detect_reduced", "open_detector", "without_repeats",
+]  # fmt: skip
 
-DETECTORS = ("yunet", "dlib")
-YUNET_FILE = "face_detection_yunet_2023mar.onnx"
+DETECTORS = ("yunet", "dlib", "dlib-cnn")
+# How far round a known face a detector without its own way looks for it, in units of the face's longer side.
+_NEAR_EXTENT = 2.25
+# Where the smallest face is smaller than this after the reduction, in pixels, there may be smaller ones that were
+# missed. Also the first side at which a large picture is looked at.
+_SMALL_FACE_PX, _FIRST_SIDE_PX = 40, 640
+_SAME_FACE_IOU = 0.3
 
 
 class FaceDetector(Protocol):
@@ -33,17 +40,43 @@ class FaceDetector(Protocol):
         ...
 
 
-def open_detector(name: str = "yunet", **options: Any) -> FaceDetector:
-    """Makes a detector by its name on the command line (one of `DETECTORS`).
+@runtime_checkable
+class NearDetector(FaceDetector, Protocol):
+    """A detector with a way of its own to look again for faces whose place is roughly known."""
+
+    def detect_near(self, image: Image, boxes: Sequence[Box]) -> list[Detection]:
+        """See the function of that name."""
+        ...
+
+
+def open_detector(
+    name: str = "yunet",
+    *,
+    file: str | Path | None = None,
+    provider: str = "auto",
+    threads: int | None = None,
+) -> FaceDetector:
+    """Makes a detector by its name on the command line.
+
+    Args:
+        name: one of `DETECTORS`, or the path of a YuNet ONNX file (``.onnx``).
+        file: the network of ``dlib-cnn`` (``mmod_human_face_detector.dat``).
+        provider: of a YuNet, see there; the other detectors have no use for it.
+        threads: as ``provider``.
 
     Raises:
         UsageError: there is no detector of that name.
+        ModelError: its file is missing or another kind of file.
+        MissingDependencyError: its package is not installed.
     """
-    if name == "yunet":
-        return YuNet(**options)
+    if name == "yunet" or name.endswith(".onnx"):
+        model = None if name == "yunet" else name
+        return YuNet(model, provider=provider, threads=threads)
     if name == "dlib":
         return DlibHog()
-    raise UsageError(f"unknown detector {name!r}: use one of {', '.join(DETECTORS)}")
+    if name == "dlib-cnn":
+        return DlibCnn(file)
+    raise UsageError(f"unknown detector {name!r}: use one of {', '.join(DETECTORS)}, or a YuNet file (.onnx)")
 
 
 class WholePicture:
@@ -56,172 +89,84 @@ class WholePicture:
         return [Detection(box=(0.0, 0.0, float(image.shape[1]), float(image.shape[0])), score=1.0)]
 
 
-class YuNet:
-    """YuNet (Wu et al., Machine Intelligence Research 2023), run in ONNX Runtime at any picture size.
-
-    Gives what ``cv2.FaceDetectorYN`` gives for the same picture: the same padding, decoding and suppression.
+def detect_reduced(detector: FaceDetector, image: Image, max_side: int | None) -> list[Detection]:
+    """Detects in a copy of the picture that is reduced to a side; boxes are in pixels of the picture itself.
 
     Args:
-        model: a YuNet ONNX file; None for the one that comes with the package.
-        score_threshold: faces with a lower score are dropped, 0 to 1.
-        nms_threshold: of two boxes that overlap by more than this IoU the better one is kept.
-        max_side: a picture whose longer side is larger, in pixels, is reduced to this before detection;
-            None for never. Boxes are always in pixels of the picture as it was given.
-        provider, threads: see `ageinfer.providers.open_session`.
-
-    Raises:
-        ModelError: the file is not there, or is not a YuNet model.
+        detector: finds the faces.
+        image: uint8 BGR ``[height, width, 3]``.
+        max_side: the longer side of the copy, in pixels; None, or more than the picture has: the picture itself.
     """
-
-    identifier = DEFAULT_DETECTOR
-    _STRIDES = (8, 16, 32)
-    _TOP_K = 5000
-
-    def __init__(
-        self,
-        model: str | Path | None = None,
-        *,
-        score_threshold: float = 0.7,
-        nms_threshold: float = 0.3,
-        max_side: int | None = 640,
-        provider: str = "auto",
-        threads: int | None = None,
-    ) -> None:
-        path = packaged_model(YUNET_FILE) if model is None else Path(model)
-        if max_side is not None and max_side < 32:
-            raise UsageError(f"detection side {max_side} px is too small: use 32 or more")
-        self._score_threshold = score_threshold
-        self._nms_threshold = nms_threshold
-        self._max_side = max_side
-        self._session = open_session(_with_free_size(read_model(path), path), str(path), provider, threads)
-        self._outputs = [f"{kind}_{stride}" for stride in self._STRIDES for kind in ("cls", "obj", "bbox", "kps")]
-        missing = set(self._outputs) - {output.name for output in self._session.get_outputs()}
-        if missing:
-            raise ModelError(f"{path}: not a YuNet model (no output {min(missing)}); give a YuNet 2023mar ONNX file")
-
-    @property
-    def provider(self) -> str:
-        """The execution provider that the network really runs on."""
-        return provider_of(self._session)
-
-    def detect(self, image: Image) -> list[Detection]:
-        """Finds the faces of a uint8 BGR picture ``[height, width, 3]``, best score first."""
-        height, width = image.shape[:2]
-        reduced_width, reduced_height = width, height
-        if self._max_side is not None and max(width, height) > self._max_side:
-            factor = self._max_side / max(width, height)
-            reduced_width = max(1, round(width * factor))
-            reduced_height = max(1, round(height * factor))
-            image = cv2.resize(image, (reduced_width, reduced_height), interpolation=cv2.INTER_AREA)
-        rows = self._detect_at_this_size(image)
-        rows[:, 0:14:2] *= width / reduced_width
-        rows[:, 1:14:2] *= height / reduced_height
-        return [
-            Detection(
-                box=(row[0], row[1], row[2], row[3]),
-                score=row[14],
-                landmarks=tuple(zip(row[4:14:2], row[5:14:2], strict=True)),
-            )
-            for row in rows.tolist()
-        ]
-
-    def _detect_at_this_size(self, image: Image) -> np.ndarray:
-        """float64 ``[n, 15]``: x, y, w, h, five points as x, y, and the score; best first."""
-        height, width = image.shape[:2]
-        columns, lines = math.ceil(width / 32), math.ceil(height / 32)
-        padded = np.zeros((1, 3, lines * 32, columns * 32), np.float32)
-        padded[0, :, :height, :width] = image.transpose(2, 0, 1)
-        outputs = self._session.run(self._outputs, {self._session.get_inputs()[0].name: padded})
-
-        found = []
-        for i, stride in enumerate(self._STRIDES):
-            cls, obj, bbox, kps = (output[0] for output in outputs[4 * i : 4 * i + 4])
-            scores = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
-            (kept,) = np.nonzero(scores >= self._score_threshold)
-            cells_per_line = columns * 32 // stride
-            cells = np.stack([kept % cells_per_line, kept // cells_per_line], axis=1)
-            centres = (bbox[kept, :2] + cells) * stride
-            extents = np.exp(bbox[kept, 2:]) * stride
-            points = (kps[kept].reshape(-1, 5, 2) + cells[:, None]) * stride
-            found.append(np.hstack([centres - extents / 2, extents, points.reshape(-1, 10), scores[kept, None]]))
-        rows = np.vstack(found).astype(np.float64)
-        if len(rows) == 0:
-            return rows
-        # cv2.FaceDetectorYN suppresses on boxes cut to whole pixels, and so do we.
-        boxes = rows[:, :4].astype(np.int32).tolist()
-        best = cv2.dnn.NMSBoxes(
-            boxes, rows[:, 14].tolist(), self._score_threshold, self._nms_threshold, top_k=self._TOP_K
-        )
-        return rows[np.asarray(best, dtype=np.intp).reshape(-1)]
+    height, width = image.shape[:2]
+    if max_side is None or max(width, height) <= max_side:
+        return detector.detect(image)
+    factor = max_side / max(width, height)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    found = detector.detect(reduced(image, size))
+    return [_moved(d, (width / size[0], height / size[1]), (0, 0)) for d in found]
 
 
-def _with_free_size(model: bytes, path: Path) -> bytes:
-    """The model with every fixed input and output extent above 1 made symbolic, so that any picture size fits.
+def detect_closely(detector: FaceDetector, image: Image) -> list[Detection]:
+    """Looks at a picture with 640 pixels, and closer for as long as that shows faces that may not be the smallest.
 
-    Published YuNet files fix their input at 640x640 although nothing inside depends on it. A dimension is
-    overwritten in place by a name of the same encoded length, so no length field of the file changes.
-    """
-    edited = bytearray(model)
-    try:
-        for role in (11, 12):  # graph.input, graph.output
-            # graph, value, type, tensor type, shape, dimension, and in it the fixed extent
-            for axis, field in enumerate(_protobuf.descend(model, 7, role, 2, 1, 2, 1, 1)):
-                extent, _ = _protobuf.read_varint(model, field.start)
-                if extent > 10:  # not the batch, the colours, or the values of a box or landmark
-                    room = field.end - field.start - 1
-                    name = f"{role}{axis}"[-room:].encode() if room else b""
-                    edited[field.start - 1 : field.end] = bytes([0x12, len(name)]) + name
-    except ValueError as error:
-        raise ModelError(f"{path}: not an ONNX file ({error}); give a YuNet 2023mar ONNX file") from error
-    return bytes(edited)
-
-
-class DlibHog:
-    """dlib's frontal face detector (HOG), from the extra ``dlib``; needs no file, finds upright frontal faces.
-
-    Its boxes go from brow to chin. They are rescaled to the extent that YuNet gives the same face, because the
-    crop margins of the shipped models refer to that (the constants: ``benchmarks/detectors.py``).
+    A portrait costs one look; a crowd is looked at with 1,280 pixels, 2,560 and so on up to its full size.
 
     Args:
-        upsample: how often the picture is doubled first; each time halves the smallest face found, which is
-            about 80 px at 0, and takes four times as long.
-
-    Raises:
-        MissingDependencyError: dlib is not installed.
+        detector: finds the faces.
+        image: uint8 BGR ``[height, width, 3]``.
     """
+    if isinstance(detector, WholePicture):
+        return detector.detect(image)
+    side, whole = _FIRST_SIDE_PX, max(image.shape[:2])
+    found = detect_reduced(detector, image, side)
+    while side < whole:
+        smallest = min((max(d.box[2:]) for d in found), default=0) * side / whole
+        if smallest >= _SMALL_FACE_PX:
+            break
+        side *= 2
+        found = without_repeats([*detect_reduced(detector, image, side), *found])
+    return found
 
-    identifier = "dlib-hog"
-    # Extent and shift of YuNet's box in units of dlib's side: medians, see the docstring.
-    _SIDE = 1.18
-    _SHIFT_X = 0.0
-    _SHIFT_Y = -0.04
 
-    def __init__(self, upsample: int = 1) -> None:
-        self._upsample = upsample
-        _ = self._dlib_detector
+def detect_near(detector: FaceDetector, image: Image, boxes: Sequence[Box]) -> list[Detection]:
+    """Looks for faces near places where they were a moment ago; much cheaper than the whole picture.
 
-    @cached_property
-    def _dlib_detector(self) -> Any:
-        try:
-            import dlib
-        except ImportError as error:
-            raise MissingDependencyError(
-                "detector dlib needs the package dlib: pip install 'ageinfer[dlib]'"
-            ) from error
-        return dlib.get_frontal_face_detector()
+    Args:
+        detector: finds them; a `NearDetector` in its own way, another one in a part of the picture for each face.
+        image: uint8 BGR ``[height, width, 3]``.
+        boxes: where the faces were, ``(x, y, w, h)`` in pixels.
 
-    def detect(self, image: Image) -> list[Detection]:
-        """Finds the faces of a uint8 BGR picture ``[height, width, 3]``, best score first."""
-        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-        rectangles, scores, _ = self._dlib_detector.run(grey, self._upsample)
-        found = [
-            Detection(box=self._rescaled(r.left(), r.top(), r.width(), r.height()), score=float(score))
-            for r, score in zip(rectangles, scores, strict=True)
-        ]
-        return sorted(found, key=lambda detection: -detection.score)
+    Returns:
+        What was found, best first; a face that is seen from two places once.
+    """
+    if isinstance(detector, NearDetector):
+        return detector.detect_near(image, boxes)
+    found = []
+    height, width = image.shape[:2]
+    for x, y, w, h in boxes:
+        extent = max(w, h) * _NEAR_EXTENT
+        x0, y0 = max(0, math.floor(x + w / 2 - extent / 2)), max(0, math.floor(y + h / 2 - extent / 2))
+        x1, y1 = min(width, math.ceil(x + w / 2 + extent / 2)), min(height, math.ceil(y + h / 2 + extent / 2))
+        if x1 > x0 and y1 > y0:
+            found += [_moved(d, (1, 1), (x0, y0)) for d in detector.detect(image[y0:y1, x0:x1])]
+    return without_repeats(found)
 
-    def _rescaled(self, x: float, y: float, w: float, h: float) -> Box:
-        side = max(w, h)
-        centre_x, centre_y = x + w / 2 + self._SHIFT_X * side, y + h / 2 + self._SHIFT_Y * side
-        extent = side * self._SIDE
-        return (centre_x - extent / 2, centre_y - extent / 2, extent, extent)
+
+def without_repeats(detections: Sequence[Detection]) -> list[Detection]:
+    """Of detections that overlap by more than an IoU of 0.3 the best alone, best first."""
+    kept: list[Detection] = []
+    for detection in sorted(detections, key=lambda d: -d.score):
+        if all(overlap(detection.box, better.box) <= _SAME_FACE_IOU for better in kept):
+            kept.append(detection)
+    return kept
+
+
+def _moved(detection: Detection, scale: tuple[float, float], shift: tuple[float, float]) -> Detection:
+    """The detection in the pixels of the picture of which its own is a scaled part."""
+    (sx, sy), (dx, dy), (x, y, w, h) = scale, shift, detection.box
+    points = detection.landmarks
+    return Detection(
+        box=(x * sx + dx, y * sy + dy, w * sx, h * sy),
+        score=detection.score,
+        landmarks=None if points is None else tuple((px * sx + dx, py * sy + dy) for px, py in points),
+    )

@@ -50,6 +50,11 @@ class AgeEstimator:
             raise ModelError(f"{path}: takes {inputs}, gives {sorted(outputs)}, which is not what its metadata say")
 
     @property
+    def threads(self) -> int:
+        """Threads that the network may use."""
+        return int(self._session.get_session_options().intra_op_num_threads)
+
+    @property
     def provider(self) -> str:
         """The execution provider that the network really runs on."""
         return provider_of(self._session)

@@ -1,21 +1,65 @@
-"""From a picture to faces with ages: detect, crop, estimate."""
+"""From frames to faces with ages: detect, track, crop, estimate, smooth."""
 
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from ageinfer.detect import FaceDetector, WholePicture, open_detector
+from ageinfer.ahead import ahead
+from ageinfer.appearance import Appearance
+from ageinfer.detect import FaceDetector, WholePicture, detect_closely, detect_reduced, open_detector
+from ageinfer.errors import UsageError
 from ageinfer.estimate import AgeEstimator
 from ageinfer.faces import crop_faces
-from ageinfer.types import Face, Frame, FrameResult, Image
+from ageinfer.follow import FaceFollower
+from ageinfer.smoothing import AgeFusion
+from ageinfer.sources import Source
+from ageinfer.sources.readahead import ReadAhead
+from ageinfer.types import Age, Detection, Face, Frame, FrameResult, Image
+
+# Pictures wait for each other until so many faces fill a batch, but not longer than their pixels are few.
+_BATCH_FACES, _BATCH_PIXELS = 16, 24_000_000
+# Between the two halves of the work on a video, each in its own thread.
+_STEPS_AHEAD, _BYTES_AHEAD = 4, 128 << 20
+_LIVE_SIDE_PX = 960
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """How faces are looked for.
+
+    Attributes:
+        max_side: a frame is reduced to this side, in pixels, before detection; None: never; ``auto``: pictures as
+            `ageinfer.detect.detect_closely` does, video as `ageinfer.follow.FaceFollower` does.
+        every: in video, at every so-manieth whole frame, with tracking in between; None: as few as the scene allows.
+        least_face_px: faces whose longer side is shorter are dropped.
+        largest_side: with ``auto`` on video, the largest side of a look; None for the frame's own.
+    """
+
+    max_side: int | Literal["auto"] | None = "auto"
+    every: int | None = None
+    least_face_px: float = 0.0
+    largest_side: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_side, int) and self.max_side < 32:
+            raise UsageError(f"detection side {self.max_side} px is too small: use 32 or more")
+        if self.every is not None and self.every < 1:
+            raise UsageError(f"detection at every {self.every}th frame: use 1 or more")
 
 
 class Pipeline:
     """Finds the faces of a frame and estimates the age of each, all faces in one batch.
 
+    Called with a frame, it looks at that frame alone. `pictures` does so for many, with the faces of several in one
+    batch; `video` follows faces from frame to frame and gives each track one age.
+
     Args:
         detector: finds the faces.
         estimator: estimates their ages; its metadata say how faces are cropped.
+        looking: how faces are looked for.
 
     Example:
         >>> import numpy as np
@@ -24,9 +68,10 @@ class Pipeline:
         ()
     """
 
-    def __init__(self, detector: FaceDetector, estimator: AgeEstimator) -> None:
+    def __init__(self, detector: FaceDetector, estimator: AgeEstimator, looking: Looking | None = None) -> None:
         self.detector = detector
         self.estimator = estimator
+        self.looking = looking or Looking()
 
     @classmethod
     def default(
@@ -34,6 +79,8 @@ class Pipeline:
         model: str | Path | None = None,
         detector: str = "yunet",
         *,
+        detector_file: str | Path | None = None,
+        looking: Looking | None = None,
         provider: str = "auto",
         threads: int | None = None,
     ) -> "Pipeline":
@@ -48,11 +95,11 @@ class Pipeline:
         estimator = AgeEstimator(model, provider=provider, threads=threads)
         if estimator.metadata.crop.kind == "resize":
             return cls(WholePicture(), estimator)
-        options = {"provider": provider, "threads": threads} if detector == "yunet" else {}
-        return cls(open_detector(detector, **options), estimator)
+        opened = open_detector(detector, file=detector_file, provider=provider, threads=threads)
+        return cls(opened, estimator, looking)
 
     def __call__(self, frame: Frame | Image) -> FrameResult:
-        """Processes one frame.
+        """Processes one frame by itself.
 
         Args:
             frame: a `Frame`, or its picture alone: uint8 BGR ``[height, width, 3]``.
@@ -62,14 +109,165 @@ class Pipeline:
         """
         if not isinstance(frame, Frame):
             frame = Frame(source="", index=0, time_s=None, image=frame)
-        image = frame.image
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise ValueError(f"a frame must be a uint8 BGR array [height, width, 3], not {found}")
-        detections = self.detector.detect(image)
+        [(_, result)] = self.pictures([frame])
+        return result
+
+    def run(self, source: Source) -> Generator[tuple[Frame, FrameResult]]:
+        """Processes a source as its kind deserves: `pictures` or `video`, ahead of whoever takes the results.
+
+        Of a live source nothing is done ahead, so that the newest frame is the one that is shown; a look at it is
+        reduced to 960 pixels where ``looking`` leaves the choice.
+
+        Yields:
+            Each frame with its result.
+
+        Raises:
+            SourceError: the source ends with an error.
+        """
+        if source.kind == "camera":
+            return self.aged(self.followed(source, largest_side=_LIVE_SIDE_PX))
+        frames = ReadAhead(source)
+        if source.kind != "video":
+            return self.pictures(frames)
+        steps = ahead(
+            self.followed(frames), _STEPS_AHEAD, weight=lambda s: s.frame.image.nbytes, most_weight=_BYTES_AHEAD
+        )
+        return self.aged(steps)
+
+    def pictures(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, FrameResult]]:
+        """Processes frames that have nothing to do with each other, in their order.
+
+        Args:
+            frames: uint8 BGR pictures of any sizes.
+
+        Yields:
+            Each frame with its result. Some frames are taken before the first is given back.
+
+        Raises:
+            ValueError: a picture has another type or shape.
+        """
+        waiting: list[tuple[Frame, list[Detection], Image]] = []
+        faces = pixels = 0
+        for frame in frames:
+            detections = self._find(_checked(frame.image))
+            crops = self.crop(frame.image, detections)
+            waiting.append((frame, detections, crops))
+            faces, pixels = faces + len(crops), pixels + frame.image.size
+            if faces >= _BATCH_FACES or pixels >= _BATCH_PIXELS:
+                yield from self._estimated(waiting)
+                waiting, faces, pixels = [], 0, 0
+        yield from self._estimated(waiting)
+
+    def video(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, FrameResult]]:
+        """Processes the frames of a video or of a camera: every face has a track, and an age over the track.
+
+        Args:
+            frames: uint8 BGR pictures, in the order of time.
+
+        Yields:
+            Each frame with its result.
+
+        Raises:
+            ValueError: a picture has another type or shape.
+        """
+        return self.aged(self.followed(frames))
+
+    def followed(self, frames: Iterable[Frame], *, largest_side: int | None = None) -> Iterator["Followed"]:
+        """The first half of `video`, which may run in a thread of its own: everything before the age.
+
+        Args:
+            frames: as there.
+            largest_side: of a look, in pixels, where ``looking`` does not say it.
+        """
+        if isinstance(self.detector, WholePicture):  # there is nothing to follow
+            for frame in frames:
+                detections = self._find(_checked(frame.image))
+                yield Followed(frame, detections, None, self.crop(frame.image, detections), frozenset())
+            return
+        look = self.looking
+        follower = FaceFollower(
+            self.detector,
+            detect_every=look.every,
+            max_side=look.max_side,
+            largest_side=look.largest_side or largest_side,
+            least_face_px=look.least_face_px,
+        )
+        appearance = Appearance()
+        for frame in frames:
+            _checked(frame.image)
+            detections, numbers = follower(frame)
+            crops = self.crop(frame.image, detections)
+            for i, crop in enumerate(crops):
+                if appearance.changed(numbers[i], crop, follower.time_s):
+                    numbers[i] = follower.renumber(numbers[i])
+            appearance.forget_all_but(follower.alive)
+            yield Followed(frame, detections, numbers, crops, follower.alive)
+
+    def aged(self, followed: Iterable["Followed"]) -> Generator[tuple[Frame, FrameResult]]:
+        """The second half of `video`: the ages of the faces, and of their tracks."""
+        fusions: dict[int, AgeFusion] = {}
+        for step in followed:
+            ages = self.estimator.estimate(step.crops)
+            faces = [Face(d, age) for d, age in zip(step.detections, ages, strict=True)]
+            if step.numbers is not None:
+                time_s = step.frame.index / 25 if step.frame.time_s is None else step.frame.time_s
+                fusions = {n: fusions.get(n) or AgeFusion() for n in step.alive}
+                faces = [
+                    replace(face, track=n, age_smoothed_years=fusions[n].add(face.age, time_s))
+                    for face, n in zip(faces, step.numbers, strict=True)
+                ]
+            yield step.frame, _result(step.frame, faces)
+
+    def _find(self, image: Image) -> list[Detection]:
+        side = self.looking.max_side
+        find = self.detector
+        found = detect_closely(find, image) if side == "auto" else detect_reduced(find, image, side)
+        return [d for d in found if max(d.box[2:]) >= self.looking.least_face_px]
+
+    def crop(self, image: Image, detections: Sequence[Detection]) -> Image:
+        """The faces of a uint8 BGR picture as the model wants them: uint8 ``[n, size, size, 3]``, RGB."""
         crop = self.estimator.metadata.crop
-        crops = crop_faces(image, [d.box for d in detections], crop, [d.landmarks for d in detections])
-        ages = self.estimator.estimate(crops)
-        faces = tuple(Face(detection, age) for detection, age in zip(detections, ages, strict=True))
-        height, width = image.shape[:2]
-        return FrameResult(frame.source, frame.index, frame.time_s, (width, height), faces)
+        return crop_faces(image, [d.box for d in detections], crop, [d.landmarks for d in detections])
+
+    def _estimated(self, waiting: list[tuple[Frame, list[Detection], Image]]) -> Iterator[tuple[Frame, FrameResult]]:
+        if not waiting:
+            return
+        ages: Iterator[Age] = iter(self.estimator.estimate(np.concatenate([crops for _, _, crops in waiting])))
+        for frame, detections, _ in waiting:
+            yield frame, _result(frame, [Face(d, next(ages)) for d in detections])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Followed:
+    """A frame of a video on its way: the faces are found, their ages are not estimated.
+
+    Attributes:
+        frame: as it came.
+        detections: its faces.
+        numbers: of their tracks, or None where nothing is followed.
+        crops: uint8 ``[n, size, size, 3]``, RGB.
+        alive: numbers of the tracks that have not ended.
+    """
+
+    frame: Frame
+    detections: list[Detection]
+    numbers: list[int] | None
+    crops: Image
+    alive: frozenset[int]
+
+
+def _result(frame: Frame, faces: list[Face]) -> FrameResult:
+    height, width = frame.image.shape[:2]
+    return FrameResult(frame.source, frame.index, frame.time_s, (width, height), tuple(faces))
+
+
+def _checked(image: Image) -> Image:
+    """The picture, if it is one.
+
+    Raises:
+        ValueError: it has another type or shape than uint8 BGR ``[height, width, 3]``.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"a frame must be a uint8 BGR array [height, width, 3], not {found}")
+    return image

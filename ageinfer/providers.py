@@ -5,25 +5,52 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 
 import onnxruntime as ort
 
 from ageinfer.errors import MissingDependencyError, ModelError, UsageError
 
-PROVIDERS = ("auto", "cpu", "cuda")
-_ORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_ERRORS_ONLY = 3
+PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino", "coreml")
+# What ``auto`` tries, the best first. Not TensorRT, which builds an engine for every new shape, many seconds each; not
+# CoreML, which takes batches of any size only in part.
+_BEST_FIRST = ("cuda", "openvino")
+_ORT_NAMES = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+}
+_REMEDIES = {
+    "cuda": "install 'ageinfer[cuda]'",
+    "tensorrt": "install 'ageinfer[cuda]' and TensorRT",
+    "openvino": "replace the package onnxruntime by onnxruntime-openvino",
+    "coreml": "it is part of onnxruntime on macOS",
+}
+# One node, y = -x: the smallest model with which a provider can be tried.
+_SMALLEST_MODEL = (
+    b'\x08\x07:2\n\x0b\n\x01x\x12\x01y"\x03Neg\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+_ERRORS_ONLY, _NOTHING = 3, 4
 
 log = logging.getLogger(__name__)
 
 
-def default_threads() -> int:
-    """Threads that one network may use: every core this process may run on, but no more than 4.
+def usable_cores() -> int:
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    The networks are small; beyond a few threads the cost of joining them is larger than the gain.
+
+def default_threads() -> int:
+    """Threads that one network may use: half of the cores that this process may run on, 1 to 4.
+
+    On video the decoder, the detector and the age model work side by side. More threads for each would wait for each
+    other, which ONNX Runtime does by spinning: two on two cores took twice the processor time for two thirds of the
+    frames. The networks are small; beyond 4 threads the cost of joining them is larger than the gain.
     """
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, 4)
+    return min(max(usable_cores() // 2, 1), 4)
 
 
 def open_session(model: bytes, name: str, provider: str = "auto", threads: int | None = None) -> ort.InferenceSession:
@@ -32,7 +59,7 @@ def open_session(model: bytes, name: str, provider: str = "auto", threads: int |
     Args:
         model: the bytes of an ONNX file.
         name: how messages call the model.
-        provider: ``cpu``, ``cuda``, or ``auto``: CUDA where a session on it can be made, else the CPU.
+        provider: one of `PROVIDERS`; ``auto``: CUDA or OpenVINO where a session on it can be made, else the CPU.
         threads: intra-op threads; None for `default_threads`.
 
     Returns:
@@ -45,18 +72,20 @@ def open_session(model: bytes, name: str, provider: str = "auto", threads: int |
     """
     if provider not in PROVIDERS:
         raise UsageError(f"unknown provider {provider!r}: use one of {', '.join(PROVIDERS)}")
-    if provider != "cpu":
-        problem = _cuda_problem()
+    for candidate in _BEST_FIRST if provider == "auto" else (provider,):
+        if candidate == "cpu":
+            break
+        problem = problem_with(candidate)
         if problem is None:
-            session = _create(model, name, ["cuda", "cpu"], threads)
-            if session.get_providers()[0] == _ORT_NAMES["cuda"]:
+            session = _create(model, name, [candidate, "cpu"], threads)
+            if provider_of(session) == candidate:
                 return session
-            problem = "ONNX Runtime could not start it (are CUDA and cuDNN of the right version installed?)"
-        if provider == "cuda":
+            problem = "ONNX Runtime does not run this model on it"
+        if candidate == provider:
             raise MissingDependencyError(
-                f"provider cuda cannot be used: {problem}; install 'ageinfer[cuda]' or use --provider cpu"
+                f"provider {provider} cannot be used: {problem}; {_REMEDIES[provider]} or use --provider cpu"
             )
-        log.debug("provider auto: no CUDA, %s", problem)
+        log.debug("provider auto: no %s, %s", candidate, problem)
     return _create(model, name, ["cpu"], threads)
 
 
@@ -66,11 +95,44 @@ def provider_of(session: ort.InferenceSession) -> str:
     return next((short for short, long in _ORT_NAMES.items() if long == active), active)
 
 
-def _create(model: bytes, name: str, providers: Sequence[str], threads: int | None) -> ort.InferenceSession:
+@cache
+def problem_with(provider: str) -> str | None:
+    """Why a provider cannot be used on this machine; None if it can.
+
+    ONNX Runtime lists what it was built with, whether or not it works here, and falls back to the CPU with errors on
+    standard error where it does not. So the libraries are looked for first, and then the smallest model is run.
+
+    Args:
+        provider: one of `PROVIDERS`.
+    """
+    if provider in ("auto", "cpu"):
+        return None
+    if _ORT_NAMES[provider] not in ort.get_available_providers():
+        return f"this build of ONNX Runtime has no {_ORT_NAMES[provider].removesuffix('ExecutionProvider')}"
+    if provider in ("cuda", "tensorrt"):
+        library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+        if not _loads(library):
+            return f"no NVIDIA driver ({library} does not load)"
+        if hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()  # finds CUDA and cuDNN installed as Python packages
+    if provider == "tensorrt" and not any(map(_loads, _nvinfer_names())):
+        return f"no TensorRT ({_nvinfer_names()[0]} does not load)"
+    try:
+        session = _create(_SMALLEST_MODEL, "trial", [provider, "cpu"], 1, severity=_NOTHING)
+    except ModelError as error:
+        return f"ONNX Runtime cannot start it ({error})"
+    if provider_of(session) != provider:
+        return "ONNX Runtime could not start it (are its libraries of the right version installed?)"
+    return None
+
+
+def _create(
+    model: bytes, name: str, providers: Sequence[str], threads: int | None, *, severity: int = _ERRORS_ONLY
+) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or default_threads()
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = severity
     try:
         return ort.InferenceSession(model, options, providers=[_ORT_NAMES[p] for p in providers])
     except Exception as error:  # ONNX Runtime raises a private class per status code, all derived from Exception
@@ -78,15 +140,15 @@ def _create(model: bytes, name: str, providers: Sequence[str], threads: int | No
         raise ModelError(f"{name}: ONNX Runtime cannot load it: {first_line}; is the file complete?") from error
 
 
-def _cuda_problem() -> str | None:
-    """Why CUDA cannot be tried, or None. Asked first because a failed attempt writes errors to stderr."""
-    if _ORT_NAMES["cuda"] not in ort.get_available_providers():
-        return "this build of ONNX Runtime has no CUDA"
-    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+def _loads(library: str) -> bool:
     try:
         ctypes.CDLL(library)
     except OSError:
-        return f"no NVIDIA driver ({library} does not load)"
-    if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # finds CUDA and cuDNN installed as Python packages
-    return None
+        return False
+    return True
+
+
+def _nvinfer_names() -> tuple[str, ...]:
+    if sys.platform == "win32":
+        return ("nvinfer_10.dll", "nvinfer.dll")
+    return ("libnvinfer.so.10", "libnvinfer.so")

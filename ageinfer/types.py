@@ -13,6 +13,16 @@ Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 
 
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes ``(x, y, w, h)``."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One picture or one frame of a video.

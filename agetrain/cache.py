@@ -128,7 +128,7 @@ def _digest(path: Path) -> bytes:
 
 
 def _build(samples: Sequence[Sample], spec: CropSpec, target: Path, title: str) -> None:
-    from ageinfer.detect import WholePicture, YuNet
+    from ageinfer.detect import WholePicture, YuNet, detect_closely
     from ageinfer.errors import SourceError
     from ageinfer.faces import central_face, crop_face
     from ageinfer.sources import read_picture
@@ -151,7 +151,7 @@ def _build(samples: Sequence[Sample], spec: CropSpec, target: Path, title: str) 
                 image = read_picture(sample.path)
             except SourceError as error:
                 raise DatasetError(str(error)) from error
-            faces = detector.detect(image)
+            faces = detect_closely(detector, image)
             labelled = central_face([face.box for face in faces], (image.shape[1], image.shape[0]))
             if labelled is not None:
                 crops[i] = crop_face(image, faces[labelled].box, spec, faces[labelled].landmarks)

@@ -197,9 +197,10 @@ def _original(image: Image) -> Image | str:
 
 def _runtime(image: Image) -> Image | str:
     from ageinfer.cropspec import CropSpec
+    from ageinfer.detect import detect_closely
     from ageinfer.faces import central_face, crop_face
 
-    faces = _detector.detect(image)
+    faces = detect_closely(_detector, image)
     central = central_face([face.box for face in faces], (image.shape[1], image.shape[0]))
     if central is None:
         return "none"

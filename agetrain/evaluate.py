@@ -101,6 +101,7 @@ def answers_of(
     Raises:
         DatasetError: a picture cannot be read.
     """
+    from ageinfer.detect import detect_closely
     from ageinfer.errors import SourceError
     from ageinfer.faces import central_face, crop_face
     from ageinfer.sources import read_picture
@@ -115,7 +116,7 @@ def answers_of(
         except SourceError as error:
             raise DatasetError(str(error)) from error
         image = vary(image) if vary else image
-        faces = detector.detect(image)
+        faces = detect_closely(detector, image)
         central = central_face([face.box for face in faces], (image.shape[1], image.shape[0]))
         if central is not None:
             points = faces[central].landmarks if landmarks else None

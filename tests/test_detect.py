@@ -4,15 +4,17 @@ import cv2
 import numpy as np
 import pytest
 
-from ageinfer.detect import YUNET_FILE, DlibHog, YuNet, open_detector
+from ageinfer.detect import YUNET_FILE, DlibHog, YuNet, detect_reduced, open_detector
 from ageinfer.errors import MissingDependencyError, ModelError, UsageError
 from ageinfer.modelfile import DEFAULT_MODEL, packaged_model
+from ageinfer.pipeline import Looking
+from ageinfer.resize import reduced
 
 
 @pytest.fixture(scope="module")
 def yunet():
     """At the picture's own size, as OpenCV's detector works."""
-    return YuNet(max_side=None, provider="cpu", threads=1)
+    return YuNet(provider="cpu", threads=1)
 
 
 def by_opencv(image):
@@ -85,29 +87,37 @@ def test_the_landmarks_are_named_in_the_right_order(yunet, astronaut):
 
 def test_thresholds_are_used(astronaut):
     assert YuNet(score_threshold=0.99, provider="cpu").detect(astronaut) == []
-    many = YuNet(score_threshold=0.3, nms_threshold=0.99, provider="cpu", max_side=None).detect(astronaut)
+    many = YuNet(score_threshold=0.3, nms_threshold=0.99, provider="cpu").detect(astronaut)
     assert len(many) > 1
 
 
 @pytest.mark.parametrize(("width", "height"), [(1600, 1600), (1000, 1301), (641, 640)])
-def test_a_large_picture_is_reduced_but_boxes_are_in_its_own_pixels(astronaut, width, height):
+def test_a_large_picture_is_reduced_but_boxes_are_in_its_own_pixels(yunet, astronaut, width, height):
     large = cv2.resize(astronaut, (width, height), interpolation=cv2.INTER_LINEAR)
-    [found] = as_rows(YuNet(max_side=320, provider="cpu", threads=1).detect(large))
-    reduced = scaled(round(width * 320 / max(width, height)), round(height * 320 / max(width, height)))(large)
-    [expected] = by_opencv(reduced)
-    to_large = np.array([width / reduced.shape[1], height / reduced.shape[0]])
+    [found] = as_rows(detect_reduced(yunet, large, 320))
+    small = reduced(large, (round(width * 320 / max(width, height)), round(height * 320 / max(width, height))))
+    [expected] = by_opencv(small)
+    to_large = np.array([width / small.shape[1], height / small.shape[0]])
     np.testing.assert_allclose(found[:14].reshape(7, 2), expected[:14].reshape(7, 2) * to_large, atol=0.2)
     # The astronaut's nose is at 220, 124 of 512.
     np.testing.assert_allclose(found[8:10] / (width, height), (220 / 512, 124 / 512), atol=0.03)
 
 
-def test_a_very_long_picture_does_not_vanish_in_the_reduction():
-    assert YuNet(max_side=64, provider="cpu").detect(np.zeros((3, 5000, 3), np.uint8)) == []
+def test_a_very_long_picture_does_not_vanish_in_the_reduction(yunet):
+    assert detect_reduced(yunet, np.zeros((3, 5000, 3), np.uint8), 64) == []
+
+
+@pytest.mark.parametrize("size", [(512, 512), (511, 300), (256, 256), (200, 171), (100, 99), (1, 1)])
+def test_a_reduced_picture_shows_the_same_within_a_few_levels(astronaut, size):
+    small = reduced(astronaut, size)
+    assert small.shape == (size[1], size[0], 3)
+    by_area = cv2.resize(astronaut, size, interpolation=cv2.INTER_AREA).astype(int)
+    assert abs(small - by_area).mean() < 7
 
 
 def test_a_side_too_small_to_hold_a_face_is_refused():
     with pytest.raises(UsageError, match="31 px"):
-        YuNet(max_side=31)
+        Looking(max_side=31)
 
 
 def test_an_unknown_detector_is_refused_and_the_known_ones_are_named():
@@ -193,5 +203,5 @@ def test_yunet_files_of_other_fixed_sizes_run_at_any_size(tmp_path, astronaut, y
     path = tmp_path / "other.onnx"
     path.write_bytes(model.SerializeToString())
     image = cv2.resize(astronaut, (333, 257))
-    found = YuNet(path, max_side=None, provider="cpu").detect(image)
+    found = YuNet(path, provider="cpu").detect(image)
     np.testing.assert_allclose(as_rows(found), as_rows(yunet.detect(image)), rtol=1e-6)

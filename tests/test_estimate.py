@@ -5,7 +5,7 @@ import pytest
 from ageinfer.errors import ModelError, SourceError
 from ageinfer.estimate import AgeEstimator
 from ageinfer.faces import CropSpec, crop_faces
-from ageinfer.pipeline import Pipeline
+from ageinfer.pipeline import Looking, Pipeline
 from ageinfer.types import Frame
 
 BOX = (178.25, 62.87, 90.17, 112.78)
@@ -104,7 +104,7 @@ def test_the_pipeline_gives_every_face_its_own_age(astronaut):
     assert len(result.faces) == 2
     detections = [face.detection for face in result.faces]
     for face, detection in zip(result.faces, detections, strict=True):
-        alone = Pipeline(OneBox(detection), pipeline.estimator)(both)
+        alone = Pipeline(OneBox(detection), pipeline.estimator, Looking(max_side=None))(both)
         assert alone.faces[0].age.age_years == pytest.approx(face.age.age_years, abs=0.05)
 
 

@@ -1,0 +1,79 @@
+"""Working ahead: the next items are made in a thread while the present one is used."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from typing import TypeVar
+
+T = TypeVar("T")
+_TICK_S = 0.5  # on Windows, Ctrl-C only comes through between two waits
+
+
+def ahead(
+    items: Iterable[T], limit: int, *, weight: Callable[[T], int] = lambda _: 0, most_weight: int = 0
+) -> Iterator[T]:
+    """Iterates in a thread of its own; items come in their order, and an error at its place among them.
+
+    Nothing is made before the first item is asked for. Closing the iterator, or leaving it to be collected, ends the
+    thread; one that hangs in its work is left to itself after half a second.
+
+    Args:
+        items: what is worked on; a generator is closed in the thread.
+        limit: how many may wait, 1 or more. Beside them there are the one in use and the one being made.
+        weight: of an item.
+        most_weight: of the items that wait, together; one may always wait. 0: no limit.
+
+    Example:
+        >>> list(ahead(range(4), 2))
+        [0, 1, 2, 3]
+    """
+    changed = threading.Condition()
+    waiting: deque[tuple[T, int]] = deque()
+    ended: list[BaseException | None] = []
+    stopped = False
+
+    def full() -> bool:
+        heavy = most_weight and sum(w for _, w in waiting) >= most_weight
+        return len(waiting) >= limit or bool(waiting and heavy)
+
+    def work() -> None:
+        error: BaseException | None = None
+        try:
+            for item in items:
+                with changed:
+                    while full() and not stopped:
+                        changed.wait()
+                    if stopped:
+                        break
+                    waiting.append((item, weight(item)))
+                    changed.notify_all()
+        except BaseException as caught:  # goes to the one who asks for items
+            error = caught
+        if isinstance(items, Generator):
+            with suppress(Exception):
+                items.close()
+        with changed:
+            ended.append(error)
+            changed.notify_all()
+
+    thread = threading.Thread(target=work, name="working ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            with changed:
+                while not waiting and not ended:
+                    changed.wait(_TICK_S)
+                if not waiting:
+                    break
+                item, _ = waiting.popleft()
+                changed.notify_all()
+            yield item
+    finally:
+        with changed:
+            stopped = True
+            waiting.clear()
+            changed.notify_all()
+        thread.join(_TICK_S)
+    if ended[0] is not None:
+        raise ended[0]

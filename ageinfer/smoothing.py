@@ -1,0 +1,109 @@
+"""One age for one face over time, out of the ages that its single frames give."""
+
+from collections import deque
+
+import numpy as np
+
+from ageinfer.types import Age
+
+# The memory is a histogram over ages, so that it costs the same after a second and after a day.
+_BIN_YEARS, _OLDEST_YEARS = 0.25, 125.0
+_CENTRES = np.arange(0, _OLDEST_YEARS, _BIN_YEARS) + _BIN_YEARS / 2
+# A frame's weight is halved after so long.
+_HALF_LIFE_S = 20.0
+# Values further from the median than this many robust standard deviations (1.4826 times the median absolute
+# deviation) are left out of the mean; at least so many years count as near.
+_OUTLIER_DEVIATIONS, _LEAST_SPREAD_YEARS = 2.0, 1.0
+_MAD_TO_STD = 1.4826
+# Until then the shown age follows the mean; afterwards it stays for as long as the mean stays within this share of the
+# model's own standard deviation, which is far below what the model can tell.
+_SETTLING_S, _DEAD_BAND = 2.0, 0.35
+# Ages of the last second that lie further from the shown one than this many standard deviations of the model, all of
+# them together, are another person's.
+_RECENT_S, _RECENT_LEAST_S, _RECENT_LEAST_COUNT, _CHANGE = 1.0, 0.7, 4, 1.25
+
+
+class AgeFusion:
+    """The age of one track.
+
+    A frame counts by the inverse of the standard deviation that the model gives it (of the variance would favour the
+    young: models are less certain of old faces), and the less the longer ago it is. The mean is
+    taken robustly: without what lies far from the weighted median, as grimaces and turned heads do. The errors of the
+    frames of one track are not independent, so a long track does not make the age exact: the result settles within
+    the first two seconds and then moves only when the mean has left it by a third of the model's standard deviation.
+    Where a whole second of frames contradicts it, another person has taken the place, and it begins anew.
+
+    Example:
+        >>> fusion = AgeFusion()
+        >>> [round(fusion.add(Age(age, 5.0), i / 25), 1) for i, age in enumerate([30, 31, 90, 30, 32])]
+        [30.1, 30.6, 30.6, 30.5, 30.9]
+    """
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._weights = np.zeros(len(_CENTRES))
+        self._recent: deque[tuple[float, Age]] = deque()
+        self._began_s: float | None = None
+        self._last_s = 0.0
+        self._variance = 0.0  # running mean of the model's own
+        self._shown = 0.0
+
+    def add(self, age: Age, time_s: float) -> float:
+        """Takes the estimate of the next frame.
+
+        Args:
+            age: of that frame.
+            time_s: of that frame, in seconds; never less than before.
+
+        Returns:
+            The age of the track so far, in years.
+        """
+        self._recent.append((time_s, age))
+        while time_s - self._recent[0][0] > _RECENT_S:
+            self._recent.popleft()
+        if self._is_another(time_s):
+            recent = list(self._recent)
+            self._begin()
+            for earlier_s, earlier in recent[:-1]:
+                self._take(earlier, earlier_s)
+            self._recent.extend(recent)
+        self._take(age, time_s)
+        mean = self._mean()
+        band = 0.0 if time_s - (self._began_s or 0.0) < _SETTLING_S else _DEAD_BAND * self._variance**0.5
+        self._shown = min(max(self._shown, mean - band), mean + band)
+        return self._shown
+
+    def _take(self, age: Age, time_s: float) -> None:
+        variance = max(age.std_years, 0.5) ** 2
+        if self._began_s is None:
+            self._began_s, self._last_s, self._variance = time_s, time_s, variance
+        self._variance += 0.1 * (variance - self._variance)
+        self._weights *= 0.5 ** ((time_s - self._last_s) / _HALF_LIFE_S)
+        self._last_s = time_s
+        place = int(min(max(age.age_years, 0.0), _OLDEST_YEARS - _BIN_YEARS) / _BIN_YEARS)
+        self._weights[place] += variance**-0.5
+
+    def _mean(self) -> float:
+        middle = _CENTRES[_median_index(self._weights)]
+        distances = np.abs(_CENTRES - middle)
+        order = np.argsort(distances, kind="stable")
+        spread = distances[order][_median_index(self._weights[order])] * _MAD_TO_STD
+        near = self._weights * (distances <= _OUTLIER_DEVIATIONS * max(spread, _LEAST_SPREAD_YEARS))
+        return float(near @ _CENTRES / near.sum())
+
+    def _is_another(self, time_s: float) -> bool:
+        if self._began_s is None or time_s - self._began_s < _SETTLING_S:
+            return False
+        if len(self._recent) < _RECENT_LEAST_COUNT or time_s - self._recent[0][0] < _RECENT_LEAST_S:
+            return False
+        limit = _CHANGE * self._variance**0.5
+        distances = [age.age_years - self._shown for _, age in self._recent]
+        return min(distances) > limit or max(distances) < -limit
+
+
+def _median_index(weights: np.ndarray) -> int:
+    """The first place at which half of the weight is reached."""
+    sums = np.cumsum(weights)
+    return int(np.searchsorted(sums, sums[-1] / 2))

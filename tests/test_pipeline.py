@@ -1,0 +1,254 @@
+"""Pictures in batches, video with tracks, live sources without a queue."""
+
+import threading
+import time
+import tracemalloc
+
+import cv2
+import numpy as np
+import pytest
+
+from ageinfer.detect import YuNet
+from ageinfer.errors import SourceError, UsageError
+from ageinfer.estimate import AgeEstimator
+from ageinfer.pipeline import Looking, Pipeline
+from ageinfer.sources import LiveSource, open_source
+from ageinfer.types import Age, Detection, Frame
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return Pipeline.default(provider="cpu", threads=1)
+
+
+def frames_of(images, source="clip", fps=25.0):
+    return [Frame(source, i, i / fps, image) for i, image in enumerate(images)]
+
+
+class Counting:
+    """An estimator that counts how often it was asked."""
+
+    def __init__(self, estimator):
+        self._estimator = estimator
+        self.metadata, self.provider = estimator.metadata, "cpu"
+        self.batches = []
+
+    def estimate(self, crops):
+        self.batches.append(len(crops))
+        return self._estimator.estimate(crops)
+
+
+class Moving:
+    """A detector for frames that say in their first pixels how many faces are where; costs nothing."""
+
+    identifier = "moving"
+
+    def detect(self, image):
+        count = int(image[0, 0, 0])
+        shift = float(image[0, 0, 1])
+        return [Detection((10.0 + shift, 5.0 + 40 * i, 30.0, 30.0), 0.9) for i in range(count)]
+
+
+class Slow:
+    """Answers with one age after some time."""
+
+    provider, threads = "cpu", 1
+
+    def __init__(self, metadata, seconds):
+        self.metadata, self._seconds = metadata, seconds
+
+    def estimate(self, crops):
+        time.sleep(self._seconds)
+        return [Age(30.0, 5.0)] * len(crops)
+
+
+def test_faces_of_several_pictures_share_a_batch_and_every_picture_keeps_its_own(pipeline, persons):
+    images = [cv2.resize(persons[i % 3], None, fx=s, fy=s) for i, s in enumerate((0.4, 0.6, 0.9, 0.5, 0.7))]
+    images.insert(2, np.zeros((90, 70, 3), np.uint8))
+    counting = Counting(pipeline.estimator)
+    frames = [Frame(f"{i}.jpg", 0, None, image) for i, image in enumerate(images)]
+    done = list(Pipeline(pipeline.detector, counting).pictures(frames))
+    assert [frame.source for frame, _ in done] == [frame.source for frame in frames]
+    assert counting.batches == [5]
+    for frame, result in done:
+        alone = pipeline(frame)
+        assert result.source == frame.source
+        assert [f.detection for f in result.faces] == [f.detection for f in alone.faces]
+        for face, expected in zip(result.faces, alone.faces, strict=True):
+            assert face.age.age_years == pytest.approx(expected.age.age_years, abs=1e-3)
+            assert (face.track, face.age_smoothed_years) == (None, None)
+
+
+def test_large_pictures_do_not_wait_for_each_other(pipeline):
+    counting = Counting(pipeline.estimator)
+    large = np.zeros((3000, 4000, 3), np.uint8)
+    stream = Pipeline(Moving(), counting).pictures(Frame(str(i), 0, None, large) for i in range(10**6))
+    assert next(stream)[0].source == "0"  # 36 million values fill a batch
+
+
+def test_a_video_has_tracks_and_one_age_for_each(pipeline, persons):
+    images = []
+    for i in range(60):
+        image = np.full((300, 700, 3), 90, np.uint8)
+        image[20:260, 20 + i : 260 + i] = cv2.resize(persons[0], (240, 240))
+        image[30:230, 450:650] = cv2.resize(persons[1], (200, 200))
+        images.append(cv2.convertScaleAbs(image, alpha=1 + 0.1 * np.sin(i)))  # so that ages tremble
+    done = list(pipeline.video(frames_of(images)))
+    assert [result.index for _, result in done] == list(range(60))
+    assert {face.track for _, result in done for face in result.faces} == {1, 2}
+    for track in (1, 2):
+        faces = [face for _, result in done for face in result.faces if face.track == track]
+        assert len(faces) == 60
+        raw = np.array([f.age.age_years for f in faces])
+        smooth = np.array([f.age_smoothed_years for f in faces])
+        assert raw[30:].std() > 3 * smooth[30:].std()
+        assert abs(smooth[-1] - np.median(raw)) < 2
+    # The age of the frame alone is what the frame alone gives.
+    full_size = Pipeline(pipeline.detector, pipeline.estimator, Looking(max_side=None))
+    alone = {round(f.detection.box[0]): f.age.age_years for f in full_size(images[0]).faces}
+    for face in done[0][1].faces:
+        assert face.age.age_years == pytest.approx(alone[round(face.detection.box[0])], abs=0.3)
+
+
+def test_another_person_in_the_same_place_is_another_track(pipeline, persons):
+    pictures = [cv2.resize(p, (300, 300)) for p in persons[1:]]
+    done = list(pipeline.video(frames_of([pictures[0]] * 15 + [pictures[1]] * 15)))
+    tracks = [result.faces[0].track for _, result in done]
+    assert len(set(tracks[:15])) == len(set(tracks[15:])) == 1
+    assert tracks[0] != tracks[-1]
+    new = done[15][1].faces[0]
+    assert new.age_smoothed_years == pytest.approx(new.age.age_years, abs=0.2)
+
+
+def test_a_source_is_run_as_its_kind_deserves(pipeline, persons, tmp_path, write_video):
+    clip = write_video(tmp_path / "clip.avi", [cv2.resize(persons[0], (240, 240))] * 12)
+    done = [result for _, result in pipeline.run(open_source(clip))]
+    assert [r.index for r in done] == list(range(12))
+    assert {f.track for r in done for f in r.faces} == {1}
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for i, person in enumerate(persons):
+        assert cv2.imwrite(str(folder / f"{i}.png"), person)
+    done = [result for _, result in pipeline.run(open_source(folder))]
+    assert [r.source for r in done] == [str(folder / f"{i}.png") for i in range(3)]
+    assert {f.track for r in done for f in r.faces} == {None}
+
+
+def test_a_run_that_is_left_early_leaves_no_thread(pipeline, persons, tmp_path, write_video):
+    clip = write_video(tmp_path / "clip.avi", [cv2.resize(persons[0], (240, 240))] * 40)
+    before = threading.active_count()
+    run = pipeline.run(open_source(clip))
+    for _ in range(3):
+        next(run)
+    run.close()
+    assert threading.active_count() == before
+
+
+class ThirtyFps:
+    """A camera that gives 30 frames a second, each with its time in its first pixels."""
+
+    def __init__(self, image, frames):
+        self._image, self._left = image, frames
+
+    def isOpened(self):  # noqa: N802
+        return True
+
+    def read(self):
+        time.sleep(1 / 30)
+        self._left -= 1
+        return self._left >= 0, self._image.copy() if self._left >= 0 else None
+
+    def get(self, _):
+        return 30.0
+
+    def set(self, *_):
+        return True
+
+    def release(self):
+        pass
+
+
+def test_what_is_shown_of_a_live_source_is_never_old(pipeline, persons):
+    image = cv2.resize(persons[0], (320, 240))
+    slow = Pipeline(pipeline.detector, Slow(pipeline.estimator.metadata, 0.1))
+    source = LiveSource("camera:0", lambda: ThirtyFps(image, 75), reconnect_for_s=0)
+    ages = []
+
+    def show():
+        for frame, result in slow.run(source):
+            assert len(result.faces) == 1
+            ages.append(time.monotonic() - frame.captured_s)
+
+    with source, pytest.raises(SourceError, match="camera:0"):
+        show()
+    assert len(ages) > 10
+    assert source.dropped > 20
+    assert np.median(ages) < 0.18  # one period of the camera, and the work
+    assert max(ages) < 0.25
+
+
+def test_ten_minutes_of_people_coming_and_going_take_no_more_memory_than_one(tiny_model, tmp_path):
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(tiny_model())
+    pipeline = Pipeline(Moving(), AgeEstimator(path, provider="cpu", threads=1))
+    image = np.zeros((140, 100, 3), np.uint8)
+    sizes, tracks = [], 0
+
+    def people():
+        for i in range(10 * 60 * 5):  # five frames a second
+            image[0, 0] = (i // 7 % 4, i % 50, 0)
+            yield Frame("camera:0", i, i / 5, image)
+
+    tracemalloc.start()
+    try:
+        for frame, result in pipeline.video(people()):
+            tracks = max([tracks, *(f.track for f in result.faces)])
+            if frame.index % 300 == 299:
+                sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert tracks > 100
+    assert max(sizes[2:]) < sizes[1] + 100_000
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 4), np.uint8), np.zeros((10, 10, 3), np.float32), None, "a.jpg"],
+    ids=["grey", "four channels", "floats", "nothing", "a path"],
+)
+def test_what_is_no_picture_is_refused(pipeline, image):
+    with pytest.raises(ValueError, match="uint8 BGR"):
+        pipeline(image)
+    with pytest.raises(ValueError, match="uint8 BGR"):
+        list(pipeline.video([Frame("clip", 0, 0.0, image)]))
+
+
+@pytest.mark.parametrize("values", [{"max_side": 31}, {"max_side": -5}, {"every": 0}])
+def test_looking_that_makes_no_sense_is_refused(values):
+    with pytest.raises(UsageError):
+        Looking(**values)
+
+
+def test_the_size_of_detection_is_kept(persons, pipeline):
+    image = enlarged(persons[1], 1500)
+    small = Pipeline(YuNet(provider="cpu", threads=1), pipeline.estimator, Looking(max_side=64))
+    [coarse] = small(image).faces
+    [fine] = Pipeline(pipeline.detector, pipeline.estimator, Looking(max_side=None))(image).faces
+    assert coarse.detection.box != fine.detection.box
+    assert abs(np.array(coarse.detection.box) - fine.detection.box).max() < 150
+    assert Pipeline(pipeline.detector, pipeline.estimator, Looking(least_face_px=1400))(image).faces == ()
+
+
+def enlarged(image, side):
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
+
+
+def test_a_model_for_whole_pictures_follows_nobody(tiny_model, tmp_path):
+    path = tmp_path / "whole.onnx"
+    crop = {"kind": "resize", "resize_to": 10, "keep_aspect": True, "detector": "none", "margin": 0.0}
+    path.write_bytes(tiny_model(crop_changes=crop))
+    pipeline = Pipeline.default(path, provider="cpu")
+    [(_, result)] = list(pipeline.video(frames_of([np.full((64, 64, 3), 77, np.uint8)])))
+    [face] = result.faces
+    assert (face.track, face.age_smoothed_years) == (None, None)
+    assert face.age.age_years == pytest.approx(77, abs=1)
