@@ -1,0 +1,84 @@
+"""The one thread that draws and compresses pictures, whatever the number of viewers."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ageinfer._opencv import cv2
+from ageinfer.types import Image
+from ageinfer.web.feed import Feed
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A compressed picture.
+
+    Attributes:
+        number: of its frame, as the `Feed` counts.
+        jpeg: the file.
+        made_s: when, on the clock of `time.monotonic`.
+    """
+
+    number: int
+    jpeg: bytes
+    made_s: float
+
+
+class Encoder(threading.Thread):
+    """Draws and compresses the newest frame whenever a viewer waits for one, at most so often.
+
+    Args:
+        feed: where the frames are.
+        publish: gets every picture, on this thread.
+        interval_s: the least time from one picture to the next.
+        quality: of JPEG, 1 to 100.
+        max_side: width and height of a picture, at most, in pixels.
+    """
+
+    def __init__(
+        self, feed: Feed, publish: Callable[[Picture], None], *, interval_s: float, quality: int, max_side: int
+    ) -> None:
+        super().__init__(name="ageinfer-web-encoder", daemon=True)
+        self._feed = feed
+        self._publish = publish
+        self._interval_s = interval_s
+        self._quality = quality
+        self._max_side = max_side
+
+    def run(self) -> None:
+        number = 0
+        while (taken := self._feed.take(number)) is not None:
+            began_s = time.monotonic()
+            number, annotated = taken
+            try:
+                # The drawing happens here too: `image` is drawn when it is first asked for.
+                jpeg = encode(annotated.image, self._quality, self._max_side)
+            except cv2.error as error:
+                log.warning("frame %d cannot be shown: %s", number, " ".join(str(error).split()))
+            else:
+                self._publish(Picture(number, jpeg, time.monotonic()))
+            del taken, annotated  # the frame must not live on while this thread waits
+            self._feed.closed.wait(began_s + self._interval_s - time.monotonic())
+
+
+def encode(image: Image, quality: int, max_side: int) -> bytes:
+    """Compresses a picture as JPEG.
+
+    Args:
+        image: uint8 BGR ``[height, width, 3]``.
+        quality: 1 to 100.
+        max_side: larger pictures are scaled down until width and height are at most this many pixels.
+
+    Raises:
+        cv2.error: it is no picture.
+    """
+    height, width = image.shape[:2]
+    scale = max_side / max(height, width)
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

@@ -1,0 +1,143 @@
+"""What the inference thread leaves for the viewers. Nothing here waits for any of them."""
+
+import math
+import threading
+import time
+from collections import deque
+from typing import Any
+
+from ageinfer.draw import AnnotatedFrame
+from ageinfer.types import Face, FrameResult
+
+HISTORY_S = 60.0
+_SAMPLE_S = 0.2
+_RATE_WINDOW_S = 2.0
+_FACES_SAMPLED = 32
+
+
+class Feed:
+    """The newest frame, the rate of frames, and the ages of the last minute as small records without pixels.
+
+    One thread puts, one takes pictures to encode, one reads state. The lock is never held for longer than it takes to
+    copy a few references.
+
+    Attributes:
+        number: how many frames were put so far.
+        closed: set by `close`.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.closed = threading.Event()
+        self._began_s = time.monotonic()
+        self._changed = threading.Condition(threading.Lock())
+        self._wanted = False
+        self._latest: AnnotatedFrame | None = None
+        self._latency_ms: float | None = None
+        self._put_s: deque[float] = deque(maxlen=1000)
+        self._sampled_s = -math.inf
+        self._samples: deque[tuple[float, tuple[tuple[int, float], ...]]] = deque(maxlen=round(HISTORY_S / _SAMPLE_S))
+
+    def put(self, annotated: AnnotatedFrame) -> None:
+        """Takes the next frame: swaps a reference and counts."""
+        now = time.monotonic()
+        captured_s = annotated.frame.captured_s
+        with self._changed:
+            self.number += 1
+            self._latest = annotated
+            self._latency_ms = None if captured_s is None else max(0.0, (now - captured_s) * 1000)
+            self._put_s.append(now)
+            self._forget_old_puts(now)
+            if now - self._sampled_s >= _SAMPLE_S:
+                self._sampled_s = now
+                ages = _ages_of_tracks(annotated.result)
+                if ages:
+                    self._samples.append((now, ages))
+            if self._wanted:
+                self._changed.notify()
+
+    def want(self) -> None:
+        """Says that a viewer waits for a picture."""
+        with self._changed:
+            self._wanted = True
+            self._changed.notify()
+
+    def take(self, after: int) -> tuple[int, AnnotatedFrame] | None:
+        """Waits until a picture is wanted and there is a newer one.
+
+        Args:
+            after: number of the frame that was taken last; 0 before the first.
+
+        Returns:
+            Number and frame, the newest; None when the feed was closed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.closed.is_set() or (self._wanted and self.number > after))
+            if self.closed.is_set() or self._latest is None:
+                return None
+            self._wanted = False
+            return self.number, self._latest
+
+    def close(self) -> None:
+        """Ends every `take`."""
+        with self._changed:
+            self.closed.set()
+            self._changed.notify_all()
+
+    def state(self) -> dict[str, Any]:
+        """The newest result and how the run goes, as JSON values.
+
+        Returns:
+            What `FrameResult.to_record` gives, except that ``frame`` is None before the first frame, and: ``frames``
+            put so far; ``fps`` over the last 2 s; ``latency_ms`` from capture to result, None for files; ``since_s``,
+            how long ago the newest frame came, None before the first; ``clock_s``, the time on the clock of `history`.
+        """
+        now = time.monotonic()
+        with self._changed:
+            self._forget_old_puts(now)
+            latest, number, latency_ms, put_s = self._latest, self.number, self._latency_ms, list(self._put_s)
+        nothing: dict[str, Any] = {"source": None, "frame": None, "time_s": None, "size": None, "faces": []}
+        record = nothing if latest is None else latest.result.to_record()
+        return record | {
+            "faces": [_finite(face) for face in record["faces"]],
+            "frames": number,
+            "fps": round(_rate(put_s, now), 2),
+            "latency_ms": None if latency_ms is None else round(latency_ms, 1),
+            "since_s": round(now - put_s[-1], 2) if put_s else None,
+            "clock_s": round(now - self._began_s, 2),
+        }
+
+    def history(self) -> list[list[Any]]:
+        """The last 60 s: ``[clock_s, [[track, age_years], ...]]``, oldest first, five a second at most."""
+        with self._changed:
+            samples = list(self._samples)
+        start = time.monotonic() - HISTORY_S
+        return [
+            [round(at - self._began_s, 2), [list(age) for age in ages]] for at, ages in samples if at >= start
+        ]  # fmt: skip
+
+    def _forget_old_puts(self, now: float) -> None:
+        # Two stay, so that a device slower than a frame in 2 s has a rate too.
+        while len(self._put_s) > 2 and self._put_s[0] < now - _RATE_WINDOW_S:
+            self._put_s.popleft()
+
+
+def _rate(put_s: list[float], now: float) -> float:
+    """Frames a second; falls towards 0 when none come any more."""
+    if len(put_s) < 2:
+        return 0.0
+    return (len(put_s) - 1) / max(max(put_s[-1], now - _RATE_WINDOW_S) - put_s[0], 1e-6)
+
+
+def _ages_of_tracks(result: FrameResult) -> tuple[tuple[int, float], ...]:
+    ages = ((face.track, _shown_years(face)) for face in result.faces[:_FACES_SAMPLED])
+    return tuple((track, round(years, 1)) for track, years in ages if track is not None and math.isfinite(years))
+
+
+def _shown_years(face: Face) -> float:
+    return face.age.age_years if face.age_smoothed_years is None else face.age_smoothed_years
+
+
+def _finite(face: dict[str, Any]) -> dict[str, Any]:
+    """The face without the numbers that JSON has no words for."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in face.items()}

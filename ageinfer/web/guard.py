@@ -1,0 +1,102 @@
+"""Who may ask the web server what, and the headers of every answer."""
+
+import re
+import secrets
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_SECURITY_HEADERS = {
+    # All that the page needs comes from its own device; it holds no script and no style of its own.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class Guard:
+    """Lets through only what may be answered, and adds the security headers to every answer.
+
+    Args:
+        app: answers what is let through.
+        port: that the server listens on.
+        token: what a viewer must show, or None.
+        hosts: names by which the server may be addressed, or None for any. A name that somebody else made point to
+            this machine (DNS rebinding) would otherwise let a foreign page read the picture.
+    """
+
+    def __init__(self, app: ASGIApp, *, port: int, token: str | None, hosts: frozenset[str] | None) -> None:
+        self._app = app
+        self._token = token
+        self._hosts = None if hosts is None else {f"{host.lower()}:{port}" for host in hosts}
+        if self._hosts is not None and hosts is not None and port == 80:
+            self._hosts |= {host.lower() for host in hosts}  # browsers leave the port out then
+        # Cookies know no ports: two servers on one machine must not take each other's.
+        self._cookie = f"ageinfer_{port}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope["method"], headers, scope["query_string"])
+        cookie = None
+        if self._token is not None and refusal is None and self._is_right(_token_in_query(scope["query_string"])):
+            cookie = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer = MutableHeaders(scope=message)
+                answer.update(_SECURITY_HEADERS)
+                if cookie is not None:
+                    answer.append("Set-Cookie", cookie)
+            await send(message)
+
+        await (self._app if refusal is None else refusal)(scope, receive, send_with_headers)
+
+    def _refusal(self, method: str, headers: Headers, query: bytes) -> Response | None:
+        if self._hosts is not None and headers.get("host", "").lower() not in self._hosts:
+            return PlainTextResponse("This server does not go by that name. Open the address it printed.\n", 421)
+        if method not in ("GET", "HEAD"):
+            return PlainTextResponse("There is nothing to change here.\n", 405, {"Allow": "GET, HEAD"})
+        if not self._is_authorised(headers, query):
+            text = "Open the whole address that ageinfer printed, with its token.\n"
+            return PlainTextResponse(text, 401, {"WWW-Authenticate": "Bearer"})
+        # A link may lead here from anywhere, but a foreign page may not load anything: not even to take up a place.
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-dest") != "document":
+            return PlainTextResponse("Not for other sites.\n", 403)
+        return None
+
+    def _is_authorised(self, headers: Headers, query: bytes) -> bool:
+        if self._token is None:
+            return True
+        bearer = re.fullmatch(r"(?i:bearer) +(\S+)", headers.get("authorization", ""))
+        shown = (_token_in_query(query), self._token_in_cookie(headers), bearer[1] if bearer else None)
+        return any(self._is_right(token) for token in shown)
+
+    def _is_right(self, token: str | None) -> bool:
+        return (
+            token is not None
+            and self._token is not None
+            and secrets.compare_digest(token.encode(errors="replace"), self._token.encode())
+        )
+
+    def _token_in_cookie(self, headers: Headers) -> str | None:
+        try:
+            morsel = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
+        except CookieError:
+            return None
+        return None if morsel is None else morsel.value
+
+
+def _token_in_query(query: bytes) -> str | None:
+    return parse_qs(query.decode("latin-1")).get("token", [None])[0]
