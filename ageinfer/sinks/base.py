@@ -1,0 +1,88 @@
+"""What all sinks have in common: the protocol, and how a file comes into its place."""
+
+import errno
+import itertools
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ageinfer.draw import AnnotatedFrame
+from ageinfer.errors import OutputError
+
+_numbers = itertools.count()
+
+
+class Sink(AbstractContextManager["Sink", None]):
+    """Takes every frame's result.
+
+    Attributes:
+        stop_requested: the person at the sink wants no more.
+    """
+
+    stop_requested = False
+
+    def write(self, annotated: AnnotatedFrame) -> None:
+        """Takes the next frame.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Completes what was written; called once, after an error too."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def unfinished_beside(path: Path) -> Path:
+    """A name in the same folder for a file that will be moved to ``path`` when it is complete.
+
+    It keeps the suffix, by which OpenCV chooses the format, and nothing else of the name, which may be as long as a
+    name can be, or not UTF-8.
+    """
+    return path.with_name(f".ageinfer-{os.getpid()}-{next(_numbers)}{path.suffix}")
+
+
+def cannot_write(path: Path | str, error: OSError) -> OutputError:
+    """The error for a place that the system refuses."""
+    return OutputError(f"{path}: cannot be written: {error.strerror}; choose another place")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes an output folder if it is not there.
+
+    Raises:
+        OutputError: it cannot be made, or is a file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be made a folder: {error.strerror}; name a folder, or a place where one can be made"
+        ) from error
+
+
+def prepare_place(path: Path) -> None:
+    """Makes the folder of a file that will be moved into place, and makes sure that it can be.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    trial = unfinished_beside(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise cannot_write(path, error) from error

@@ -1,0 +1,214 @@
+"""An annotated video file."""
+
+import math
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ageinfer._opencv import cv2
+from ageinfer.draw import AnnotatedFrame
+from ageinfer.errors import OutputError, UsageError
+from ageinfer.sinks.base import Sink, cannot_write, prepare_place, unfinished_beside
+from ageinfer.types import Image
+
+# MPEG-4 and Motion JPEG are in every build of OpenCV; H.264 is not.
+VIDEO_CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+DEFAULT_FPS = 25.0
+
+_CODEC_NAMES = {"mp4v": "MPEG-4", "MJPG": "Motion JPEG"}
+_LARGEST_SIDE = {"mp4v": 8190, "MJPG": 65534}  # in pixels
+_LEAST_SIDE = 16  # in pixels; with less, OpenCV 5.0 writes Motion JPEG beyond its buffers
+_HIGHEST_FPS = 1000.0
+
+_proved: set[str] = set()  # suffixes whose codec is known to work in this process
+
+
+class VideoSink(Sink):
+    """The annotated video. The first frame's size is the video's; later frames are scaled to it.
+
+    Both codecs store colours for squares of two pixels: where width or height is odd, the last column or line is
+    repeated once. (OpenCV would leave it out.) A frame of less than 16 pixels a side is filled up to them in the same
+    way, because OpenCV refuses some of these sizes and crashes with others.
+
+    Args:
+        path: of the video; its suffix chooses container and codec (`VIDEO_CODECS`).
+        fps: frames a second; `DEFAULT_FPS` where it is unknown.
+        real_time: for live sources, whose frames come irregularly: repeats or skips frames by their ``time_s``, so that
+            the video lasts as long as what it shows. A long gap is made up for by at most one second of repeated
+            frames a frame, and the rest at the end.
+
+    Raises:
+        UsageError: there is no codec for the suffix.
+        OutputError: the folder is not there or cannot be written to, or this OpenCV has no such encoder.
+    """
+
+    def __init__(self, path: Path, fps: float | None, *, real_time: bool = False) -> None:
+        self._path = path
+        self._fps = fps if fps is not None and 0 < fps <= _HIGHEST_FPS else DEFAULT_FPS
+        self._real_time = real_time
+        self._unfinished = unfinished_beside(path)
+        self._writer: Any = None
+        self._size = (0, 0)
+        self._frames = 0
+        self._last: Image | None = None
+        self._slot = 0  # of the last frame in real time
+        self._began_s = self._last_s = 0.0
+        if path.suffix.lower() not in VIDEO_CODECS:
+            raise UsageError(f"{path}: for a video, --output takes {', '.join(VIDEO_CODECS)}")
+        prepare_place(path)
+        try:
+            str(path.parent).encode()
+        except UnicodeEncodeError:  # OpenCV crashes
+            raise OutputError(
+                f"{str(path.parent)!a}: OpenCV cannot write into a folder of this name; rename it"
+            ) from None
+        suffix = path.suffix.lower()
+        if suffix not in _proved:
+            problem = codec_problem(suffix, path.parent)
+            if problem is not None:
+                raise OutputError(f"{path}: {problem}")
+            _proved.add(suffix)
+
+    def write(self, annotated: AnnotatedFrame) -> None:
+        image = annotated.image
+        if self._writer is None:
+            self._open(image.shape[1], image.shape[0])
+        if (image.shape[1], image.shape[0]) != self._size:  # a video has one size, its source may not
+            image = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
+        image = _padded(image)
+        time_s = annotated.frame.time_s
+        if not self._real_time or time_s is None or not math.isfinite(time_s):
+            self._put(image)
+            return
+        if self._last is None:
+            self._began_s = time_s
+        elif time_s < self._last_s:  # a source that was opened again and starts its time anew
+            self._began_s += time_s - self._last_s
+        self._last_s = time_s
+        self._slot = round((time_s - self._began_s) * self._fps)
+        self._repeat_until(self._slot, at_most=max(1, round(self._fps)))
+        if self._frames <= self._slot:
+            self._put(image)
+        self._last = image
+
+    def close(self) -> None:
+        if self._writer is None:
+            return
+        try:
+            if self._last is not None:
+                self._repeat_until(self._slot + 1)
+        finally:
+            self._complete()
+
+    def _open(self, width: int, height: int) -> None:
+        codec = VIDEO_CODECS[self._path.suffix.lower()]
+        limit = _LARGEST_SIDE[codec]
+        if max(width, height) > limit:
+            raise OutputError(
+                f"{self._path}: {_CODEC_NAMES[codec]} holds at most {limit} pixels a side, the frames have "
+                f"{width} x {height}; " + ("use .avi" if codec != "MJPG" else "reduce them")
+            )
+        self._size = (width, height)
+        padded = (_padded_side(width), _padded_side(height))
+        self._writer = cv2.VideoWriter(str(self._unfinished), cv2.VideoWriter.fourcc(*codec), self._fps, padded)
+        if not self._writer.isOpened():
+            self._writer = None
+            with suppress(OSError):
+                self._unfinished.unlink(missing_ok=True)
+            raise OutputError(
+                f"{self._path}: OpenCV cannot write {width} x {height} pixels at {self._fps:g} frames a second as "
+                f"{self._path.suffix}; try .avi"
+            )
+
+    def _put(self, image: Image) -> None:
+        self._writer.write(image)
+        self._frames += 1
+
+    def _repeat_until(self, frames: int, at_most: int | None = None) -> None:
+        missing = frames - self._frames
+        for _ in range(missing if at_most is None else min(missing, at_most)):
+            self._put(self._last)  # type: ignore[arg-type]
+
+    def _complete(self) -> None:
+        self._writer.release()
+        try:
+            if not self._is_complete():
+                raise OutputError(f"{self._path}: the video could not be completed; is the disk full?")
+            self._unfinished.replace(self._path)
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+        finally:
+            with suppress(OSError):
+                self._unfinished.unlink(missing_ok=True)
+
+    def _is_complete(self) -> bool:
+        """Whether the last frame can be read back: the writer does not say when a disk is full."""
+        written = cv2.VideoCapture(str(self._unfinished))
+        try:
+            # Some containers announce one frame less than they hold.
+            if not written.isOpened() or written.get(cv2.CAP_PROP_FRAME_COUNT) < self._frames - 1:
+                return False
+            written.set(cv2.CAP_PROP_POS_FRAMES, max(0, self._frames - 2))
+            return bool(written.read()[0])
+        finally:
+            written.release()
+
+
+def codec_problem(suffix: str, folder: Path) -> str | None:
+    """Writes a tiny video into a folder and reads it back.
+
+    Args:
+        suffix: one of `VIDEO_CODECS`.
+        folder: where the file is for a moment.
+
+    Returns:
+        None where it works, else what is wrong and the remedy.
+    """
+    codec = VIDEO_CODECS[suffix]
+    name = f"{_CODEC_NAMES[codec]} ({codec})"
+    path = unfinished_beside(folder / f"trial{suffix}")
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:, 32:] = (40, 90, 200)
+    try:
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), DEFAULT_FPS, (64, 48))
+        if not writer.isOpened():
+            return f"this OpenCV cannot encode {name}; pip install opencv-python, or use another suffix"
+        for _ in range(3):
+            writer.write(picture)
+        writer.release()
+        if not _shows(path, picture, 3):
+            return f"a trial in {name} cannot be read back; is the disk full? If not, use another suffix"
+    finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+    return None
+
+
+def _shows(path: Path, picture: Image, frames: int) -> bool:
+    """Whether a video holds so many frames that look like the picture."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        for _ in range(frames):
+            decoded, image = capture.read()
+            if not decoded or image.shape != picture.shape:
+                return False
+            if np.abs(image.astype(np.int16) - picture).mean() > 16:
+                return False
+        return True
+    finally:
+        capture.release()
+
+
+def _padded_side(side: int) -> int:
+    return max(side + side % 2, _LEAST_SIDE)
+
+
+def _padded(image: Image) -> Image:
+    """The picture in a size that the encoders take, its last column and line repeated where they need more."""
+    height, width = image.shape[:2]
+    bottom, right = _padded_side(height) - height, _padded_side(width) - width
+    if bottom or right:
+        image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+    return image

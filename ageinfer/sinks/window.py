@@ -1,0 +1,137 @@
+"""A window on the desktop."""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from ageinfer._opencv import cv2
+from ageinfer.draw import AnnotatedFrame
+from ageinfer.errors import MissingDependencyError, OutputError
+from ageinfer.sinks.base import Sink
+from ageinfer.sinks.pictures import write_picture
+from ageinfer.types import Image
+
+_QUIT = {ord("q"), ord("Q"), 27}
+_PAUSE = {ord(" "), ord("p"), ord("P")}
+_SAVE = {ord("s"), ord("S")}
+_NO_KEY = -1
+# How long keys are waited for, in milliseconds: with the next frame coming, and without.
+_BRIEFLY_MS, _PAUSED_MS = 1, 30
+# The window opens within these sizes, in pixels, and can be made any size afterwards.
+_LEAST_SIDE, _LARGEST_WIDTH, _LARGEST_HEIGHT = 320, 1280, 720
+
+log = logging.getLogger(__name__)
+
+
+class WindowSink(Sink):
+    """A window on the desktop, of any size.
+
+    ``q`` or Escape, or closing it, ends the run; space or ``p`` holds the picture, and with it the run, and goes on;
+    ``s`` saves the picture that is shown as ``ageinfer-YYYYmmdd-HHMMSS-FRAME.png``.
+
+    Args:
+        folder: where pictures are saved.
+        hold_pictures: pictures stay until space or ``p`` is pressed; frames of a video or camera never do.
+        should_end: asked while the picture is held whether the run is to end, for example because of a Ctrl-C that is
+            only noted while a frame is written.
+
+    Raises:
+        MissingDependencyError: there is no display.
+    """
+
+    _NAME = "ageinfer"
+    _KEYS = "q: quit, space: pause, s: save"
+    _PAUSED_KEYS = "paused - q: quit, space: go on, s: save"
+
+    def __init__(
+        self, folder: Path = Path(), *, hold_pictures: bool = False, should_end: Callable[[], bool] = lambda: False
+    ) -> None:
+        if not display_works():
+            raise MissingDependencyError(
+                "no display for a window; leave --window out and use --output, --jsonl or --csv"
+            )
+        self._folder = folder
+        self._hold_pictures = hold_pictures
+        self._should_end = should_end
+        self._opened = False
+
+    def write(self, annotated: AnnotatedFrame) -> None:
+        """Shows the next frame; returns when it is to be followed by another, or no more is wanted."""
+        if self.stop_requested:
+            return
+        self._open(annotated.image)
+        cv2.imshow(self._NAME, annotated.image)
+        paused = self._hold_pictures and annotated.frame.time_s is None
+        if paused:
+            self._title(self._PAUSED_KEYS)
+        while True:
+            pressed = cv2.waitKey(_PAUSED_MS if paused else _BRIEFLY_MS)
+            key = _NO_KEY if pressed == _NO_KEY else pressed & 0xFF  # above it are shift, lock and the like
+            if key in _QUIT or self._is_closed() or (paused and self._should_end()):
+                self.stop_requested = True
+                return
+            if key in _SAVE:
+                self._save(annotated)
+            if key in _PAUSE:
+                paused = not paused
+                self._title(self._PAUSED_KEYS if paused else self._KEYS)
+            if not paused:
+                return
+
+    def close(self) -> None:
+        if self._opened:
+            with suppress(cv2.error):  # the person has closed it already
+                cv2.destroyWindow(self._NAME)
+
+    def _open(self, image: Image) -> None:
+        if self._opened:
+            return
+        cv2.namedWindow(self._NAME, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        cv2.resizeWindow(self._NAME, *first_size(image.shape[1], image.shape[0]))
+        self._opened = True
+        self._title(self._KEYS)
+
+    def _is_closed(self) -> bool:
+        try:
+            return bool(cv2.getWindowProperty(self._NAME, cv2.WND_PROP_VISIBLE) < 1)
+        except cv2.error:  # with Qt, once the last window is closed
+            return True
+
+    def _title(self, text: str) -> None:
+        cv2.setWindowTitle(self._NAME, f"ageinfer - {text}")
+
+    def _save(self, annotated: AnnotatedFrame) -> None:
+        path = self._folder / f"ageinfer-{time.strftime('%Y%m%d-%H%M%S')}-{annotated.frame.index}.png"
+        try:
+            write_picture(path, annotated.image)
+        except OutputError as error:  # no reason to end a run that may have other outputs
+            log.warning("%s", error)
+            self._title(f"{path.name} could not be saved")
+            return
+        log.info("%s: saved", path)
+        self._title(f"saved {path.name}")
+
+
+def first_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height of the window for a first frame, in its ratio: fit for a desktop, and large enough to see."""
+    scale = min(_LARGEST_WIDTH / width, _LARGEST_HEIGHT / height, max(1.0, _LEAST_SIDE / max(width, height)))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def display_works() -> bool:
+    """Whether a window can be opened here.
+
+    Without a reachable display OpenCV ends the whole process, so another process tries it first.
+    """
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return False
+    trial = "import cv2; cv2.namedWindow('trial'); cv2.destroyAllWindows()"
+    try:
+        return subprocess.run([sys.executable, "-c", trial], capture_output=True, timeout=20).returncode == 0
+    except (OSError, subprocess.SubprocessError):
+        return False
