@@ -1,22 +1,23 @@
 """The ``ageinfer`` command."""
 
 import argparse
+import json
 import logging
 import os
-import signal
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import ageinfer
 from ageinfer._messages import messages_on_stderr
 from ageinfer.errors import AgeInferError, ExitStatus, UsageError
+from ageinfer.interrupts import Interrupts
+from ageinfer.progress import Progress
 
 if TYPE_CHECKING:
-    from ageinfer.pipeline import Pipeline
+    from ageinfer.pipeline import Looking, Pipeline
     from ageinfer.sinks import Sink
     from ageinfer.sources import Source
 
@@ -24,7 +25,7 @@ _STATUS_TEXTS = {
     ExitStatus.OK: "done",
     ExitStatus.INTERNAL: "internal error",
     ExitStatus.USAGE: "wrong options",
-    ExitStatus.SOURCE: "the source cannot be read",
+    ExitStatus.SOURCE: "the source cannot be read, or a live one is gone for good",
     ExitStatus.MODEL: "a model is missing, broken, changed or not one of this project's",
     ExitStatus.OUTPUT: "a result cannot be written",
     ExitStatus.MISSING: "a package, a display or an execution provider is missing",
@@ -34,71 +35,154 @@ _STATUS_TEXTS = {
 }
 
 
+_TOKEN_VARIABLE = "AGEINFER_TOKEN"  # noqa: S105 - the name, not the token
+
+
 def build_parser() -> argparse.ArgumentParser:
-    """The options of ``ageinfer``."""
+    """The options of ``ageinfer SOURCE``."""
     parser = argparse.ArgumentParser(
         prog="ageinfer",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Find faces in pictures, video or a camera, and estimate their ages.",
-        epilog="exit status:\n" + "\n".join(f"  {status:>3}  {text}" for status, text in _STATUS_TEXTS.items()),
+        epilog="other commands:\n"
+        "  ageinfer doctor        what this machine has, what works and how fast\n"
+        "  ageinfer bench SOURCE  where the time goes, stage by stage\n\n"
+        "exit status:\n" + "\n".join(f"  {status:>3}  {text}" for status, text in _STATUS_TEXTS.items()),
     )
-    parser.add_argument("source", nargs="?", metavar="SOURCE", help="a picture, a folder of pictures, or a video")
-    parser.add_argument("--camera", type=int, metavar="N", help="a camera by number, 0 for the first")
-    parser.add_argument("--output", metavar="F", help="annotated picture or video; for a folder, a folder")
-    parser.add_argument("--jsonl", metavar="F", help="one JSON record a frame; - for standard output")
-    parser.add_argument("--csv", metavar="F", help="one row a face; - for standard output")
-    parser.add_argument("--window", action="store_true", help="show a window")
-    parser.add_argument("--model", metavar="F", help="an age model written by ageexport (default: the shipped one)")
-    parser.add_argument("--detector", default="yunet", metavar="NAME", help="yunet (default) or dlib")
-    parser.add_argument("--provider", default="auto", metavar="NAME", help="auto (default), cpu or cuda")
     parser.add_argument(
-        "--threads", type=int, metavar="N", help="threads a network may use (default: cores, at most 4)"
-    )
+        "source", nargs="?", metavar="SOURCE",
+        help="a picture, a folder or 'pattern' of pictures, a video, an address (rtsp, http, ...), /dev/videoN, a "
+        "GStreamer pipeline, or - for picture paths on standard input",
+    )  # fmt: skip
+    parser.add_argument("--camera", type=int, metavar="N", help="a camera by number, 0 for the first")
+    parser.add_argument(
+        "--reconnect-for", type=float, default=60.0, metavar="S",
+        help="seconds that a lost camera or stream is tried again (default: 60; 0: not; inf: for ever)",
+    )  # fmt: skip
+    out = parser.add_argument_group("output")
+    out.add_argument("--output", metavar="F", help="annotated picture or video; for a folder, a folder")
+    out.add_argument("--jsonl", metavar="F", help="one JSON record a frame; - for standard output")
+    out.add_argument("--csv", metavar="F", help="one row a face; - for standard output")
+    out.add_argument("--faces", metavar="DIR", help="the best picture of each face")
+    out.add_argument("--window", action="store_true", help="show a window")
+    out.add_argument("--serve", action="store_true", help="show a web page (needs the extra serve)")
+    out.add_argument("--serve-at", default="127.0.0.1:8080", metavar="HOST:PORT", help="(default: 127.0.0.1:8080)")
+    out.add_argument("--blur", action="store_true", help="make faces unrecognisable in pictures, video and on the page")
+    out.add_argument("--json-schema", action="store_true", help="print the JSON schema of the records and end")
+    add_pipeline_options(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--version", action="version", version=f"ageinfer {ageinfer.__version__}")
     return parser
 
 
+def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``ageinfer SOURCE`` and ``ageinfer bench SOURCE``: what finds and judges faces, and how."""
+    find = parser.add_argument_group("faces and ages")
+    find.add_argument("--model", metavar="F", help="an age model written by ageexport (default: the shipped one)")
+    find.add_argument(
+        "--detector", default="yunet", metavar="NAME", help="yunet (default), dlib, dlib-cnn, or a YuNet file (.onnx)"
+    )
+    find.add_argument("--detector-file", metavar="F", help="the network of dlib-cnn")
+    find.add_argument(
+        "--detect-size", default="auto", metavar="PX",
+        help="reduce frames to this side to find faces; auto (default): as the faces allow; full: never",
+    )  # fmt: skip
+    find.add_argument(
+        "--detect-every", default="auto", metavar="N",
+        help="in video, look at every Nth whole frame and follow faces in between; auto (default): as the scene allows",
+    )  # fmt: skip
+    find.add_argument("--min-face", type=float, default=0.0, metavar="PX", help="leave smaller faces out")
+    find.add_argument(
+        "--provider", default="auto", metavar="NAME", help="auto (default), cpu, cuda, tensorrt, openvino or coreml"
+    )
+    find.add_argument(
+        "--threads", type=int, metavar="N", help="threads a network may use (default: half of the cores, at most 4)"
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    options = build_parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    name = arguments[0] if arguments and arguments[0] in ("doctor", "bench") else None
     # OpenCV and the FFmpeg inside it would print their own lines beside ours.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    # A supervisor's stop is a person's Ctrl-C: outputs are completed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with messages_on_stderr(logging.WARNING, "ageinfer: "):
-            return run(options)
-    except AgeInferError as error:
-        if options.debug:
-            raise
-        print(f"ageinfer: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        return error.exit_status
-    except BrokenPipeError:  # the reader of our standard output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitStatus.OUTPUT
-    except KeyboardInterrupt:
-        print("ageinfer: interrupted; what was written is complete up to there", file=sys.stderr)
-        return ExitStatus.INTERRUPTED
+    parser = build_parser() if name is None else build_command_parser(name)
+    options = parser.parse_args(arguments if name is None else arguments[1:])
+    with Interrupts() as interrupts, messages_on_stderr(logging.WARNING, "ageinfer: "):
+        try:
+            return run(options, interrupts) if name is None else run_command(name, options)
+        except AgeInferError as error:
+            if options.debug:
+                raise
+            print(f"ageinfer: {' '.join(str(error).splitlines())}", file=sys.stderr)
+            return error.exit_status
+        except BrokenPipeError:  # the reader of our standard output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitStatus.OUTPUT
+        except KeyboardInterrupt:
+            print("ageinfer: interrupted; what was written is complete up to there", file=sys.stderr)
+            return ExitStatus.INTERRUPTED
 
 
-def run(options: argparse.Namespace) -> ExitStatus:
+def build_command_parser(name: str) -> argparse.ArgumentParser:
+    """The options of ``ageinfer doctor`` or ``ageinfer bench``."""
+    if name == "doctor":
+        from ageinfer import doctor
+
+        parser = argparse.ArgumentParser(prog="ageinfer doctor", description="Say what this machine has and can do.")
+        doctor.add_arguments(parser)
+    else:
+        parser = argparse.ArgumentParser(prog="ageinfer bench", description="Measure every stage on a source.")
+        parser.add_argument("source", metavar="SOURCE", help="a picture, a folder of pictures or a video")
+        parser.add_argument("--frames", type=int, default=300, metavar="N", help="how many, repeated if need be (300)")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        add_pipeline_options(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def run_command(name: str, options: argparse.Namespace) -> ExitStatus:
+    """Runs ``ageinfer doctor`` or ``ageinfer bench``.
+
+    Raises:
+        AgeInferError: something cannot be opened or read.
+    """
+    if name == "doctor":
+        from ageinfer import doctor
+
+        return doctor.run(options)
+    from ageinfer import bench
+
+    return bench.run(options, open_pipeline(options))
+
+
+def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     """Opens source, models and sinks, and passes every frame through.
 
     Raises:
         AgeInferError: something cannot be opened, read or written.
     """
+    if options.json_schema:
+        from ageinfer.sinks import record_schema
+
+        print(json.dumps(record_schema(), indent=2))
+        return ExitStatus.OK
     check_options(options)
-    from ageinfer.pipeline import Pipeline
     from ageinfer.sources import open_camera, open_source
 
-    source = open_source(options.source) if options.camera is None else open_camera(options.camera)
-    pipeline = Pipeline.default(options.model, options.detector, provider=options.provider, threads=options.threads)
+    pipeline = open_pipeline(options)
+    patience_s = None if options.reconnect_for == float("inf") else options.reconnect_for
     with ExitStack() as stack:
-        sinks = [stack.enter_context(sink) for sink in open_sinks(options, source)]
-        process(source, pipeline, sinks, quiet=options.quiet)
+        if options.camera is None:
+            source = stack.enter_context(open_source(options.source, reconnect_for_s=patience_s))
+        else:
+            source = stack.enter_context(open_camera(options.camera, reconnect_for_s=patience_s))
+        sinks = [stack.enter_context(sink) for sink in open_sinks(options, source, pipeline)]
+        process(source, pipeline, sinks, interrupts, quiet=options.quiet, blur=options.blur)
+    if interrupts.requested:
+        raise KeyboardInterrupt
     if source.truncated:
         return ExitStatus.TRUNCATED
     return ExitStatus.SOME_FAILED if source.failed else ExitStatus.OK
@@ -116,10 +200,12 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError("--jsonl - and --csv - both want standard output; write one of them to a file")
     if options.camera is not None and options.camera < 0:
         raise UsageError(f"--camera {options.camera}: cameras are numbered from 0")
-    if options.threads is not None and options.threads < 1:
-        raise UsageError(f"--threads {options.threads}: use 1 or more")
+    if not options.reconnect_for >= 0:
+        raise UsageError(f"--reconnect-for {options.reconnect_for}: use seconds, 0 or more, or inf")
+    if options.blur and options.faces:
+        raise UsageError("--faces keeps pictures of faces, --blur hides them; leave one of them out")
     taken = {Path(options.source).resolve(): "the source"} if options.source else {}
-    for name in ("output", "jsonl", "csv"):
+    for name in ("output", "jsonl", "csv", "faces"):
         path = getattr(options, name)
         if path and path != "-":
             place = Path(path).resolve()
@@ -129,7 +215,52 @@ def check_options(options: argparse.Namespace) -> None:
                 taken[place] = f"--{name}"
 
 
-def open_sinks(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]":
+def open_pipeline(options: argparse.Namespace) -> "Pipeline":
+    """Opens detector and model.
+
+    Raises:
+        AgeInferError: one of them cannot be opened.
+    """
+    from ageinfer.pipeline import Pipeline
+
+    looking = looking_of(options)
+    if options.threads is not None and options.threads < 1:
+        raise UsageError(f"--threads {options.threads}: use 1 or more")
+    return Pipeline.default(
+        options.model, options.detector, detector_file=options.detector_file, looking=looking,
+        provider=options.provider, threads=options.threads,
+    )  # fmt: skip
+
+
+def looking_of(options: argparse.Namespace) -> "Looking":
+    """How faces are looked for.
+
+    Raises:
+        UsageError: a size or a number is neither of the words that are allowed nor in range.
+    """
+    from ageinfer.pipeline import Looking
+
+    side: int | Literal["auto"] | None = None
+    if options.detect_size == "auto":
+        side = "auto"
+    elif options.detect_size != "full":
+        side = _whole_number("--detect-size", options.detect_size, "auto, full or pixels")
+    every = None
+    if options.detect_every != "auto":
+        every = _whole_number("--detect-every", options.detect_every, "auto or a number of frames")
+    if not 0 <= options.min_face < float("inf"):
+        raise UsageError(f"--min-face {options.min_face}: use pixels, 0 or more")
+    return Looking(max_side=side, every=every, least_face_px=options.min_face)
+
+
+def _whole_number(option: str, text: str, allowed: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{option} {text}: use {allowed}") from None
+
+
+def open_sinks(options: argparse.Namespace, source: "Source", pipeline: "Pipeline") -> "Iterator[Sink]":
     """Opens the outputs that were asked for, one by one; without any, a window, or records on standard output.
 
     Raises:
@@ -137,6 +268,7 @@ def open_sinks(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]
     """
     from ageinfer import sinks
 
+    live = source.kind == "camera"
     if options.jsonl:
         yield sinks.JsonlSink(options.jsonl)
     if options.csv:
@@ -148,46 +280,69 @@ def open_sinks(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]
         elif source.kind == "folder":
             yield sinks.FolderSink(path)
         else:
-            yield sinks.VideoSink(path, source.fps)
+            yield sinks.VideoSink(path, source.fps, real_time=live)
+    if options.faces:
+        yield sinks.FaceSnapshots(Path(options.faces))
+    if options.serve:
+        yield _open_web_view(options, source, pipeline)
     if options.window:
-        yield sinks.WindowSink()
-    if not (options.jsonl or options.csv or options.output or options.window):
-        live = source.kind in ("camera", "video")
-        yield sinks.WindowSink() if live and sinks.display_works() else sinks.JsonlSink("-")
+        yield sinks.WindowSink(hold_pictures=not live)
+    if not (options.jsonl or options.csv or options.output or options.faces or options.serve or options.window):
+        shows = source.kind in ("camera", "video") and sinks.display_works()
+        yield sinks.WindowSink() if shows else sinks.JsonlSink("-")
 
 
-def process(source: "Source", pipeline: "Pipeline", sinks: "Sequence[Sink]", *, quiet: bool) -> None:
-    """Passes every frame through pipeline and sinks, until the source ends or a sink wants no more."""
+def _open_web_view(options: argparse.Namespace, source: "Source", pipeline: "Pipeline") -> "Sink":
+    from ageinfer.web import WebInfo, WebSink, make_token
+
+    host, _, port = options.serve_at.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(f"--serve-at {options.serve_at}: use HOST:PORT, for example 127.0.0.1:8080")
+    host = host.strip("[]")
+    here_only = host in ("localhost", "::1") or host.startswith("127.")
+    token = os.environ.get(_TOKEN_VARIABLE) or (None if here_only else make_token())
+    metadata = pipeline.estimator.metadata
+    label: Literal["real", "apparent"] = "real" if metadata.label == "real" else "apparent"
+    about = WebInfo(
+        model=metadata.name, label=label, provider=pipeline.estimator.provider,
+        detector=pipeline.detector.identifier, source=source.name, version=ageinfer.__version__,
+    )  # fmt: skip
+    return WebSink(host, int(port), token=token, about=about)
+
+
+def process(
+    source: "Source", pipeline: "Pipeline", sinks: "Sequence[Sink]", interrupts: Interrupts, *, quiet: bool,
+    blur: bool = False,
+) -> None:  # fmt: skip
+    """Passes every frame through pipeline and sinks, until the source ends or somebody wants no more."""
     from ageinfer.draw import AnnotatedFrame
+    from ageinfer.web import WebSink
 
-    frames = faces = 0
-    began = shown = time.monotonic()
-    progress = not quiet and sys.stderr.isatty()
+    if not quiet:
+        metadata, provider = pipeline.estimator.metadata, pipeline.estimator.provider
+        by = f"{pipeline.detector.identifier}, {pipeline.estimator.threads} thread(s) a network"
+        _say(f"ageinfer {ageinfer.__version__}: {metadata.name} on {provider}, faces by {by}")
+    for sink in sinks:
+        if isinstance(sink, WebSink):
+            _say(f"the page: {sink.url}")
+    progress = Progress(source.frame_count, quiet=quiet)
+    results = pipeline.run(source)
     try:
-        for frame in source:
-            result = pipeline(frame)
-            annotated = AnnotatedFrame(frame, result)
-            for sink in sinks:
-                sink.write(annotated)
-            if frames == 0 and not quiet:
-                model, provider = pipeline.estimator.metadata.name, pipeline.estimator.provider
-                _say(f"ageinfer {ageinfer.__version__}: {model} on {provider}, faces by {pipeline.detector.identifier}")
-            frames += 1
-            faces += len(result.faces)
-            if any(sink.stop_requested for sink in sinks):
+        for frame, result in results:
+            with interrupts.held():
+                annotated = AnnotatedFrame(frame, result, blur=blur)
+                for sink in sinks:
+                    sink.write(annotated)
+                progress.step(len(result.faces))
+            if interrupts.requested or any(sink.stop_requested for sink in sinks):
                 break
-            now = time.monotonic()
-            if progress and now - shown > 0.25:
-                shown = now
-                of = f"/{source.frame_count}" if source.frame_count else ""
-                print(f"\r{frames}{of} frames, {frames / (now - began):.0f} a second ", end="", file=sys.stderr)
     finally:
-        if progress:
-            print("\r\033[K", end="", file=sys.stderr)
-        if frames and not quiet:
-            seconds = time.monotonic() - began
-            rate = f" ({frames / seconds:.0f} frames a second)" if frames > 1 else ""
-            _say(f"frames {frames}, faces {faces}, {seconds:.1f} s{rate}")
+        source.close()  # wakes whoever waits for it
+        results.close()
+        progress.clear()
+        if progress.frames and not quiet:
+            rate = f" ({progress.frames / progress.seconds:.0f} frames a second)" if progress.frames > 1 else ""
+            _say(f"frames {progress.frames}, faces {progress.faces}, {progress.seconds:.1f} s{rate}")
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,65 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from ageinfer.bench import STAGES, measure, rendered
+from ageinfer.cli import main
+from ageinfer.errors import ExitStatus
+from ageinfer.pipeline import Pipeline
+from ageinfer.sources import open_source
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory, write_video, persons):
+    return write_video(tmp_path_factory.mktemp("bench") / "clip.avi", [cv2.resize(persons[0], (240, 240))] * 8)
+
+
+@pytest.fixture(scope="module")
+def bench(clip):
+    return measure(lambda: open_source(clip), Pipeline.default(provider="cpu", threads=1), 20)
+
+
+def test_every_stage_is_measured_and_the_parts_make_the_whole(bench):
+    assert (bench.frames, bench.faces, bench.size, bench.threads) == (20, 20, (240, 240), 1)
+    assert set(bench.p50_ms) == set(bench.p95_ms) == set(bench.cpu_ms) == set(STAGES)
+    assert all(0 < bench.p50_ms[stage] <= bench.p95_ms[stage] for stage in STAGES)
+    # The networks are most of the work, and nothing is counted twice.
+    needed = sum(bench.p50_ms[stage] for stage in STAGES[:7])
+    assert bench.p50_ms["age network"] + bench.p50_ms["detect network"] > 0.4 * needed
+    assert bench.fps_sequential == pytest.approx(1000 / needed, rel=0.6)
+    assert 0 < bench.bound_ms < 4 * needed
+    assert bench.overhead == pytest.approx(1000 / bench.fps_sequential / bench.bound_ms)
+    assert 0 < bench.cpu_share_outside < 0.6
+    assert 20 < bench.memory_mb < 3000
+
+
+def test_the_table_shows_every_stage(bench):
+    text = rendered(bench)
+    for stage in STAGES:
+        assert f"{bench.p50_ms[stage]:.2f}" in next(line for line in text.splitlines() if line.startswith(stage))
+
+
+def test_measuring_leaves_the_pipeline_as_it_was(clip):
+    pipeline = Pipeline.default(provider="cpu", threads=1)
+    before = dict(vars(pipeline.estimator)), dict(vars(pipeline.detector))
+    measure(lambda: open_source(clip), pipeline, 3)
+    assert (dict(vars(pipeline.estimator)), dict(vars(pipeline.detector))) == before
+
+
+def test_the_command_prints_json_and_says_what_is_wrong(clip, capsys, astronaut_path):
+    assert main(["bench", str(clip), "--frames", "4", "--json", "--provider", "cpu"]) == ExitStatus.OK
+    assert json.loads(capsys.readouterr().out)["frames"] == 4
+    assert main(["bench", str(astronaut_path), "--frames", "2"]) == ExitStatus.OK
+    assert "age network" in capsys.readouterr().out
+    assert main(["bench", "gone.mp4"]) == ExitStatus.SOURCE
+    assert main(["bench", str(clip), "--frames", "0"]) == ExitStatus.USAGE
+    assert "--frames 0" in capsys.readouterr().err
+
+
+def test_a_detector_of_dlib_is_measured_too(clip):
+    pytest.importorskip("dlib")
+    bench = measure(lambda: open_source(clip), Pipeline.default(detector="dlib", provider="cpu", threads=1), 4)
+    assert bench.p50_ms["detect network"] > 1
+    assert np.isfinite(bench.overhead)
