@@ -36,12 +36,11 @@ class Bench:
         source, frames, faces, size: what was processed; width and height in pixels.
         model, detector, provider, threads: with what; threads of each network.
         p50_ms, p95_ms: of each stage, one frame after the other in one thread.
-        cpu_ms: mean processor time of each stage.
         fps_sequential: frames a second of the stages up to the record, from their means.
         fps: frames a second as ``ageinfer SOURCE --jsonl F`` works: decoding and detection ahead, in threads.
         bound_ms: decoding and the two bare networks at the same sizes, measured alone in the same run.
         overhead: what the stages up to the record take, in units of that.
-        cpu_share_outside: of the processor time up to the record, what is neither decoding nor a network.
+        share_outside: of the time up to the record, what is neither decoding nor a network.
         memory_mb: largest resident memory of the process.
     """
 
@@ -55,35 +54,33 @@ class Bench:
     threads: int
     p50_ms: dict[str, float]
     p95_ms: dict[str, float]
-    cpu_ms: dict[str, float]
     fps_sequential: float
     fps: float
     bound_ms: float
     overhead: float
-    cpu_share_outside: float
+    share_outside: float
     memory_mb: float
 
 
 class _Clock:
-    """Wall and processor time of every stage, frame by frame; what runs inside a stage is taken out of it."""
+    """The time of every stage in milliseconds, frame by frame; what runs inside a stage is taken out of it."""
 
     def __init__(self) -> None:
-        self.frames: list[dict[str, list[float]]] = []
+        self.frames: list[dict[str, float]] = []
 
     def begin(self) -> None:
-        self.frames.append({stage: [0.0, 0.0] for stage in STAGES})
+        self.frames.append(dict.fromkeys(STAGES, 0.0))
 
     def run(self, stage: str, work: Callable[..., Any], *arguments: Any, inside: tuple[str, ...] = ()) -> Any:
         """Does the work on the stage's account."""
         account = self.frames[-1]
-        before = np.sum([account[s] for s in inside], axis=0) if inside else 0.0
-        start = np.array([time.perf_counter(), time.process_time()])
+        before = sum(account[s] for s in inside)
+        start = time.perf_counter()
         try:
             return work(*arguments)
         finally:
-            took = np.array([time.perf_counter(), time.process_time()]) - start
-            taken_out = np.sum([account[s] for s in inside], axis=0) - before if inside else 0.0
-            account[stage] = list(np.array(account[stage]) + took - taken_out)
+            took = (time.perf_counter() - start) * 1e3
+            account[stage] += took - (sum(account[s] for s in inside) - before)
 
 
 class _TimedSession:
@@ -144,15 +141,17 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
     clock.frames.pop()
     if not clock.frames:
         raise SourceError(f"{name}: no frame to measure; give a picture or a video that can be decoded")
-    wall = {stage: np.array([f[stage][0] for f in clock.frames]) * 1e3 for stage in STAGES}
-    cpu = {stage: float(np.mean([f[stage][1] for f in clock.frames])) * 1e3 for stage in STAGES}
+    p50_ms, p95_ms = (
+        {stage: float(np.percentile([f[stage] for f in clock.frames], q)) for stage in STAGES} for q in (50, 95)
+    )
 
     began = time.perf_counter()
     done = sum(1 for _, result in pipeline.run(_Loop(source, frames)) if json.dumps(result.to_record()))
     fps = done / (time.perf_counter() - began)
-    bound = float(wall["decode"].mean()) + sum(map(_alone_ms, sessions)) / len(clock.frames)
-    needed = sum(float(wall[stage].mean()) for stage in _NEEDED)
-    needed_cpu = sum(cpu[stage] for stage in _NEEDED)
+    # Means: where only some frames are looked at whole, medians do not add up.
+    mean_ms = {stage: float(np.mean([f[stage] for f in clock.frames])) for stage in STAGES}
+    bound = mean_ms["decode"] + sum(map(_alone_ms, sessions)) / len(clock.frames)
+    needed = sum(mean_ms[stage] for stage in _NEEDED)
     return Bench(
         source=name,
         frames=len(clock.frames),
@@ -162,14 +161,13 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
         detector=pipeline.detector.identifier,
         provider=pipeline.estimator.provider,
         threads=pipeline.estimator.threads,
-        p50_ms={stage: float(np.percentile(ms, 50)) for stage, ms in wall.items()},
-        p95_ms={stage: float(np.percentile(ms, 95)) for stage, ms in wall.items()},
-        cpu_ms=cpu,
+        p50_ms=p50_ms,
+        p95_ms=p95_ms,
         fps_sequential=1000 / needed,
         fps=fps,
         bound_ms=bound,
         overhead=needed / bound,
-        cpu_share_outside=1 - sum(cpu[stage] for stage in _NETWORKS) / needed_cpu if needed_cpu else 0.0,
+        share_outside=1 - sum(mean_ms[stage] for stage in _NETWORKS) / needed,
         memory_mb=largest_memory_mb(),
     )
 
@@ -227,19 +225,20 @@ class _TimedDetector:
 
 
 def _alone_ms(timed: _TimedSession) -> float:
-    """How long the session takes for all that it was given, alone: the median at each size, times their number."""
+    """How long the session takes for all that it was given, alone: the mean at each size, times their number."""
     session = timed._session
     [entry] = session.get_inputs()
     kind = np.uint8 if entry.type == "tensor(uint8)" else np.float32
     total = 0.0
     for shape in set(timed.fed):
         feed = {entry.name: np.random.default_rng(0).integers(0, 255, shape).astype(kind)}
+        session.run(None, feed)
         times = []
-        for _ in range(15):
+        for _ in range(20):
             start = time.perf_counter()
             session.run(None, feed)
             times.append((time.perf_counter() - start) * 1e3)
-        total += float(np.median(times)) * timed.fed.count(shape)
+        total += float(np.mean(times)) * timed.fed.count(shape)
     return total
 
 
@@ -255,11 +254,11 @@ def rendered(bench: Bench) -> str:
         f"{bench.source}: {bench.frames} frames of {bench.size[0]} x {bench.size[1]}, {bench.faces} faces",
         f"{bench.model} and {bench.detector} on {bench.provider}, {bench.threads} thread(s) a network",
         "",
-        f"{'stage':<16}{'p50 ms':>9}{'p95 ms':>9}{'CPU ms':>9}",
+        f"{'stage':<16}{'p50 ms':>9}{'p95 ms':>9}",
     ]
     for stage in STAGES:
         lines.append(
-            f"{stage:<16}{bench.p50_ms[stage]:>9.2f}{bench.p95_ms[stage]:>9.2f}{bench.cpu_ms[stage]:>9.2f}"
+            f"{stage:<16}{bench.p50_ms[stage]:>9.2f}{bench.p95_ms[stage]:>9.2f}"
             + ("" if stage in _NEEDED else "  (with --output alone)")
         )
     return "\n".join(
@@ -270,7 +269,7 @@ def rendered(bench: Bench) -> str:
             f"as ageinfer works:   {bench.fps:.0f} frames a second",
             f"bound: decoding and the bare networks, {bench.bound_ms:.2f} ms a frame; all stages to the record take "
             f"{bench.overhead:.2f} times that",
-            f"processor time outside decoding and networks: {bench.cpu_share_outside:.0%}",
+            f"outside decoding and networks: {bench.share_outside:.0%} of the time to the record",
             f"largest resident memory: {bench.memory_mb:.0f} MB",
         ]
     )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
 from ageinfer.cropspec import NO_DETECTOR
 from ageinfer.dlib_faces import DlibCnn, DlibHog
@@ -40,7 +40,6 @@ class FaceDetector(Protocol):
         ...
 
 
-@runtime_checkable
 class NearDetector(FaceDetector, Protocol):
     """A detector with a way of its own to look again for faces whose place is roughly known."""
 
@@ -139,7 +138,7 @@ def detect_near(detector: FaceDetector, image: Image, boxes: Sequence[Box]) -> l
     Returns:
         What was found, best first; a face that is seen from two places once.
     """
-    if isinstance(detector, NearDetector):
+    if _is_near_detector(detector):
         return detector.detect_near(image, boxes)
     found = []
     height, width = image.shape[:2]
@@ -150,6 +149,10 @@ def detect_near(detector: FaceDetector, image: Image, boxes: Sequence[Box]) -> l
         if x1 > x0 and y1 > y0:
             found += [_moved(d, (1, 1), (x0, y0)) for d in detector.detect(image[y0:y1, x0:x1])]
     return without_repeats(found)
+
+
+def _is_near_detector(detector: FaceDetector) -> TypeGuard[NearDetector]:
+    return hasattr(detector, "detect_near")
 
 
 def without_repeats(detections: Sequence[Detection]) -> list[Detection]:

@@ -120,19 +120,23 @@ class YuNet:
             plane[:height, :width] = colour
         outputs = self._session.run(self._outputs, {self._input: planes})
 
-        found = []
+        # What a kept cell says, as it stands: score, column, line, stride, box, five points.
+        kept = []
         for i, stride in enumerate(self._STRIDES):
             cls, obj, bbox, kps = (output[0] for output in outputs[4 * i : 4 * i + 4])
-            scores = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
-            (kept,) = np.nonzero(scores >= self._score_threshold)
-            if not len(kept):
-                continue
-            cells = np.stack(np.divmod(kept, columns // stride)[::-1], axis=1)
-            centres = (bbox[kept, :2] + cells) * stride
-            extents = np.exp(bbox[kept, 2:]) * stride
-            points = (kps[kept].reshape(-1, 5, 2) + cells[:, None]) * stride
-            found.append(np.hstack([centres - extents / 2, extents, points.reshape(-1, 10), scores[kept, None]]))
-        return self._suppressed(np.vstack(found).astype(np.float64)) if found else np.zeros((0, 15))
+            scores = cls[:, 0] * obj[:, 0]  # squared
+            for cell in np.flatnonzero(scores >= self._score_threshold**2).tolist():
+                line, column = divmod(cell, columns // stride)
+                score = math.sqrt(min(float(scores[cell]), 1.0))
+                kept.append([score, column, line, stride, *bbox[cell].tolist(), *kps[cell].tolist()])
+        if not kept:
+            return np.zeros((0, 15))
+        cells = np.array(kept)
+        corners, strides = cells[:, 1:3], cells[:, 3:4]
+        extents = np.exp(cells[:, 6:8]) * strides
+        boxes = (cells[:, 4:6] + corners) * strides - extents / 2
+        points = (cells[:, 8:] + np.tile(corners, 5)) * strides
+        return self._suppressed(np.hstack([boxes, extents, points, cells[:, :1]]))
 
     def _suppressed(self, rows: np.ndarray) -> np.ndarray:
         """Of the rows that overlap the best alone, best first."""

@@ -23,15 +23,15 @@ def bench(clip):
 
 def test_every_stage_is_measured_and_the_parts_make_the_whole(bench):
     assert (bench.frames, bench.faces, bench.size, bench.threads) == (20, 20, (240, 240), 1)
-    assert set(bench.p50_ms) == set(bench.p95_ms) == set(bench.cpu_ms) == set(STAGES)
+    assert set(bench.p50_ms) == set(bench.p95_ms) == set(STAGES)
     assert all(0 < bench.p50_ms[stage] <= bench.p95_ms[stage] for stage in STAGES)
     # The networks are most of the work, and nothing is counted twice.
     needed = sum(bench.p50_ms[stage] for stage in STAGES[:7])
     assert bench.p50_ms["age network"] + bench.p50_ms["detect network"] > 0.4 * needed
-    assert bench.fps_sequential == pytest.approx(1000 / needed, rel=0.6)
+    assert bench.fps_sequential == pytest.approx(1000 / needed, rel=0.5)
     assert 0 < bench.bound_ms < 4 * needed
     assert bench.overhead == pytest.approx(1000 / bench.fps_sequential / bench.bound_ms)
-    assert 0 < bench.cpu_share_outside < 0.6
+    assert 0 < bench.share_outside < 0.6
     assert 20 < bench.memory_mb < 3000
 
 
