@@ -17,18 +17,21 @@ def _dlib() -> Any:
     return dlib
 
 
-def _rescaled(rectangle: Any, side: float, shift_y: float) -> Box:
+def _rescaled(rectangle: Any, side: float, shift: tuple[float, float]) -> Box:
     """A box of dlib's brought to the extent that YuNet gives the same face, because crop margins refer to that.
 
     Args:
         rectangle: a ``dlib.rectangle``.
         side: YuNet's longer side in units of dlib's.
-        shift_y: how far YuNet's centre lies below dlib's, in the same units.
+        shift: of YuNet's centre from dlib's, to the right and downwards, in the same units.
     """
     w, h = rectangle.width(), rectangle.height()
     longer = max(w, h)
     extent = longer * side
-    centre_x, centre_y = rectangle.left() + w / 2, rectangle.top() + h / 2 + shift_y * longer
+    centre_x, centre_y = (
+        rectangle.left() + w / 2 + shift[0] * longer,
+        rectangle.top() + h / 2 + shift[1] * longer,
+    )
     return (centre_x - extent / 2, centre_y - extent / 2, extent, extent)
 
 
@@ -49,7 +52,7 @@ class DlibHog:
     identifier = "dlib-hog"
     # Extent and shift of YuNet's box in units of dlib's side: medians, see the docstring.
     _SIDE = 1.18
-    _SHIFT_Y = -0.04
+    _SHIFT = (0.0, -0.04)
 
     def __init__(self, upsample: int = 1) -> None:
         self._upsample = upsample
@@ -64,7 +67,7 @@ class DlibHog:
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         rectangles, scores, _ = self._dlib_detector.run(grey, self._upsample)
         found = [
-            Detection(box=_rescaled(r, self._SIDE, self._SHIFT_Y), score=float(score))
+            Detection(box=_rescaled(r, self._SIDE, self._SHIFT), score=float(score))
             for r, score in zip(rectangles, scores, strict=True)
         ]
         return sorted(found, key=lambda detection: -detection.score)
@@ -85,9 +88,9 @@ class DlibCnn:
     """
 
     identifier = "dlib-cnn"
-    # As for DlibHog.
+    # As for DlibHog; its boxes lie a little to the upper left.
     _SIDE = 1.18
-    _SHIFT_Y = -0.04
+    _SHIFT = (0.04, 0.05)
 
     def __init__(self, model: str | Path | None = None, upsample: int = 0) -> None:
         path = Path(model) if model is not None else _file_of_package()
@@ -103,7 +106,7 @@ class DlibCnn:
     def detect(self, image: Image) -> list[Detection]:
         """Finds the faces of a uint8 BGR picture ``[height, width, 3]``, best score first."""
         found = self._network(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self._upsample)
-        detections = [Detection(_rescaled(f.rect, self._SIDE, self._SHIFT_Y), float(f.confidence)) for f in found]
+        detections = [Detection(_rescaled(f.rect, self._SIDE, self._SHIFT), float(f.confidence)) for f in found]
         return sorted(detections, key=lambda detection: -detection.score)
 
 

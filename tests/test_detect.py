@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ageinfer.detect import YUNET_FILE, DlibHog, YuNet, detect_reduced, open_detector
+from ageinfer.detect import YUNET_FILE, DlibCnn, DlibHog, YuNet, detect_reduced, open_detector
 from ageinfer.errors import MissingDependencyError, ModelError, UsageError
 from ageinfer.modelfile import DEFAULT_MODEL, packaged_model
 from ageinfer.pipeline import Looking
@@ -205,3 +205,42 @@ def test_yunet_files_of_other_fixed_sizes_run_at_any_size(tmp_path, astronaut, y
     image = cv2.resize(astronaut, (333, 257))
     found = YuNet(path, provider="cpu").detect(image)
     np.testing.assert_allclose(as_rows(found), as_rows(yunet.detect(image)), rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def mmod():
+    """The file of dlib's CNN detector, from the package that carries it."""
+    pytest.importorskip("dlib")
+    from ageinfer.dlib_faces import _file_of_package
+
+    try:
+        return _file_of_package()
+    except UsageError as error:
+        pytest.skip(str(error))
+
+
+def test_the_cnn_of_dlib_finds_the_same_face_with_its_file_or_its_package(yunet, astronaut, mmod):
+    [expected] = yunet.detect(astronaut)
+    for detector in (DlibCnn(mmod), open_detector("dlib-cnn", file=mmod), open_detector("dlib-cnn")):
+        [found] = detector.detect(astronaut)
+        assert iou(found.box, expected.box) > 0.6
+        assert found.landmarks is None
+        assert found.score > 0.5
+
+
+def test_without_a_file_the_cnn_says_where_to_get_it(monkeypatch, tmp_path):
+    pytest.importorskip("dlib")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"--detector-file .*pip install face_recognition_models"):
+        open_detector("dlib-cnn")
+    with pytest.raises(ModelError, match=r"gone\.dat: no such file"):
+        open_detector("dlib-cnn", file=tmp_path / "gone.dat")
+    broken = tmp_path / "broken.dat"
+    broken.write_bytes(b"no network" * 50)
+    with pytest.raises(ModelError, match=r"broken\.dat: dlib cannot read it"):
+        open_detector("dlib-cnn", file=broken)
+
+
+def test_a_yunet_file_is_a_detector_by_its_path(astronaut, yunet):
+    found = open_detector(str(packaged_model(YUNET_FILE)), provider="cpu").detect(astronaut)
+    assert found == yunet.detect(astronaut)
