@@ -12,9 +12,11 @@ import onnxruntime as ort
 from ageinfer.errors import MissingDependencyError, ModelError, UsageError
 
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino", "coreml")
-# What ``auto`` tries, the best first. Not TensorRT, which builds an engine for every new shape, many seconds each; not
-# CoreML, which takes batches of any size only in part.
-_BEST_FIRST = ("cuda", "openvino")
+# What ``auto`` tries before the CPU. Not TensorRT, which builds an engine for every new shape, many seconds each; not
+# CoreML, which takes batches of any size only in part; not OpenVINO, which was 1.7 times slower than ONNX Runtime's own
+# CPU code (both networks, one thread, AMD EPYC, onnxruntime-openvino 1.24): on Intel hardware, ask for it by name and
+# compare with ``ageinfer bench``.
+_BEST_FIRST = ("cuda",)
 _ORT_NAMES = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -59,7 +61,7 @@ def open_session(model: bytes, name: str, provider: str = "auto", threads: int |
     Args:
         model: the bytes of an ONNX file.
         name: how messages call the model.
-        provider: one of `PROVIDERS`; ``auto``: CUDA or OpenVINO where a session on it can be made, else the CPU.
+        provider: one of `PROVIDERS`; ``auto``: CUDA where a session on it can be made, else the CPU.
         threads: intra-op threads; None for `default_threads`.
 
     Returns:

@@ -388,7 +388,26 @@ def test_tries_become_rarer(face, monkeypatch, reconnect_for_s):
     assert len(camera.captures) == 9
 
 
-def test_captures_that_hang_in_opening_do_not_become_more_and_more(face):
+@pytest.mark.parametrize(("lived_s", "pauses"), [(1, [0.5, 1, 2, 4]), (11, [0.5, 0.5, 0.5, 0.5])])
+def test_a_camera_that_comes_and_goes_is_tried_as_rarely(face, monkeypatch, lived_s, pauses):
+    monkeypatch.setattr(LiveSource, "_FIRST_PAUSE_S", 0.5)
+    seen = []
+    monkeypatch.setattr(LiveSource, "_pause", lambda self, seconds: seen.append(seconds))
+    camera = Camera(face)
+    with live(camera) as source:
+        iterator = iter(source)
+        for count in range(1, 5):
+            next(iterator)
+            source._connection.began_s -= lived_s
+            camera.captures[-1].opened = False  # after the frame that it is reading now
+            camera.captures[-1].read = lambda: (False, None)
+            while source.reconnects < count:
+                next(iterator)
+    assert seen == pauses
+
+
+def test_captures_that_hang_in_opening_do_not_become_more_and_more(face, monkeypatch):
+    monkeypatch.setattr(LiveSource, "_LONGEST_PAUSE_S", 0.02)
     camera = Camera(face)
     opening = threading.Event()
     opened = []
@@ -405,7 +424,7 @@ def test_captures_that_hang_in_opening_do_not_become_more_and_more(face):
         camera.plugged = False
         with pytest.raises(SourceError, match=r"did not bring it back: it does not open \(within 0\.05 s\)"):
             list(iterator)
-        assert 2 <= len(opened) <= 1 + 5
+        assert 2 <= len(opened) <= 1 + 4  # there was time for ten
     opening.set()
     wait_for(lambda: [capture.released for capture in camera.captures] == [1] * len(opened))
 
@@ -422,6 +441,31 @@ def test_whoever_was_away_for_long_finds_a_camera_that_works(face):
         threading.Timer(0.05, hold.set).start()
         take(iterator, 3)
         assert source.reconnects == 0
+
+
+def test_a_frame_that_waited_through_a_stall_is_not_shown(face):
+    camera = Camera(face, period_s=0.01)
+    with live(camera, stall_s=0.2) as source:
+        iterator = iter(source)
+        next(iterator)
+        time.sleep(0.05)
+        camera.hang.clear()
+        time.sleep(0.4)  # the last frame before waits for its consumer
+        threading.Timer(0.1, camera.hang.set).start()
+        before = time.monotonic()
+        assert next(iterator).captured_s > before
+        assert source.reconnects == 0
+
+
+def test_closing_in_the_moment_of_reconnecting_leaves_no_connection(face, monkeypatch):
+    camera = Camera(face)
+    source = live(camera)
+    monkeypatch.setattr(LiveSource, "_pause", lambda self, seconds: self.close())
+    iterator = iter(source)
+    next(iterator)
+    camera.plugged = False
+    assert len(list(iterator)) <= 1
+    assert len(camera.captures) == 1
 
 
 @pytest.mark.parametrize("error", [RuntimeError("driver\nfailed"), cv2.error("no"), MemoryError(), OSError(19, "gone")])
@@ -511,7 +555,7 @@ def test_closing_wakes_a_consumer_that_waits(face, moment):
     next(iterator)
     if moment == "reconnecting":
         camera.plugged = False
-        source._FIRST_PAUSE_S = 50
+        source._pause_s = 50
     else:
         camera.hang.clear()
     threading.Timer(0.5, source.close).start()

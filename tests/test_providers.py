@@ -79,7 +79,7 @@ def machine(monkeypatch):
     ("built", "starting", "expected"),
     [
         (["cuda", "openvino", "cpu"], ["cuda", "openvino", "cpu"], "cuda"),
-        (["cuda", "openvino", "cpu"], ["openvino", "cpu"], "openvino"),
+        (["openvino", "cpu"], ["openvino", "cpu"], "cpu"),
         (["cuda", "cpu"], ["cpu"], "cpu"),
         (["tensorrt", "cuda", "cpu"], ["tensorrt", "cuda", "cpu"], "cuda"),
         (["coreml", "cpu"], ["coreml", "cpu"], "cpu"),

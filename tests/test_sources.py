@@ -393,6 +393,9 @@ def test_a_camera_can_be_closed():
     source.close()
     assert list(iterator) == []
     assert source._capture.released
+    with CameraSource(0, FakeCapture) as source:
+        pass
+    assert source._capture.released
 
 
 def test_a_missing_camera_is_refused_by_number():

@@ -110,6 +110,11 @@ class CameraSource(Source):
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         self.fps = sensible_fps(self._capture.get(cv2.CAP_PROP_FPS))
 
+    def close(self) -> None:
+        super().close()
+        if not self._begun:  # else whoever reads it lets go of it
+            self._capture.release()
+
     def __iter__(self) -> Iterator[Frame]:
         self._begin()
         began, index = None, 0

@@ -24,6 +24,7 @@ class Connection:
         fps: what the capture says of its frame rate.
         newest: the newest frame that nobody has taken, with its time of capture in seconds of `time.monotonic`.
         replaced: how many frames were replaced by newer ones.
+        began_s: when it was made.
         last_s: when the last frame came, or the beginning.
         ended: the thread has released its capture and ends.
         error: what the opening failed with.
@@ -36,7 +37,7 @@ class Connection:
         self.fps: float | None = None
         self.newest: tuple[float, Image] | None = None
         self.replaced = 0
-        self.last_s = time.monotonic()
+        self.began_s = self.last_s = time.monotonic()
         self.error: SourceError | None = None
         self._why: str | None = None
         self._open_capture, self._news = open_capture, news

@@ -25,8 +25,9 @@ class LiveSource(Source):
     capture in ``captured_s``; ``time_s`` counts from the first one and always increases.
 
     When no frame comes for `stall_s` seconds, or the capture ends or fails, a new one is opened: after 0.5 s, and then
-    after twice the time, up to 10 s. One warning says that the source is lost, another that it is back. A capture that
-    hangs in a read is left to its thread, which releases it if it ever comes back.
+    after twice the time, up to 10 s; a source that comes and goes is not tried more often than that. One warning says
+    that the source is lost, another that it is back. A capture that hangs in a read is left to its thread, which
+    releases it if it ever comes back.
 
     Args:
         name: as messages and records call the source; must hold no password.
@@ -64,6 +65,7 @@ class LiveSource(Source):
         self._stall_s, self._reconnect_for_s, self._open_s, self._check = stall_s, reconnect_for_s, open_s, check
         self._news = threading.Condition()
         self._hanging: list[Connection] = []
+        self._pause_s = self._FIRST_PAUSE_S
         self._connection = Connection(name, open_capture, self._news)
         try:
             self._await_first_frame(open_s)
@@ -121,7 +123,10 @@ class LiveSource(Source):
                 connection.replaced = 0
                 if connection.newest is not None:
                     newest, connection.newest = connection.newest, None
-                    return newest
+                    if time.monotonic() - newest[0] < self._stall_s:
+                        return newest
+                    self.dropped += 1  # the camera has been silent since, and this is no picture of the present
+                    del newest
                 left_s = max(connection.last_s + self._stall_s, lost_s) - time.monotonic()
                 if connection.ended or left_s <= 0:
                     break
@@ -136,7 +141,9 @@ class LiveSource(Source):
         """
         if self._closed:
             return
-        began_s, pause_s, tries = time.monotonic(), self._FIRST_PAUSE_S, 0
+        began_s, tries = time.monotonic(), 0
+        if began_s - self._connection.began_s > self._LONGEST_PAUSE_S:  # else it comes and goes: no need to hurry
+            self._pause_s = self._FIRST_PAUSE_S
         why = self._connection.complaint() or f"no frame for {self._stall_s:g} s"
         last = f"{why}; {self._check}, and start again"
         if self._reconnect_for_s == 0:
@@ -152,14 +159,17 @@ class LiveSource(Source):
                     f"{self.name}: lost after {frames} frames, and {tries} tries in {self._reconnect_for_s:g} s "
                     f"did not bring it back: {last}"
                 )
-            self._pause(min(pause_s, left_s))
-            pause_s = min(2 * pause_s, self._LONGEST_PAUSE_S)
+            self._pause(min(self._pause_s, left_s))
+            self._pause_s = min(2 * self._pause_s, self._LONGEST_PAUSE_S)
             # Where opening hangs, each try would leave one more thread behind, for days.
             self._hanging = [connection for connection in self._hanging if connection.thread.is_alive()]
-            if self._closed or len(self._hanging) >= _HANGING_THREADS or left_s <= 0:
+            if len(self._hanging) >= _HANGING_THREADS:
                 continue
             tries += 1
-            self._connection = Connection(self.name, self._open_capture, self._news)
+            with self._news:
+                if self._closed:  # and nobody would ever give the new connection up
+                    return
+                self._connection = Connection(self.name, self._open_capture, self._news)
             try:
                 self._await_first_frame(min(self._open_s, max(left_s, self._FIRST_PAUSE_S)))
             except SourceError as error:
