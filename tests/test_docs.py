@@ -19,7 +19,10 @@ TRAINING = (ROOT / "docs" / "training.md").read_text()
 EXPORT = (ROOT / "docs" / "export.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["ageinfer", "ageinfer.estimate", "ageinfer.pipeline", "agetrain.metrics"])
+@pytest.mark.parametrize(
+    "name",
+    ["ageinfer", "ageinfer.estimate", "ageinfer.pipeline", "ageinfer.smoothing", "ageinfer.ahead", "agetrain.metrics"],
+)
 def test_examples_in_docstrings_give_what_they_say(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     result = doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
@@ -34,10 +37,20 @@ def test_the_library_example_of_the_readme_runs(monkeypatch, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
+def test_the_library_example_of_the_runtime_runs(monkeypatch, capsys, tmp_path, write_video, astronaut):
+    write_video(tmp_path / "clip.mp4", [astronaut] * 4)
+    monkeypatch.chdir(tmp_path)
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "runtime.md").read_text(), re.DOTALL)
+    exec(compile(example, "runtime.md", "exec"), {})  # noqa: S102
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert all(" 1 " in line for line in lines)  # one track
+
+
 def test_the_readme_names_every_option_of_ageinfer_and_no_other():
     options = {o for action in build_parser()._actions for o in action.option_strings if o.startswith("--")}
     section = README[README.index("## Faces and ages") : README.index("## A model of your own")]
-    named = set(re.findall(r"(?<![\w-])--[a-z]+", section))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", section))
     assert options - {"--help", "--version"} == named
 
 
