@@ -3,9 +3,10 @@
     python benchmarks/video.py CLIP ... [--speed CLIP] [--frames 1000] [--portraits FOLDER]
 
 For every clip: recall and precision of the faces of the default pipeline (whole looks as the scene allows) and of
-``--detect-every 1``, at IoU 0.5, where what YuNet finds at full size in every frame counts as the truth. For the clip
-of ``--speed``, repeated to so many frames: ``ageinfer bench`` for both. With ``--portraits``: how much one face correlates
-with itself from frame to frame in the clips, and with other people's portraits (the threshold of `ageinfer.appearance`).
+``--detect-every 1``, at IoU 0.5, where what YuNet finds at full size in every frame counts as the truth. For the
+clip of ``--speed``, repeated to so many frames: ``ageinfer bench`` for both. With ``--portraits``: how much one face
+correlates with itself from frame to frame in the clips, and with other people's portraits (the threshold of
+`ageinfer.appearance`).
 """
 
 import argparse

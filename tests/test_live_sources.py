@@ -194,20 +194,7 @@ def test_time_increases_even_where_the_clock_stands(face, monkeypatch):
 
 def test_memory_stays_flat_however_long_it_runs():
     alive = weakref.WeakSet()
-
-    class Image(np.ndarray):
-        pass
-
-    class Box:
-        pass
-
-    def picture(number):
-        image = np.zeros((40, 60, 3), np.uint8).view(Image)
-        image.box = Box()
-        alive.add(image.box)
-        return image
-
-    camera = Camera(picture, period_s=0)
+    camera = Camera(lambda number: counted(alive), period_s=0)
     most, frames = 0, 0
     with live(camera) as source:
         for _ in source:
@@ -222,6 +209,40 @@ def test_memory_stays_flat_however_long_it_runs():
     assert most <= 4  # at the consumer, waiting, being read, and being handed over
     assert grown < 10 * 40 * 60 * 3
     assert camera.made >= 2000
+
+
+class Image(np.ndarray):
+    pass
+
+
+class Box:
+    pass
+
+
+def counted(alive):
+    """A picture that is in the set for as long as it lives."""
+    image = np.zeros((40, 60, 3), np.uint8).view(Image)
+    image.box = Box()
+    alive.add(image.box)
+    return image
+
+
+def test_a_frame_that_was_handed_out_is_the_consumers_alone():
+    alive = weakref.WeakSet()
+
+    def picture(number):
+        camera.hang.clear()  # there will be no other
+        return counted(alive)
+
+    camera = Camera(picture)
+    with live(camera, stall_s=60) as source:
+        iterator = iter(source)
+        frame = next(iterator)
+        seen = [len(alive)]
+        threading.Timer(0.1, lambda: seen.append(len(alive)) or source.close()).start()
+        del frame
+        assert list(iterator) == []
+    assert seen == [1, 0]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (4320, 7680, 3)])

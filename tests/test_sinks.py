@@ -629,6 +629,16 @@ def test_the_quality_of_a_view_falls_with_blur_with_smallness_and_at_the_edge(pe
         assert quality["best"] > max(quality["cut"], quality["less sure"])
 
 
+def test_half_of_a_face_is_worth_half(persons, found):
+    from ageinfer.sinks import view_quality
+
+    x, y, w, h = (round(v) for v in found[0].box)
+    lower = persons[0][y + h // 2 :]  # the frame begins in the middle of the face
+    whole = view_quality(lower, Face(Detection((x, 0, w, h - h // 2), 0.9), Age(30, 5)))
+    half = view_quality(lower, Face(Detection((x, -(h - h // 2), w, 2 * (h - h // 2)), 0.9), Age(30, 5)))
+    assert half == pytest.approx(whole / 2)
+
+
 def test_a_track_is_on_the_disk_from_its_first_frame_and_replaced_once_a_second(tmp_path, persons, found):
     path = tmp_path / "track-00001.jpg"
     times = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.8, 2.0)

@@ -51,6 +51,7 @@ class Screen:
 
     def waitKey(self, delay):  # noqa: N802
         self.waits.append(delay)
+        assert len(self.waits) < 100, "nobody would press a key any more"
         key = self.keys.pop(0) if self.keys else -1
         if key in ("close", "close the last"):
             self.is_open = False
@@ -127,7 +128,7 @@ def test_a_paused_window_gives_way_when_the_run_is_to_end(monkeypatch):
     asked = iter([False, False, True])
     screen, taken = show(monkeypatch, [-1, " "], *[frame()] * 4, should_end=lambda: next(asked))
     assert taken == 2
-    assert len(screen.waits) == 4  # one for the first frame, and then until it was to end
+    assert len(screen.waits) == 5  # one for the first frame, and then until it was to end
     assert next(asked, None) is None
 
 
