@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -179,7 +180,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
             source = stack.enter_context(open_source(options.source, reconnect_for_s=patience_s))
         else:
             source = stack.enter_context(open_camera(options.camera, reconnect_for_s=patience_s))
-        sinks = [stack.enter_context(sink) for sink in open_sinks(options, source, pipeline)]
+        sinks = [stack.enter_context(sink) for sink in open_sinks(options, source, pipeline, interrupts)]
         process(source, pipeline, sinks, interrupts, quiet=options.quiet, blur=options.blur)
     if interrupts.requested:
         raise KeyboardInterrupt
@@ -260,7 +261,9 @@ def _whole_number(option: str, text: str, allowed: str) -> int:
         raise UsageError(f"{option} {text}: use {allowed}") from None
 
 
-def open_sinks(options: argparse.Namespace, source: "Source", pipeline: "Pipeline") -> "Iterator[Sink]":
+def open_sinks(
+    options: argparse.Namespace, source: "Source", pipeline: "Pipeline", interrupts: Interrupts
+) -> "Iterator[Sink]":
     """Opens the outputs that were asked for, one by one; without any, a window, or records on standard output.
 
     Raises:
@@ -269,6 +272,8 @@ def open_sinks(options: argparse.Namespace, source: "Source", pipeline: "Pipelin
     from ageinfer import sinks
 
     live = source.kind == "camera"
+    files = getattr(source, "files", ())  # those that are still to be read, too
+    window = partial(sinks.WindowSink, hold_pictures=not live, should_end=lambda: interrupts.requested)
     if options.jsonl:
         yield sinks.JsonlSink(options.jsonl)
     if options.csv:
@@ -278,18 +283,18 @@ def open_sinks(options: argparse.Namespace, source: "Source", pipeline: "Pipelin
         if source.kind == "picture":
             yield sinks.PictureSink(path)
         elif source.kind == "folder":
-            yield sinks.FolderSink(path)
+            yield sinks.FolderSink(path, untouchable=files)
         else:
             yield sinks.VideoSink(path, source.fps, real_time=live)
     if options.faces:
-        yield sinks.FaceSnapshots(Path(options.faces))
+        yield sinks.FaceSnapshots(Path(options.faces), untouchable=files)
     if options.serve:
         yield _open_web_view(options, source, pipeline)
     if options.window:
-        yield sinks.WindowSink(hold_pictures=not live)
+        yield window()
     if not (options.jsonl or options.csv or options.output or options.faces or options.serve or options.window):
         shows = source.kind in ("camera", "video") and sinks.display_works()
-        yield sinks.WindowSink() if shows else sinks.JsonlSink("-")
+        yield window() if shows else sinks.JsonlSink("-")
 
 
 def _open_web_view(options: argparse.Namespace, source: "Source", pipeline: "Pipeline") -> "Sink":

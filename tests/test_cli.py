@@ -6,15 +6,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from mjpeg import network_camera
 
 from ageinfer.cli import main
 from ageinfer.errors import ExitStatus
+from ageinfer.progress import Progress
 from ageinfer.sources import CameraSource
 
 
@@ -116,6 +120,19 @@ ERRORS = {
     "output is source": (["PICTURE", "--output", "PICTURE"], ExitStatus.USAGE),
     "records over source": (["PICTURE", "--jsonl", "./folder/../PICTURE"], ExitStatus.USAGE),
     "no threads": (["PICTURE", "--threads", "0"], ExitStatus.USAGE),
+    "no frames between": (["CLIP", "--detect-every", "0"], ExitStatus.USAGE),
+    "sometimes": (["CLIP", "--detect-every", "often"], ExitStatus.USAGE),
+    "detection too small": (["PICTURE", "--detect-size", "20"], ExitStatus.USAGE),
+    "detection size a word": (["PICTURE", "--detect-size", "large"], ExitStatus.USAGE),
+    "negative faces": (["PICTURE", "--min-face", "-3"], ExitStatus.USAGE),
+    "faces kept and hidden": (["PICTURE", "--faces", "kept", "--blur"], ExitStatus.USAGE),
+    "page without port": (["CLIP", "--serve", "--serve-at", "localhost"], ExitStatus.USAGE),
+    "negative patience": (["CLIP", "--reconnect-for", "-1"], ExitStatus.USAGE),
+    "cnn without a file": (["PICTURE", "--detector", "dlib-cnn", "--detector-file", "gone.dat"], ExitStatus.MODEL),
+    "detector is an age model": (["PICTURE", "--detector", "AGES.onnx"], ExitStatus.MODEL),
+    "no stream": (["rtsp://me:secret@127.0.0.1:9/live"], ExitStatus.SOURCE),
+    "no picture matches": (["nothing-*.jpg"], ExitStatus.SOURCE),
+    "no gstreamer": (["videotestsrc ! nothing ! appsink"], ExitStatus.SOURCE),
     "unknown detector": (["PICTURE", "--detector", "haar"], ExitStatus.USAGE),
     "unknown provider": (["PICTURE", "--provider", "tpu"], ExitStatus.USAGE),
     "output no picture": (["PICTURE", "--output", "a.mp4"], ExitStatus.USAGE),
@@ -144,10 +161,12 @@ def test_an_error_is_one_line_and_its_exit_status(run_cli, astronaut_path, clip,
     (tmp_path / EMPTY).touch()
     (tmp_path / FOLDER).mkdir()
     paths = {"CLIP": clip, "YUNET": astronaut_path.parent.parent / "models" / "face_detection_yunet_2023mar.onnx"}
+    paths["AGES.onnx"] = paths["YUNET"].with_name("age-three-sets.onnx")
     done = run_cli(*(paths.get(a, a) for a in arguments), cwd=tmp_path)
     assert done.returncode == status
     [line] = done.stderr.splitlines()
     assert line.startswith("ageinfer: ")
+    assert "secret" not in line
     assert done.stdout == ""
     assert picture.read_bytes() == astronaut_path.read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir() if p.suffix != "") == [TEXT, EMPTY]
@@ -317,3 +336,119 @@ def test_a_camera_that_is_unplugged_leaves_complete_outputs(portrait, tmp_path, 
     assert output.err.startswith("ageinfer: camera:2: no more frames after 4")
     assert [row["source"] for row in csv.DictReader(io.StringIO(output.out))] == ["camera:2"] * 4
     assert count_frames(tmp_path / "v.avi") == 1  # its frames came at once, and the video lasts as long as they did
+
+
+def test_a_stream_with_every_output_and_without_its_password(tmp_path, portrait, monkeypatch, capsys):
+    outputs = [tmp_path / name for name in ("r.jsonl", "r.csv", "v.mp4")]
+    with network_camera(lambda _: portrait, fps=40, user="hannah", password="s3cr3t-w0rd") as camera:  # noqa: S106
+        address = f"http://hannah:s3cr3t-w0rd@{camera.host}/live?token=t0k3n-t3xt"
+
+        def stop_later():
+            while camera.sent < 25:
+                time.sleep(0.05)
+            camera.mode = "close"
+
+        threading.Thread(target=stop_later, daemon=True).start()
+        arguments = [v for pair in zip(("--jsonl", "--csv", "--output"), map(str, outputs), strict=True) for v in pair]
+        status = main([address, *arguments, "--reconnect-for", "0"])
+    assert status == ExitStatus.SOURCE  # it was closed
+    said = capsys.readouterr()
+    records = records_of(outputs[0].read_text())
+    assert len(records) > 3
+    assert all(face["track"] == 1 for record in records for face in record["faces"])
+    assert records[0]["source"] == records[-1]["source"]
+    assert camera.host in records[0]["source"]
+    times = [record["time_s"] for record in records]
+    assert times == sorted(set(times))
+    assert count_frames(outputs[2]) >= 1
+    for text in (said.err, said.out, outputs[0].read_text(), outputs[1].read_text()):
+        assert not any(secret in text for secret in ("hannah", "s3cr3t", "t0k3n"))
+
+
+def test_paths_on_standard_input_and_patterns(run_cli, astronaut_path, portrait, tmp_path):
+    for name in ("b.png", "a.png"):
+        assert cv2.imwrite(str(tmp_path / name), portrait)
+    paths = f"{astronaut_path}\n{tmp_path / 'gone.jpg'}\n{tmp_path / 'a.png'}\n"
+    done = run_cli("-", "--jsonl", "-", input=paths)
+    assert [r["source"] for r in records_of(done.stdout)] == [str(astronaut_path), str(tmp_path / "a.png")]
+    assert done.returncode == ExitStatus.SOME_FAILED
+    assert "gone.jpg" in done.stderr
+    done = run_cli(tmp_path / "*.png", "--output", tmp_path / "drawn")
+    assert done.returncode == 0
+    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["a.png", "b.png"]
+
+
+def test_blur_hides_faces_in_the_picture_and_not_in_the_records(run_cli, astronaut_path, tmp_path):
+    done = run_cli(astronaut_path, "--blur", "--output", tmp_path / "hidden.png", "--jsonl", "-")
+    [record] = records_of(done.stdout)
+    assert len(record["faces"]) == 1
+    again = run_cli(tmp_path / "hidden.png", "--jsonl", "-")
+    assert records_of(again.stdout)[0]["faces"] == []
+
+
+def test_the_best_picture_of_each_face_is_kept(run_cli, clip, astronaut_path, tmp_path):
+    assert run_cli(clip, "--faces", tmp_path / "kept").returncode == 0
+    assert [p.name for p in (tmp_path / "kept").iterdir()] == ["track-00001.jpg"]
+    found = run_cli(tmp_path / "kept" / "track-00001.jpg", "--jsonl", "-")
+    assert len(records_of(found.stdout)[0]["faces"]) == 1
+
+
+def test_detection_can_be_told_how_closely_to_look(run_cli, astronaut_path):
+    boxes = {}
+    for size in ("auto", "full", "64"):
+        [record] = records_of(run_cli(astronaut_path, "--jsonl", "-", "--detect-size", size).stdout)
+        boxes[size] = record["faces"][0]["box"]
+    assert boxes["auto"] == boxes["full"] != boxes["64"]
+    [record] = records_of(run_cli(astronaut_path, "--jsonl", "-", "--min-face", "150").stdout)
+    assert record["faces"] == []
+
+
+def test_the_schema_of_the_records_is_printed_and_fits_them(run_cli, astronaut_path, clip):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(run_cli("--json-schema").stdout)
+    for source in (astronaut_path, clip):
+        for record in records_of(run_cli(source, "--jsonl", "-").stdout):
+            jsonschema.validate(record, schema)
+
+
+def test_the_page_shows_the_run(long_clip, tmp_path):
+    pytest.importorskip("uvicorn")
+    command = [sys.executable, "-m", "ageinfer", long_clip, "--serve", "--serve-at", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        lines = [process.stderr.readline() for _ in range(2)]
+        assert "age-three-sets on cpu" in lines[0]  # first of all, what it runs on
+        address = lines[1].removeprefix("the page: ").strip()
+        with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310
+            assert b"ageinfer" in answer.read()
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=20)[0] == ""
+    assert process.returncode == ExitStatus.INTERRUPTED
+
+
+@pytest.mark.parametrize(("host", "given"), [("127.0.0.1", None), ("0.0.0.0", None), ("0.0.0.0", "a-token-of-my-own-")])  # noqa: S104
+def test_a_page_for_other_machines_has_a_token(clip, monkeypatch, capsys, host, given):
+    pytest.importorskip("uvicorn")
+    monkeypatch.delenv("AGEINFER_TOKEN", raising=False)
+    if given:
+        monkeypatch.setenv("AGEINFER_TOKEN", given)
+    assert main([str(clip), "--serve", "--serve-at", f"{host}:0"]) == ExitStatus.OK
+    page = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("the page: "))
+    if host == "127.0.0.1":
+        assert "token" not in page
+    else:
+        assert len(page.partition("token=")[2]) >= 16
+        assert given is None or given in page
+
+
+def test_the_progress_line_says_how_far_and_how_long(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("ageinfer.progress.time.monotonic", lambda: now[0])
+    progress = Progress(200, quiet=False)
+    for _ in range(50):
+        now[0] += 0.1
+        progress.step(2)
+    assert progress.text() == "[#####...............] 25% 50/200 frames, 10 a second, 0:15 left"
+    live = Progress(None, quiet=False)
+    now[0] += 2
+    live.step(3)
+    assert live.text() == "1 frames, 3 faces, 0.5 a second"
