@@ -86,12 +86,13 @@ class AgeFusion:
         self._weights[place] += variance**-0.5
 
     def _mean(self) -> float:
-        middle = _CENTRES[_median_index(self._weights)]
-        distances = np.abs(_CENTRES - middle)
+        (seen,) = self._weights.nonzero()
+        weights, ages = self._weights[seen], _CENTRES[seen]
+        distances = np.abs(ages - ages[_median_index(weights)])
         order = np.argsort(distances, kind="stable")
-        spread = distances[order][_median_index(self._weights[order])] * _MAD_TO_STD
-        near = self._weights * (distances <= _OUTLIER_DEVIATIONS * max(spread, _LEAST_SPREAD_YEARS))
-        return float(near @ _CENTRES / near.sum())
+        spread = distances[order][_median_index(weights[order])] * _MAD_TO_STD
+        near = weights * (distances <= _OUTLIER_DEVIATIONS * max(spread, _LEAST_SPREAD_YEARS))
+        return float(near @ ages / near.sum())
 
     def _is_another(self, time_s: float) -> bool:
         if self._began_s is None or time_s - self._began_s < _SETTLING_S:

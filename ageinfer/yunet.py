@@ -1,6 +1,7 @@
 """YuNet in ONNX Runtime: over a whole picture of any size, and near places where faces were a moment ago."""
 
 import math
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ageinfer.providers import open_session, provider_of
 from ageinfer.resize import reduced
 from ageinfer.types import Box, Detection, Image
 
+_KEPT_SIZES = 6
 _FINEST = 8  # stride of the finest cells, in pixels
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 
@@ -56,6 +58,7 @@ class YuNet:
         self._score_threshold = score_threshold
         self._nms_threshold = nms_threshold
         self._session = open_session(_with_free_size(read_model(path), path), str(path), provider, threads)
+        self._memory = threading.local()
         self._input = self._session.get_inputs()[0].name
         self._outputs = [f"{kind}_{stride}" for stride in self._STRIDES for kind in ("cls", "obj", "bbox", "kps")]
         missing = set(self._outputs) - {output.name for output in self._session.get_outputs()}
@@ -113,11 +116,8 @@ class YuNet:
 
     def _detect_at_this_size(self, image: Image) -> np.ndarray:
         """float64 ``[n, 15]``: x, y, w, h, five points as x, y, and the score; best first."""
-        height, width = image.shape[:2]
-        columns = 32 * math.ceil(width / 32)
-        planes = np.zeros((1, 3, 32 * math.ceil(height / 32), columns), np.float32)
-        for plane, colour in zip(planes[0], cv2.split(image), strict=True):  # the fastest way, by far
-            plane[:height, :width] = colour
+        planes = self._planes(image)
+        columns = planes.shape[3]
         outputs = self._session.run(self._outputs, {self._input: planes})
 
         # What a kept cell says, as it stands: score, column, line, stride, box, five points.
@@ -138,9 +138,26 @@ class YuNet:
         points = (cells[:, 8:] + np.tile(corners, 5)) * strides
         return self._suppressed(np.hstack([boxes, extents, points, cells[:, :1]]))
 
+    def _planes(self, image: Image) -> np.ndarray:
+        """float32 ``[1, 3, height, width]``, both multiples of 32, zero beyond the picture.
+
+        The array is kept for the next picture of this size, one for each thread: fresh memory would cost more than
+        filling it.
+        """
+        size = image.shape[:2]
+        kept: dict[tuple[int, ...], np.ndarray] = self._memory.__dict__.setdefault("planes", {})
+        if size not in kept:
+            if len(kept) >= _KEPT_SIZES:
+                kept.clear()
+            kept[size] = np.zeros((1, 3, *(32 * math.ceil(side / 32) for side in size)), np.float32)
+        planes = kept[size]
+        for plane, colour in zip(planes[0], cv2.split(image), strict=True):  # the fastest way, by far
+            plane[: size[0], : size[1]] = colour
+        return planes
+
     def _suppressed(self, rows: np.ndarray) -> np.ndarray:
         """Of the rows that overlap the best alone, best first."""
-        if len(rows) == 0:
+        if len(rows) < 2:
             return rows
         # cv2.FaceDetectorYN suppresses on boxes cut to whole pixels, and so do we.
         boxes = rows[:, :4].astype(np.int32).tolist()

@@ -1,4 +1,5 @@
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -244,3 +245,16 @@ def test_without_a_file_the_cnn_says_where_to_get_it(monkeypatch, tmp_path):
 def test_a_yunet_file_is_a_detector_by_its_path(astronaut, yunet):
     found = open_detector(str(packaged_model(YUNET_FILE)), provider="cpu").detect(astronaut)
     assert found == yunet.detect(astronaut)
+
+
+def test_one_detector_serves_several_threads_and_sizes_at_once(yunet, astronaut):
+    # It keeps memory for the next picture; nobody may see another one's.
+    sizes = [(320, 240), (333, 257), (90, 91), (512, 512), (200, 300), (640, 360), (256, 256), (129, 65)]
+    images = [scaled(*size)(astronaut) for size in sizes]
+    expected = [yunet.detect(image) for image in images]
+
+    def all_of_them(_):
+        return [yunet.detect(image) for image in images for _ in range(2)][::2]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(all_of_them, range(8))) == [expected] * 8
