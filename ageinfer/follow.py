@@ -16,6 +16,8 @@ _MOST_FRAMES_WITHOUT_FACE = 2
 _FULL_SIZE_S = 1.0
 # In a reduced look no known face may be smaller than this, in pixels; more once one was missed.
 _LEAST_FACE_PX = 40.0
+# That is forgotten by this factor with every look in which nothing is missed: it may have been no face.
+_FORGETTING = 0.97
 _LEAST_SIDE_PX = 320
 _SAME_FACE_IOU = 0.3
 _DEFAULT_FPS = 25.0
@@ -126,7 +128,9 @@ class FaceFollower:
         if side == "auto":
             side = whole
             if time_s - self._full_size_s < _FULL_SIZE_S:
-                smallest = min((max(t.box[2:]) for t in self._tracker.tracks.values()), default=math.inf)
+                # Not those that were lost: what has left, or was no face, must not keep the scale.
+                seen = [t for t in self._tracker.tracks.values() if t.seen_s >= self._time_s]
+                smallest = min((max(t.box[2:]) for t in seen), default=math.inf)
                 # Whole factors alone: other reductions cost more than they save.
                 factor = min(smallest / self._least_seen_px, whole / _LEAST_SIDE_PX)
                 side = math.ceil(whole / max(1, int(factor)))
@@ -146,7 +150,7 @@ class FaceFollower:
         return [d for d in detections if max(d.box[2:]) >= self._least_face_px]
 
     def _learn(self, missed: Sequence[Detection]) -> None:
-        """Faces of this size are missed in a reduced look: look closer from now on."""
+        """Faces of this size are missed in a reduced look: look closer for some time."""
         if self._looked_at < 1:
             for detection in missed:
                 seen_px = max(detection.box[2:]) * self._looked_at
@@ -155,4 +159,5 @@ class FaceFollower:
     def _plan(self, *, calm: bool, time_s: float) -> None:
         """After a look at the whole frame: when the next one is due."""
         self._interval = min(2 * self._interval, _MOST_FRAMES) if calm else 1
+        self._least_seen_px = max(_LEAST_FACE_PX, self._least_seen_px * (_FORGETTING if calm else 1))
         self._since_look, self._looked_s = 0, time_s

@@ -77,21 +77,18 @@ class VideoSource(Source):
         return None
 
     def _read(self) -> tuple[Image, float] | None:
-        try:
-            with self._reading:
-                if self._closed:
-                    return None
-                with suppress(cv2.error):
-                    decoded, image = self._capture.read()
-                    if decoded:
-                        return image, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                return None
-        finally:
-            if self._closed:  # in the meantime, by somebody who found the capture in use
-                self._release_unless_reading()
+        with self._reading, suppress(cv2.error):
+            if not self._closed:
+                decoded, image = self._capture.read()
+                if decoded:
+                    return image, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        return None
 
     def _release_unless_reading(self) -> None:
-        """Releases the capture, or leaves it to the thread that reads it: OpenCV crashes when both happen at once."""
+        """Releases the capture, or leaves it to the thread that reads it and, when it ends, comes here, too.
+
+        OpenCV crashes when a capture is released while it is read.
+        """
         if self._reading.acquire(blocking=False):
             try:
                 with suppress(cv2.error):
