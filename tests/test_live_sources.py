@@ -221,7 +221,7 @@ class Box:
 
 def counted(alive):
     """A picture that is in the set for as long as it lives."""
-    image = np.zeros((40, 60, 3), np.uint8).view(Image)
+    image = Image((40, 60, 3), np.uint8)  # which owns its pixels, so that it lives as long as any view of them
     image.box = Box()
     alive.add(image.box)
     return image

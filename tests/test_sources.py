@@ -325,10 +325,10 @@ def test_every_source_goes_through_once(tmp_path, file, small, write_video):
 
 
 def test_a_name_that_looks_like_an_address_is_still_a_file(tmp_path, write_video, small, monkeypatch):
-    write_video(tmp_path / "v.avi", [small] * 3).rename(tmp_path / "tcp:1.avi")
+    write_video(tmp_path / "v.mp4", [small] * 3).rename(tmp_path / "tcp:1.mp4")
     monkeypatch.chdir(tmp_path)
-    [*frames] = open_source("tcp:1.avi")
-    assert [frame.source for frame in frames] == ["tcp:1.avi"] * 3
+    [*frames] = open_source("tcp:1.mp4")
+    assert [frame.source for frame in frames] == ["tcp:1.mp4"] * 3
 
 
 def test_a_cut_mp4_has_lost_its_index_and_is_refused(tmp_path, write_video):

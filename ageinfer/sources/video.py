@@ -58,6 +58,7 @@ class VideoSource(Source):
                 image, stamp_s = decoded
                 time_s = max(time_s, stamp_s)
                 yield Frame(self.name, index, time_s, image)
+                del decoded, image  # 100 MB of an 8k video, while the next one is decoded
                 index += 1
             ended = not self._closed
         finally:
