@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     out.add_argument("--faces", metavar="DIR", help="the best picture of each face")
     out.add_argument("--window", action="store_true", help="show a window")
     out.add_argument("--serve", action="store_true", help="show a web page (needs the extra serve)")
-    out.add_argument("--serve-at", default="127.0.0.1:8080", metavar="HOST:PORT", help="(default: 127.0.0.1:8080)")
+    out.add_argument("--serve-at", default="127.0.0.1:8080", metavar="HOST:PORT", help="of the page (127.0.0.1:8080)")
     out.add_argument("--blur", action="store_true", help="make faces unrecognisable in pictures, video and on the page")
     out.add_argument("--json-schema", action="store_true", help="print the JSON schema of the records and end")
     add_pipeline_options(parser)

@@ -16,13 +16,12 @@ from ageinfer.faces import crop_faces
 from ageinfer.follow import FaceFollower
 from ageinfer.smoothing import AgeFusion
 from ageinfer.sources import Source
-from ageinfer.sources.readahead import ReadAhead
 from ageinfer.types import Age, Detection, Face, Frame, FrameResult, Image
 
 # Pictures wait for each other until so many faces fill a batch, but not longer than their pixels are few.
 _BATCH_FACES, _BATCH_PIXELS = 16, 24_000_000
-# Between the two halves of the work on a video, each in its own thread.
-_STEPS_AHEAD, _BYTES_AHEAD = 4, 128 << 20
+# Decoded frames that wait, and what waits between the two halves of the work on a video, each in its own thread.
+_FRAMES_AHEAD, _STEPS_AHEAD, _BYTES_AHEAD = 8, 4, 192 << 20
 _LIVE_SIDE_PX = 960
 
 
@@ -126,7 +125,7 @@ class Pipeline:
         """
         if source.kind == "camera":
             return self.aged(self.followed(source, largest_side=_LIVE_SIDE_PX))
-        frames = ReadAhead(source)
+        frames = ahead(source, _FRAMES_AHEAD, weight=lambda f: f.image.nbytes, most_weight=_BYTES_AHEAD)
         if source.kind != "video":
             return self.pictures(frames)
         steps = ahead(

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ageinfer.bench import STAGES, measure, rendered
+from ageinfer.bench import STAGES, largest_memory_mb, measure, rendered
 from ageinfer.cli import main
 from ageinfer.errors import ExitStatus
 from ageinfer.pipeline import Pipeline
@@ -32,7 +32,7 @@ def test_every_stage_is_measured_and_the_parts_make_the_whole(bench):
     assert 0 < bench.bound_ms < 4 * needed
     assert bench.overhead == pytest.approx(1000 / bench.fps_sequential / bench.bound_ms)
     assert 0 < bench.share_outside < 0.6
-    assert 20 < bench.memory_mb < 3000
+    assert 20 < bench.memory_mb <= largest_memory_mb()
 
 
 def test_the_table_shows_every_stage(bench):

@@ -42,12 +42,17 @@ def crops(some, tmp_path_factory):
     return np.array(cache.prepare(some.samples, CropSpec(size=SIDE), tmp_path_factory.mktemp("crops"), "crops").crops)
 
 
-@pytest.fixture(scope="module", params=BACKBONES)
-def backbone(request):
-    return request.param
+HEADS = (("linear", 0.0), ("linear", 0.5), ("distribution", 0.2))
+# Each backbone once and each head once; all pairs are for the long suite.
+FAST = {("resnet34", HEADS[0]), ("vgg16", HEADS[1]), ("mobilenet_v2", HEADS[2])}
+LADDERS = [
+    pytest.param(backbone, *head, marks=[] if (backbone, head) in FAST else [pytest.mark.slow])
+    for backbone in BACKBONES
+    for head in HEADS
+]
 
 
-@pytest.mark.parametrize(("head", "dropout"), [("linear", 0.0), ("linear", 0.5), ("distribution", 0.2)])
+@pytest.mark.parametrize(("backbone", "head", "dropout"), LADDERS)
 def test_the_ladder(backbone, head, dropout, crops, some, tmp_path):
     network = lively_network(head, crops, 1, backbone, dropout)
     values = checkpoint_values(network, CropSpec(size=SIDE))

@@ -131,6 +131,7 @@ def test_one_checkpoint_is_needed(arguments, capsys):
     assert "one checkpoint" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # minutes on a busy machine
 def test_int8_is_made_again_from_the_same_faces(exported_distribution, proof, tmp_path, capsys, converted, monkeypatch):
     """A weight changed by one step of 64 is noticed; so are faces that are not those of the calibration."""
     from ageexport import precision

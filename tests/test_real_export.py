@@ -8,7 +8,7 @@ from conftest import ROOT
 
 from ageexport.__main__ import main
 
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
 
 def test_the_kept_checkpoint_climbs_the_whole_ladder(shared_data, tmp_path, capsys):

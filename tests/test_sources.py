@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ageinfer.errors import SourceError
-from ageinfer.sources import CameraSource, open_camera, open_source, read_picture
+from ageinfer.sources import open_camera, open_source, read_picture
 from ageinfer.sources.pictures import paths_from
 
 
@@ -338,69 +338,7 @@ def test_a_cut_mp4_has_lost_its_index_and_is_refused(tmp_path, write_video):
         frames_of(path)
 
 
-class FakeCapture:
-    """A camera that grabs a few frames and is then unplugged."""
-
-    def __init__(self, index, *, opened=True, frames=5, fps=30.0):
-        self.index, self.opened, self.left, self.fps, self.released = index, opened, frames, fps, False
-
-    def isOpened(self):  # noqa: N802
-        return self.opened
-
-    def set(self, prop, value):
-        return False  # as drivers do that have no buffer to set
-
-    def get(self, prop):
-        return self.fps if prop == cv2.CAP_PROP_FPS else 0.0
-
-    def read(self):
-        self.left -= 1
-        return (True, np.full((4, 6, 3), self.left, np.uint8)) if self.left >= 0 else (False, None)
-
-    def release(self):
-        self.released = True
-
-
-def test_a_camera_gives_frames_with_monotonic_times_until_it_is_unplugged(monkeypatch):
-    clock = itertools.count(1000.0, 0.25)
-    monkeypatch.setattr("ageinfer.sources.camera.time", SimpleNamespace(monotonic=lambda: next(clock)))
-    source = CameraSource(3, FakeCapture)
-    assert (source.name, source.kind, source.fps, source.frame_count) == ("camera:3", "camera", 30.0, None)
-    iterator = iter(source)
-    frames = list(itertools.islice(iterator, 5))
-    with pytest.raises(SourceError, match=r"camera:3: no more frames after 5"):
-        next(iterator)
-    assert [(f.source, f.index, f.time_s) for f in frames] == [("camera:3", i, i * 0.25) for i in range(5)]
-    assert [f.captured_s for f in frames] == [1000 + i * 0.25 for i in range(5)]
-
-
-def test_a_camera_is_released_when_nobody_wants_more_of_it():
-    source = CameraSource(0, FakeCapture)
-    next(iterator := iter(source))
-    assert not source._capture.released
-    iterator.close()
-    assert source._capture.released
-
-
-@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), 1e9])
-def test_a_frame_rate_that_makes_no_sense_is_not_passed_on(fps):
-    assert CameraSource(0, lambda index: FakeCapture(index, fps=fps)).fps is None
-
-
-def test_a_camera_can_be_closed():
-    source = CameraSource(0, FakeCapture)
-    next(iterator := iter(source))
-    source.close()
-    assert list(iterator) == []
-    assert source._capture.released
-    with CameraSource(0, FakeCapture) as source:
-        pass
-    assert source._capture.released
-
-
 def test_a_missing_camera_is_refused_by_number():
-    with pytest.raises(SourceError, match="camera 7 cannot be opened"):
-        CameraSource(7, lambda index: FakeCapture(index, opened=False))
     with pytest.raises(SourceError, match="camera 97 cannot be opened"):
         open_camera(97)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ageinfer.errors import SourceError
 from ageinfer.sources.address import is_address, redacted
 from ageinfer.sources.base import Source
-from ageinfer.sources.camera import CameraSource, open_camera, open_device
+from ageinfer.sources.camera import open_camera, open_device
 from ageinfer.sources.live import LiveSource
 from ageinfer.sources.pictures import (
     PICTURE_SUFFIXES,
@@ -20,13 +20,12 @@ from ageinfer.sources.pictures import (
     read_picture,
     refuse_odd_files,
 )
-from ageinfer.sources.readahead import ReadAhead
 from ageinfer.sources.streams import open_pipeline, open_stream
 from ageinfer.sources.video import VideoSource, begins
 
 __all__ = [
-    "PICTURE_SUFFIXES", "CameraSource", "FolderSource", "LiveSource", "PictureListSource", "PictureSource", "ReadAhead",
-    "Source", "VideoSource", "open_camera", "open_source", "read_picture", "redacted",
+    "PICTURE_SUFFIXES", "FolderSource", "LiveSource", "PictureListSource", "PictureSource", "Source", "VideoSource",
+    "open_camera", "open_source", "read_picture", "redacted",
 ]  # fmt: skip
 
 

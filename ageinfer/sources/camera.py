@@ -1,8 +1,6 @@
 """Cameras of this machine."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,9 +8,8 @@ from typing import Any
 from ageinfer._opencv import cv2
 from ageinfer.errors import SourceError
 from ageinfer.sources import picamera
-from ageinfer.sources.base import Source, sensible_fps
+from ageinfer.sources.base import Source
 from ageinfer.sources.live import LiveSource
-from ageinfer.types import Frame
 
 _CHECK = "check that it is plugged in, that no other program uses it and that you may read /dev/video*"
 
@@ -85,47 +82,3 @@ def _missing(camera: int | str) -> SourceError:
     there = ", ".join(str(p)[10:] for p in sorted(Path("/dev").glob("video*"))) or "none"
     what = f"camera {camera}" if isinstance(camera, int) else camera
     return SourceError(f"{what} cannot be opened (cameras seen here: {there}); {_CHECK}")
-
-
-class CameraSource(Source):
-    """Every frame of a camera, read where it is asked for, until the first one that does not come.
-
-    `open_camera` gives a `LiveSource` instead, which stays up to date and reconnects. This one is for whoever needs
-    each frame and is fast enough, as in a recording or a measurement.
-
-    Args:
-        index: of the camera, 0 for the first.
-        open_capture: makes the capture; replaced in tests.
-    """
-
-    kind = "camera"
-
-    def __init__(self, index: int, open_capture: Callable[[int], Any] = cv2.VideoCapture) -> None:
-        if index < 0:  # OpenCV crashes
-            raise SourceError(f"camera {index}: cameras are numbered from 0")
-        self.name = f"camera:{index}"
-        self._capture = open_capture(index)
-        if not self._capture.isOpened():
-            raise _missing(index)
-        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        self.fps = sensible_fps(self._capture.get(cv2.CAP_PROP_FPS))
-
-    def close(self) -> None:
-        super().close()
-        if not self._begun:  # else whoever reads it lets go of it
-            self._capture.release()
-
-    def __iter__(self) -> Iterator[Frame]:
-        self._begin()
-        began, index = None, 0
-        try:
-            while not self._closed:
-                grabbed, image = self._capture.read()
-                now = time.monotonic()
-                if not grabbed:
-                    raise SourceError(f"{self.name}: no more frames after {index}; check the cable and start again")
-                began = now if began is None else began
-                yield Frame(self.name, index, now - began, image, now)
-                index += 1
-        finally:
-            self._capture.release()
