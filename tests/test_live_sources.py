@@ -611,6 +611,15 @@ def test_a_source_that_is_forgotten_lets_go_of_its_camera(face):
     wait_for(lambda: camera.captures[1].released == 1)
 
 
+@pytest.fixture
+def ctrl_c():
+    """SIGINT as Python starts with it; whoever runs tests in the background of a shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_interrupts_a_wait(face):
     camera = Camera(face)
     with live(camera, stall_s=60) as source:
