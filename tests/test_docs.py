@@ -49,7 +49,7 @@ def test_the_library_example_of_the_runtime_runs(monkeypatch, capsys, tmp_path, 
 
 def test_the_readme_names_every_option_of_ageinfer_and_no_other():
     options = {o for action in build_parser()._actions for o in action.option_strings if o.startswith("--")}
-    section = README[README.index("## Faces and ages") : README.index("## A model of your own")]
+    section = README[README.index("## Faces and ages") : README.index("## How fast")]
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", section))
     assert options - {"--help", "--version"} == named
 
