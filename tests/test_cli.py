@@ -458,3 +458,13 @@ def test_the_progress_line_says_how_far_and_how_long(monkeypatch):
     now[0] += 2
     live.step(3)
     assert live.text() == "1 frames, 3 faces, 0.5 a second"
+
+
+def test_the_command_can_be_run_in_a_thread(astronaut_path, tmp_path):
+    statuses = []
+    arguments = [str(astronaut_path), "--jsonl", str(tmp_path / "r.jsonl"), "--quiet"]
+    thread = threading.Thread(target=lambda: statuses.append(main(arguments)))
+    thread.start()
+    thread.join(60)
+    assert statuses == [ExitStatus.OK]
+    assert len(records_of((tmp_path / "r.jsonl").read_text())) == 1
