@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,15 +15,16 @@ from ageinfer._opencv import cv2
 from ageinfer.detect import FaceDetector
 from ageinfer.draw import AnnotatedFrame
 from ageinfer.errors import ExitStatus, SourceError, UsageError
-from ageinfer.pipeline import Pipeline
+from ageinfer.pipeline import Followed, Pipeline
 from ageinfer.sources import Source, open_source
-from ageinfer.types import Detection, Frame, Image
+from ageinfer.types import DEFAULT_FPS, Detection, Frame, Image
 
 STAGES = (
     "decode", "detect network", "detect rest", "crop", "age network", "age rest", "record", "draw", "encode",
 )  # fmt: skip
 # What a run to JSONL does; drawing and encoding are for pictures and video.
 _NEEDED = STAGES[:7]
+_INSIDE_DETECT = ("decode", "detect network", "crop")
 _NETWORKS = ("decode", "detect network", "age network")
 
 
@@ -41,7 +41,7 @@ class Bench:
         bound_ms: decoding and the two bare networks at the same sizes, measured alone in the same run.
         overhead: what the stages up to the record take, in units of that.
         share_outside: of the time up to the record, what is neither decoding nor a network.
-        memory_mb: largest resident memory of the process.
+        memory_mb: largest resident memory of the process; None where the system does not say.
     """
 
     source: str
@@ -59,7 +59,7 @@ class Bench:
     bound_ms: float
     overhead: float
     share_outside: float
-    memory_mb: float
+    memory_mb: float | None
 
 
 class _Clock:
@@ -116,7 +116,7 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
     Raises:
         AgeInferError: the source cannot be read.
     """
-    name = source().name
+    name = _Loop(source, 1).name
     next(iter(pipeline.run(_Loop(source, 1))))  # caches and pages are warm from here on
     clock = _Clock()
     timed, sessions = _timed(pipeline, clock)
@@ -127,12 +127,15 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
         while (frame := clock.run("decode", next, stream, None)) is not None:
             yield frame
 
-    inside_detect = ("decode", "detect network", "crop")
-    steps = timed.followed(feed())
+    def follow() -> Iterator[Followed]:
+        steps = timed.followed(feed())
+        while (step := clock.run("detect rest", next, steps, None, inside=_INSIDE_DETECT)) is not None:
+            yield step
+
+    results = timed.aged(follow())  # one for all frames: it remembers the tracks
     clock.begin()
-    while (step := clock.run("detect rest", next, steps, None, inside=inside_detect)) is not None:
-        results = timed.aged([step])
-        frame, result = clock.run("age rest", next, results, inside=("age network",))
+    while (done := clock.run("age rest", next, results, None, inside=STAGES[:5])) is not None:
+        frame, result = done
         clock.run("record", lambda r: json.dumps(r.to_record()), result)
         drawn = clock.run("draw", lambda f, r: AnnotatedFrame(f, r).image, frame, result)
         clock.run("encode", cv2.imencode, ".jpg", drawn)
@@ -146,8 +149,8 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
     )
 
     began = time.perf_counter()
-    done = sum(1 for _, result in pipeline.run(_Loop(source, frames)) if json.dumps(result.to_record()))
-    fps = done / (time.perf_counter() - began)
+    written = sum(1 for _, result in pipeline.run(_Loop(source, frames)) if json.dumps(result.to_record()))
+    fps = written / (time.perf_counter() - began)
     # Means: where only some frames are looked at whole, medians do not add up.
     mean_ms = {stage: float(np.mean([f[stage] for f in clock.frames])) for stage in STAGES}
     bound = mean_ms["decode"] + sum(map(_alone_ms, sessions)) / len(clock.frames)
@@ -194,7 +197,7 @@ class _Loop(Source):
                         return
             if index == before:
                 return
-            begins_s = time_s + 1 / (self.fps or 25.0)
+            begins_s = time_s + 1 / (self.fps or DEFAULT_FPS)
 
 
 def _timed(pipeline: Pipeline, clock: _Clock) -> tuple[_TimedPipeline, list[_TimedSession]]:
@@ -242,8 +245,12 @@ def _alone_ms(timed: _TimedSession) -> float:
     return total
 
 
-def largest_memory_mb() -> float:
-    """The largest resident memory of this process so far, in megabytes."""
+def largest_memory_mb() -> float | None:
+    """The largest resident memory of this process so far, in megabytes; None on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest / (1e6 if sys.platform == "darwin" else 1e3)
 
@@ -270,7 +277,7 @@ def rendered(bench: Bench) -> str:
             f"bound: decoding and the bare networks, {bench.bound_ms:.2f} ms a frame; all stages to the record take "
             f"{bench.overhead:.2f} times that",
             f"outside decoding and networks: {bench.share_outside:.0%} of the time to the record",
-            f"largest resident memory: {bench.memory_mb:.0f} MB",
+            "" if bench.memory_mb is None else f"largest resident memory: {bench.memory_mb:.0f} MB",
         ]
     )
 

@@ -13,8 +13,8 @@ from ageinfer.types import Box, Detection, Image, overlap
 from ageinfer.yunet import YUNET_FILE, YuNet
 
 __all__ = [
-    "DETECTORS", "YUNET_FILE", "DlibCnn", "DlibHog", "FaceDetector", "NearDetector", "WholePicture", "YuNet",
-    "detect_closely", "detect_near", "detect_reduced", "open_detector", "without_repeats",
+    "DETECTORS", "SAME_FACE_IOU", "YUNET_FILE", "DlibCnn", "DlibHog", "FaceDetector", "NearDetector", "WholePicture",
+    "YuNet", "detect_closely", "detect_near", "detect_reduced", "open_detector", "without_repeats",
 ]  # fmt: skip
 
 DETECTORS = ("yunet", "dlib", "dlib-cnn")
@@ -23,7 +23,7 @@ _NEAR_EXTENT = 2.25
 # Where the smallest face is smaller than this after the reduction, in pixels, there may be smaller ones that were
 # missed. Also the first side at which a large picture is looked at.
 _SMALL_FACE_PX, _FIRST_SIDE_PX = 40, 640
-_SAME_FACE_IOU = 0.3
+SAME_FACE_IOU = 0.3
 
 
 class FaceDetector(Protocol):
@@ -159,7 +159,7 @@ def without_repeats(detections: Sequence[Detection]) -> list[Detection]:
     """Of detections that overlap by more than an IoU of 0.3 the best alone, best first."""
     kept: list[Detection] = []
     for detection in sorted(detections, key=lambda d: -d.score):
-        if all(overlap(detection.box, better.box) <= _SAME_FACE_IOU for better in kept):
+        if all(overlap(detection.box, better.box) <= SAME_FACE_IOU for better in kept):
             kept.append(detection)
     return kept
 

@@ -47,7 +47,7 @@ class AnnotatedFrame:
 
 def label_of(face: Face) -> str:
     """What is written beside a face: its track, the age in whole years (over the track), its standard deviation."""
-    years = face.age.age_years if face.age_smoothed_years is None else face.age_smoothed_years
+    years = face.shown_years
     track = "" if face.track is None else f"#{face.track} "
     # The built-in font has no plus-minus sign.
     return f"{track}{years:.0f} +-{face.age.std_years:.0f}"

@@ -4,9 +4,9 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Literal
 
-from ageinfer.detect import FaceDetector, detect_near, detect_reduced
+from ageinfer.detect import SAME_FACE_IOU, FaceDetector, detect_near, detect_reduced
 from ageinfer.tracking import Tracker
-from ageinfer.types import Detection, Frame, Image, overlap
+from ageinfer.types import DEFAULT_FPS, Detection, Frame, Image, overlap
 
 # Between two looks at the whole frame: at most so many frames, and no longer than a person notices.
 _MOST_FRAMES, _LONGEST_S = 8, 0.35
@@ -19,8 +19,6 @@ _LEAST_FACE_PX = 40.0
 # That is forgotten by this factor with every look in which nothing is missed: it may have been no face.
 _FORGETTING = 0.97
 _LEAST_SIDE_PX = 320
-_SAME_FACE_IOU = 0.3
-_DEFAULT_FPS = 25.0
 
 
 class FaceFollower:
@@ -86,7 +84,7 @@ class FaceFollower:
         lost = before - set(numbers)
         if lost:  # looked for in the other way, before the frame is done
             more = self._near(image, time_s, lost) if whole else self._look(image, time_s)
-            more = [d for d in more if all(overlap(d.box, other.box) < _SAME_FACE_IOU for other in found)]
+            more = [d for d in more if all(overlap(d.box, other.box) < SAME_FACE_IOU for other in found)]
             if whole:
                 self._learn(more)
             numbers += self._tracker.update(more, time_s)
@@ -113,7 +111,7 @@ class FaceFollower:
 
     def _clock(self, frame: Frame) -> float:
         """The time of a frame in seconds, later than that of the frame before whatever the source says."""
-        time_s = frame.index / _DEFAULT_FPS if frame.time_s is None else frame.time_s
+        time_s = frame.index / DEFAULT_FPS if frame.time_s is None else frame.time_s
         return max(time_s, self._time_s + 1e-3)
 
     def _is_look_due(self, time_s: float) -> bool:

@@ -181,7 +181,7 @@ class Pipeline:
         if isinstance(self.detector, WholePicture):  # there is nothing to follow
             for frame in frames:
                 detections = self._find(_checked(frame.image))
-                yield Followed(frame, detections, None, self.crop(frame.image, detections), frozenset())
+                yield Followed(frame, detections, None, self.crop(frame.image, detections))
             return
         look = self.looking
         follower = FaceFollower(
@@ -200,7 +200,7 @@ class Pipeline:
                 if appearance.changed(numbers[i], crop, follower.time_s):
                     numbers[i] = follower.renumber(numbers[i])
             appearance.forget_all_but(follower.alive)
-            yield Followed(frame, detections, numbers, crops, follower.alive)
+            yield Followed(frame, detections, numbers, crops, follower.alive, follower.time_s)
 
     def aged(self, followed: Iterable["Followed"]) -> Generator[tuple[Frame, FrameResult]]:
         """The second half of `video`: the ages of the faces, and of their tracks."""
@@ -209,10 +209,9 @@ class Pipeline:
             ages = self.estimator.estimate(step.crops)
             faces = [Face(d, age) for d, age in zip(step.detections, ages, strict=True)]
             if step.numbers is not None:
-                time_s = step.frame.index / 25 if step.frame.time_s is None else step.frame.time_s
                 fusions = {n: fusions.get(n) or AgeFusion() for n in step.alive}
                 faces = [
-                    replace(face, track=n, age_smoothed_years=fusions[n].add(face.age, time_s))
+                    replace(face, track=n, age_smoothed_years=fusions[n].add(face.age, step.time_s))
                     for face, n in zip(faces, step.numbers, strict=True)
                 ]
             yield step.frame, _result(step.frame, faces)
@@ -246,13 +245,15 @@ class Followed:
         numbers: of their tracks, or None where nothing is followed.
         crops: uint8 ``[n, size, size, 3]``, RGB.
         alive: numbers of the tracks that have not ended.
+        time_s: of the frame, in seconds; where faces are followed, later than that of the frame before.
     """
 
     frame: Frame
     detections: list[Detection]
     numbers: list[int] | None
     crops: Image
-    alive: frozenset[int]
+    alive: frozenset[int] = frozenset()
+    time_s: float = 0.0
 
 
 def _result(frame: Frame, faces: list[Face]) -> FrameResult:

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 SCHEMA_VERSION = 1
+# Where a source does not say how many frames a second it has.
+DEFAULT_FPS = 25.0
 
 Image = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -87,6 +89,11 @@ class Face:
     age: Age
     track: int | None = None
     age_smoothed_years: float | None = None
+
+    @property
+    def shown_years(self) -> float:
+        """What a person is shown: the age over the track, or that of the frame where nothing is tracked."""
+        return self.age.age_years if self.age_smoothed_years is None else self.age_smoothed_years
 
     def to_record(self) -> dict[str, Any]:
         """The face as JSON values. Pixels and years are rounded to 2 decimals, scores to 4."""

@@ -110,6 +110,15 @@ def test_a_video_has_tracks_and_one_age_for_each(pipeline, persons):
         assert face.age.age_years == pytest.approx(alone[round(face.detection.box[0])], abs=0.3)
 
 
+def test_a_clock_that_runs_backwards_does_not_carry_ages_away(pipeline, persons):
+    image = cv2.resize(persons[1], (300, 300))
+    frames = [Frame("clip", i, 1e6 - 20_000 * i, image) for i in range(40)]
+    faces = [result.faces[0] for _, result in pipeline.video(frames)]
+    assert {face.track for face in faces} == {1}
+    raw = [face.age.age_years for face in faces]
+    assert all(min(raw) - 0.25 <= face.age_smoothed_years <= max(raw) + 0.25 for face in faces)
+
+
 def test_another_person_in_the_same_place_is_another_track(pipeline, persons):
     pictures = [cv2.resize(p, (300, 300)) for p in persons[1:]]
     done = list(pipeline.video(frames_of([pictures[0]] * 15 + [pictures[1]] * 15)))

@@ -8,11 +8,11 @@ from ageinfer.sinks.base import Sink
 from ageinfer.sinks.pictures import FolderSink, PictureSink, write_picture
 from ageinfer.sinks.records import CSV_COLUMNS, CsvSink, JsonlSink, csv_rows, record_schema
 from ageinfer.sinks.snapshots import FaceSnapshots, view_quality
-from ageinfer.sinks.video import DEFAULT_FPS, VIDEO_CODECS, VideoSink, codec_problem
+from ageinfer.sinks.video import VIDEO_CODECS, VideoSink, codec_problem
 from ageinfer.sinks.window import WindowSink, display_works
 
 __all__ = [
-    "CSV_COLUMNS", "DEFAULT_FPS", "VIDEO_CODECS", "CsvSink", "FaceSnapshots", "FolderSink", "JsonlSink", "PictureSink",
+    "CSV_COLUMNS", "VIDEO_CODECS", "CsvSink", "FaceSnapshots", "FolderSink", "JsonlSink", "PictureSink",
     "Sink", "VideoSink", "WindowSink", "codec_problem", "csv_rows", "display_works", "record_schema", "view_quality",
     "write_picture",
 ]  # fmt: skip

@@ -11,11 +11,10 @@ from ageinfer._opencv import cv2
 from ageinfer.draw import AnnotatedFrame
 from ageinfer.errors import OutputError, UsageError
 from ageinfer.sinks.base import Sink, cannot_write, prepare_place, unfinished_beside
-from ageinfer.types import Image
+from ageinfer.types import DEFAULT_FPS, Image
 
 # MPEG-4 and Motion JPEG are in every build of OpenCV; H.264 is not.
 VIDEO_CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
-DEFAULT_FPS = 25.0
 
 _CODEC_NAMES = {"mp4v": "MPEG-4", "MJPG": "Motion JPEG"}
 _LARGEST_SIDE = {"mp4v": 8190, "MJPG": 65534}  # in pixels

@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any
 
 from ageinfer.draw import AnnotatedFrame
-from ageinfer.types import Face, FrameResult
+from ageinfer.types import FrameResult
 
 HISTORY_S = 60.0
 _SAMPLE_S = 0.2
@@ -130,12 +130,8 @@ def _rate(put_s: list[float], now: float) -> float:
 
 
 def _ages_of_tracks(result: FrameResult) -> tuple[tuple[int, float], ...]:
-    ages = ((face.track, _shown_years(face)) for face in result.faces[:_FACES_SAMPLED])
+    ages = ((face.track, face.shown_years) for face in result.faces[:_FACES_SAMPLED])
     return tuple((track, round(years, 1)) for track, years in ages if track is not None and math.isfinite(years))
-
-
-def _shown_years(face: Face) -> float:
-    return face.age.age_years if face.age_smoothed_years is None else face.age_smoothed_years
 
 
 def _finite(face: dict[str, Any]) -> dict[str, Any]:

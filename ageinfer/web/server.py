@@ -85,7 +85,7 @@ class WebServer:
     def _run(self) -> None:
         try:
             self._server.run(sockets=[self._listener])
-        except Exception:
+        except Exception:  # the thread's own end; whatever uvicorn raises, the run must go on
             log.exception("the web server has failed; the run goes on without it")
         finally:
             self._server.settled.set()
