@@ -110,6 +110,7 @@ def test_a_video_has_tracks_and_one_age_for_each(pipeline, persons):
         assert face.age.age_years == pytest.approx(alone[round(face.detection.box[0])], abs=0.3)
 
 
+@pytest.mark.filterwarnings("error")  # of numbers that overflow
 def test_a_clock_that_runs_backwards_does_not_carry_ages_away(pipeline, persons):
     image = cv2.resize(persons[1], (300, 300))
     frames = [Frame("clip", i, 1e6 - 20_000 * i, image) for i in range(40)]
