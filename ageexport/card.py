@@ -100,6 +100,14 @@ Input `face`: uint8 `[n, {crop.size}, {crop.size}, 3]`, RGB. Outputs `age` and `
 
 
 def _deviation(metadata: ModelMetadata) -> str:
+    calibration = metadata.training.get("calibration")
+    if calibration:
+        *each, overall = calibration["other_half"]
+        covers = ", ".join(f"{m['within_1_std_percent']:.1f} % on {m['dataset']} {m['part']}" for m in each)
+        return (
+            f"one standard deviation, calibrated on {calibration['n']} faces; of the {overall['n']} faces of other people, "
+            f"{overall['within_1_std_percent']:.1f} % are within it, where 68.3 % are meant to be: {covers}"
+        )
     if metadata.age_std_kind == "distribution":
         return "standard deviation of the predicted distribution over years, as the network gives it, not calibrated"
     return "constant: the spread of the errors on faces kept out of training"

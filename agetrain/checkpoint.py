@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ageinfer.cropspec import CropSpec
+from agetrain.calibration import Calibration
 from agetrain.errors import CheckpointError, UsageError
 from agetrain.files import replacing
 from agetrain.networks import AgeNet, Start
@@ -54,6 +55,7 @@ def values_of(
         "decode": "expectation" if distribution else "linear",
         "age_std_kind": "distribution" if distribution else "constant",
         "label_offset": float(label_offset),
+        "calibration": network.calibration.to_dict(),
         "training": training,
         "metrics": metrics,
     }
@@ -146,7 +148,8 @@ def rebuild(values: dict[str, Any]) -> AgeNet:
     try:
         network = AgeNet(values["backbone"], values["head"])
         network.load_state_dict(values["weights"])
-    except (RuntimeError, UsageError) as error:
+        network.calibration = Calibration(**values.get("calibration", {}))
+    except (RuntimeError, UsageError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"the weights do not fit {values['backbone']}/{values['head']}: {reason}") from error
     return network.eval()

@@ -47,7 +47,11 @@ def open_model(path: Path, device: str = "cpu") -> Model:
         UsageError: there is no such device.
         ageinfer.errors.ModelError: the runtime refuses the model file.
     """
-    return _open_onnx(path) if path.suffix == ".onnx" else _open_checkpoint(path, device)
+    if path.suffix == ".onnx":
+        return _open_onnx(path)
+    from agetrain import checkpoint
+
+    return open_checkpoint(checkpoint.load(path), path, device)
 
 
 def _open_onnx(path: Path) -> Model:
@@ -68,12 +72,22 @@ def _open_onnx(path: Path) -> Model:
     )
 
 
-def _open_checkpoint(path: Path, device: str) -> Model:
+def open_checkpoint(values: dict[str, Any], path: Path, device: str = "cpu") -> Model:
+    """Opens the values of a checkpoint that is loaded already.
+
+    Args:
+        values: of `agetrain.checkpoint.load`.
+        path: where they are from.
+        device: to compute on.
+
+    Raises:
+        CheckpointError: it cannot be used.
+        UsageError: there is no such device.
+    """
     import torch
 
     from agetrain import checkpoint
 
-    values = checkpoint.load(path)
     if "train_median" not in values["training"]:
         raise CheckpointError(f"{path}: does not say its training median; train again")
     try:

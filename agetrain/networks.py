@@ -12,6 +12,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from agetrain.calibration import SMALLEST_STD_YEARS, Calibration
 from agetrain.errors import UsageError, WeightsError
 from agetrain.recipe import BACKBONES, HEADS
 
@@ -41,6 +42,9 @@ class AgeNet(nn.Module):
         normalise: by mean and deviation of ImageNet; without it, pixels are brought to 0 to 1.
         auxiliary: a second head beside the first, which learns another label and is left out of checkpoints.
 
+    Attributes:
+        calibration: of the deviation that it answers; none until `agetrain.calibrate` finds one.
+
     Raises:
         UsageError: there is no backbone or head of that name.
     """
@@ -57,6 +61,7 @@ class AgeNet(nn.Module):
         if backbone not in BACKBONES or head not in HEADS:
             raise UsageError(f"unknown network {backbone}/{head}: use {'|'.join(BACKBONES)} and {'|'.join(HEADS)}")
         self.backbone_name, self.head_name = backbone, head
+        self.calibration = Calibration()
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if normalise else ((0.0,) * 3, (1.0,) * 3)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255)
@@ -93,11 +98,16 @@ class AgeNet(nn.Module):
         """Turns what `forward` gave into age and its standard deviation, each float32 ``[n]`` in years."""
         if self.head_name == "linear":
             age = raw[:, 0].float()
-            return age, self.residual_std.expand_as(age)
+            return age, self._calibrated(self.residual_std).expand_as(age)
         probability = self.probabilities(raw)
         age = (probability * self.ages).sum(dim=1)
         variance = (probability * (self.ages - age[:, None]).square()).sum(dim=1)
-        return age, variance.sqrt()
+        return age, self._calibrated(variance.sqrt())
+
+    def _calibrated(self, std: Tensor) -> Tensor:
+        if not self.calibration.changes:
+            return std
+        return (self.calibration.slope * std + self.calibration.offset_years).clamp_min(SMALLEST_STD_YEARS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,7 @@ def checkpoint_values(network, spec):
         "decode": "expectation" if distribution else "linear",
         "age_std_kind": "distribution" if distribution else "constant",
         "label_offset": 0.0,
+        "calibration": network.calibration.to_dict(),
         "training": {
             "data": [
                 {
