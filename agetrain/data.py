@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import BadZipFile
@@ -16,7 +17,7 @@ from torch import Tensor
 from ageinfer.cropspec import CropSpec
 from agetrain import augment
 from agetrain.cache import CropCache, join
-from agetrain.errors import DatasetError
+from agetrain.errors import DatasetError, UsageError
 from agetrain.recipe import Recipe
 
 _AHEAD = 4
@@ -136,12 +137,24 @@ class Batches:
 
     Raises:
         DatasetError: there are fewer than 2 faces, or not one repeat for each data set.
+        UsageError: labels are to be doubted without a teacher.
+
+    Attributes:
+        crops: of all data sets.
+        faces: how many.
+        steps: of an epoch.
+        taught: faces that the teacher knows.
+        doubted: of each data set, labels that are not learned because the teacher contradicts them.
     """
 
     def __init__(
         self, data: TrainingSet, recipe: Recipe, device: torch.device, teacher: Teacher | None = None,
         rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
+        if recipe.doubt_beyond and teacher is None:
+            raise UsageError(
+                f"--doubt-beyond {recipe.doubt_beyond:g}: it is a --teacher that doubts; give its predictions"
+            )
         self.crops = join(data.learn)
         self._recipe, self._device, self._rank, self._world = recipe, device, rank, world
         repeats = recipe.repeats * len(data.learn) if len(recipe.repeats) == 1 else recipe.repeats
@@ -162,7 +175,12 @@ class Batches:
         offset = data.label_offset if recipe.labels == "stored" else 0.0
         taught = teacher.lookup(self.crops.digests) if teacher else (np.full(len(self.crops), np.nan, np.float32),) * 2
         c = self.crops
-        self._targets = [c.ages - offset, c.stds, c.others - offset, c.other_stds, taught[0] - offset, taught[1]]
+        # A comparison with the NaN of a face that the teacher did not see is false: nothing is doubted without it.
+        doubted = (np.abs(c.ages - taught[0]) > recipe.doubt_beyond * taught[1]) & c.found & (recipe.doubt_beyond > 0)
+        self.doubted = tuple(int(doubted[a:b].sum()) for a, b in pairwise(starts))
+        believed = np.where(doubted, np.float32(np.nan), c.ages)
+        learned = believed - offset, c.stds, c.others - offset, c.other_stds
+        self._targets: list[np.ndarray] = [*learned, taught[0] - offset, taught[1]]
         self.taught = int(np.isfinite(taught[0][c.found]).sum())
 
     def epoch(self, number: int, steps: int | None = None) -> Iterator[Batch]:

@@ -52,6 +52,8 @@ class Recipe:
         l1_weight: of the absolute error of the decoded age beside the distribution loss (DLDL-v2).
         auxiliary_weight: of a second head that learns the other of real and apparent age where it is known; 0: none.
         teacher_weight: of the divergence from a teacher's predictions; used when a teacher is given.
+        doubt_beyond: labels that lie more than so many of the teacher's deviations from its answer are not learned; the
+            face is still learned from the teacher. 0: every label is believed.
         optimiser: ``adamw`` or ``adam``.
         lr: largest learning rate.
         weight_decay: on weight matrices; biases and normalisation are left alone.
@@ -92,6 +94,7 @@ class Recipe:
     l1_weight: float = 0.1
     auxiliary_weight: float = 0.5
     teacher_weight: float = 1.0
+    doubt_beyond: float = 0.0
     optimiser: str = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.02
@@ -122,7 +125,7 @@ class Recipe:
             if not getattr(self, name) > 0:
                 raise UsageError(f"{_option(name)} {getattr(self, name)}: must be above 0")
         for name in ("weight_decay", "warmup_epochs", "clip_norm", "patience", "l1_weight", "auxiliary_weight",
-                     "teacher_weight", "seed", "selection_seed"):  # fmt: skip
+                     "teacher_weight", "doubt_beyond", "seed", "selection_seed"):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise UsageError(f"{_option(name)} {getattr(self, name)}: use 0 or more")
         if not 8 <= self.size <= 1024 or not -0.4 <= self.margin <= 4:

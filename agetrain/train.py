@@ -122,7 +122,7 @@ def train(
     network.to(device).to(memory_format=torch.channels_last)
     if start.substitute and state is None:
         # Whole batches in each process, so that the start does not depend on how many there are.
-        some = Batches(data, recipe, device).epoch(1, _REESTIMATION_BATCHES)
+        some = Batches(data, recipe, device, teacher).epoch(1, _REESTIMATION_BATCHES)
         reestimate_batchnorm(network, (centre(batch.wide, recipe.size) for batch in some))
     averaged = None
     if recipe.ema_decay:
@@ -152,7 +152,7 @@ def train(
         began = time.perf_counter()
         torch.manual_seed(recipe.seed + 1_000_003 * epoch + processes.rank)  # of dropout
         set_training_mode(network, frozen, recipe.frozen_batchnorm)
-        sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, absolute error, faces
+        sums = torch.zeros(4, dtype=torch.float64, device=device)  # loss, absolute error, faces, labels
         for step, batch in enumerate(
             progress(batches.epoch(epoch), f"epoch {epoch}/{recipe.epochs}", "step", batches.steps)
         ):
@@ -164,12 +164,13 @@ def train(
             if averaged:
                 averaged.update_parameters(network)
             n = len(batch.ages)
-            error = (decoded - batch.ages).abs().sum().double()
-            sums += torch.stack([loss.double() * n, error, torch.tensor(float(n)).to(error)])
+            errors = (decoded - batch.ages).abs()  # NaN where a label is doubted
+            tally = [loss * n, errors.nansum(), torch.tensor(float(n)).to(loss), errors.isfinite().sum()]
+            sums += torch.stack([value.double() for value in tally])
             # On a GPU a look at the loss waits for it, so there only now and then.
             if (device.type == "cpu" or step % 20 == 0) and not math.isfinite(float(sums[0])):
                 raise DivergedError(f"the loss is {loss.item()} in epoch {epoch}, step {step + 1}; use a lower --lr")
-        loss_sum, error_sum, count = processes.total(sums).tolist()
+        loss_sum, error_sum, count, labels = processes.total(sums).tolist()
         trained_s = time.perf_counter() - began
 
         if processes.first:
@@ -177,7 +178,7 @@ def train(
             estimates, _ = predict(kept, data.select, device, bf16=bf16, label_offset=offset)
             selection = measure(estimates, data.select.ages, data.select.found, train_median)
             figures = {
-                "train_loss": loss_sum / count, "train_mae": error_sum / count, "selection_mae": selection.mae,
+                "train_loss": loss_sum / count, "train_mae": error_sum / max(labels, 1), "selection_mae": selection.mae,
                 "selection_mse": selection.rmse**2, "lr": rate, "seconds": time.perf_counter() - began,
                 "images_per_second": count / trained_s,
             }  # fmt: skip
@@ -198,6 +199,7 @@ def train(
             }  # fmt: skip
             if teacher:
                 facts["teacher"] = list(teacher.files)
+                facts["doubted_labels"] = dict(zip((d["dataset"] for d in data.facts), batches.doubted, strict=True))
             if best:
                 done.best_mae, done.best_epoch = selection.mae, epoch
                 _keep(out / "best.pth", kept, data, offset, facts, estimates, selection)
@@ -244,6 +246,11 @@ def _is_best(recipe: Recipe, history: list[dict[str, float]]) -> bool:
 def _say_what_starts(
     recipe: Recipe, data: TrainingSet, batches: Batches, done: Progress, start: Start, device: torch.device, bf16: bool
 ) -> None:
+    if any(batches.doubted):
+        log.info(
+            "not learned, because the teacher contradicts them: labels of %s",
+            ", ".join(f"{facts['dataset']} {n}" for facts, n in zip(data.facts, batches.doubted, strict=True)),
+        )
     if start.substitute:
         log.warning("%s: not torchvision's own; figures may differ from published ones", start.source)
     log.info(

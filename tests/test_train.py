@@ -1,5 +1,6 @@
 """A whole training run on 24 pictures of one face: too few to learn ages, enough for everything else."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -389,6 +390,24 @@ def test_a_run_starts_from_a_checkpoint(place, arguments, finished, tmp_path):
     assert main(linear) == 0
     name = "backbone.features.0.0.weight"
     torch.testing.assert_close(weights_of(out)[name], first[name], atol=1e-6, rtol=0)
+
+
+def test_doubted_labels_are_counted_and_the_others_learned(arguments, finished, tmp_path, caplog, appa_real):
+    """A teacher that is sure that everybody is 30 contradicts all labels beyond 3 deviations from that."""
+    digests = [
+        np.frombuffer(hashlib.sha256(path.read_bytes()).digest()[:8], np.uint64)[0]
+        for path in (appa_real / "train").glob("*.jpg")
+    ]
+    ages, stds = np.full(len(digests), 30, np.float16), np.full(len(digests), 2, np.float16)
+    np.savez(tmp_path / "teacher.npz", digests=np.array(digests, np.uint64), ages=ages, stds=stds)
+    doubts = ["--teacher", str(tmp_path / "teacher.npz"), "--doubt-beyond", "3", "--epochs", "1"]
+    assert main(arguments(tmp_path / "out", *doubts)) == 0
+    training = checkpoint.load(tmp_path / "out" / "best.pth")["training"]
+    assert 0 < training["doubted_labels"]["appa-real"] < training["data"][0]["n"]
+    assert f"labels of appa-real {training['doubted_labels']['appa-real']}" in caplog.text
+    [epoch] = json.loads((tmp_path / "out" / "metrics.json").read_text())["history"]
+    assert np.isfinite(epoch["train_mae"])
+    assert main(arguments(tmp_path / "none", *doubts[2:])) == 2
 
 
 def test_a_checkpoint_of_another_backbone_is_no_start(arguments, finished, tmp_path, capsys):

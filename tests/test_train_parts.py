@@ -283,6 +283,28 @@ def test_each_face_comes_with_its_own_labels():
     assert seen == 8  # a last batch of one face is left out
 
 
+def test_labels_far_from_what_the_teacher_says_are_not_learned():
+    """At 3 deviations: 30 against 10 +- 6 is doubted, against 13 +- 6 not; without a teacher's answer nothing is."""
+    cache = cache_of(4, 22, start=30)
+    teacher = Teacher(cache.digests[:3], np.float32([10, 13, 52]), np.float32([6, 6, 6]), ())
+    recipe = dataclasses.replace(SMALL, doubt_beyond=3.0)
+    data = training_set(cache, cache_of(4, 22, start=70))
+    batches = Batches(data, recipe, CPU, teacher)
+    assert batches.doubted == (2, 0)
+    learned, taught, others = [], [], []
+    for batch in batches.epoch(1):
+        learned += batch.ages.tolist()
+        taught += batch.teacher_ages.tolist()
+        others += batch.others.tolist()
+    assert sorted(a for a in learned if a == a) == [31, 33, 70, 71, 72, 73]
+    assert sorted(a for a in taught if a == a) == [10, 13, 52]  # the faces themselves are still shown
+    assert np.isfinite(others).all()
+    assert Batches(data, dataclasses.replace(recipe, doubt_beyond=4.0), CPU, teacher).doubted == (0, 0)
+    assert Batches(data, SMALL, CPU, teacher).doubted == (0, 0)
+    with pytest.raises(UsageError, match="--teacher"):
+        Batches(data, recipe, CPU)
+
+
 def test_stored_labels_are_years_less_the_offset():
     recipe = dataclasses.replace(SMALL, labels="stored")
     cache = cache_of(4, 22, start=20)
