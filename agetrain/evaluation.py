@@ -15,6 +15,7 @@ Array = npt.NDArray[np.floating[Any]]
 CURVE_YEARS = range(16)
 THRESHOLDS_YEARS = (18, 21, 25)
 FEWEST = 20  # pictures that a group needs for a figure of its own
+CHILDREN_BELOW_YEARS = 13
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +111,8 @@ def evaluate(answers: Answers, *, resamples: int = 2000, seed: int = 0) -> dict[
         "by_attribute": {name: by_group(values, a, interval) for name, values in a.attributes.items()},
         "thresholds": {str(t): threshold(a, t) for t in THRESHOLDS_YEARS},
     }
+    figures["children"] = children(a)
+    figures["worst_group"] = worst_group({"age": figures["by_true_decade"], **figures["by_attribute"]})
     if np.isfinite(a.label_stds).all() and (a.label_stds > 0).any():
         figures["epsilon_error"] = epsilon_error(a.errors, a.label_stds)
     return figures
@@ -229,6 +232,27 @@ def by_group(values: npt.NDArray[np.str_], a: Answers, interval: "Bootstrap") ->
                 "detection_rate_percent": round(100 * float(a.found[chosen].mean()), 2),
             }
     return figures
+
+
+def children(a: Answers) -> dict[str, float | int]:
+    """MAE of those below 13, and how many times that of all it is; the number alone where there are fewer than 20."""
+    chosen = a.labels < CHILDREN_BELOW_YEARS
+    figures: dict[str, float | int] = {"n": int(chosen.sum())}
+    if figures["n"] >= FEWEST:
+        mae, overall = float(np.abs(a.errors[chosen]).mean()), float(np.abs(a.errors).mean())
+        figures |= {"mae": round(mae, 4), "of_overall": round(mae / overall, 4) if overall else 1.0}
+    return figures
+
+
+def worst_group(groups: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any] | None:
+    """The group with the largest MAE among `by_group` of several attributes; None where none is large enough."""
+    known = [
+        {"attribute": name, "group": group, "n": f["n"], "mae": f["mae"]}
+        for name, of_name in groups.items()
+        for group, f in of_name.items()
+        if "mae" in f
+    ]
+    return max(known, key=lambda g: g["mae"], default=None)
 
 
 def _leading_number(text: str) -> int:

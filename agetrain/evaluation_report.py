@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agetrain.evaluation import Answers
+from agetrain.evaluation import CHILDREN_BELOW_YEARS, Answers
 from agetrain.files import replacing
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,15 @@ def _one(r: Record) -> list[str]:
                 else "too few | | | "
             )
             lines.append(f"| {name} | {g['n']} | {figures} |")
+    worst, children = r["worst_group"], r["children"]
+    if worst:
+        lines += ["", f"The worst group: {worst['attribute']} {worst['group']}, MAE {worst['mae']:.2f} ({worst['n']})."]
+    if "mae" in children:
+        lines += [
+            "",
+            f"Children below {CHILDREN_BELOW_YEARS}: MAE {children['mae']:.2f}, {children['of_overall']:.2f} times that of "
+            f"all ({children['n']}).",
+        ]
     lines += [
         "",
         "| threshold | younger | answered as of that age or older | older | answered as younger |",

@@ -204,6 +204,22 @@ def test_a_group_has_figures_from_twenty_pictures_on():
 # Intervals
 
 
+def test_children_and_the_worst_group_are_named():
+    """20 children answered 1 year off, 20 grown men 3, 20 women 8, and one man of 80 by 30, who is no group."""
+    labels = [12] * 20 + [13] * 20 + [40] * 20 + [80]
+    estimates = [13] * 20 + [16] * 20 + [48] * 20 + [50]
+    sex = [""] * 20 + ["male"] * 20 + ["female"] * 20 + ["male"]
+    f = figures(labels, estimates, attributes={"sex": sex})
+    overall = (20 * 1 + 20 * 3 + 20 * 8 + 30) / 61
+    assert f["children"] == {"n": 20, "mae": 1, "of_overall": pytest.approx(1 / overall, abs=1e-4)}
+    assert f["worst_group"] == {"attribute": "age", "group": "40-49", "n": 20, "mae": 8}
+    text = evaluation_report.markdown([record(labels, estimates, attributes={"sex": sex})])
+    assert "The worst group: age 40-49, MAE 8.00 (20)." in text
+    assert f"Children below 13: MAE 1.00, {1 / overall:.2f} times that of all (20)." in text
+    few = figures(labels[1:20], estimates[1:20])
+    assert (few["children"], few["worst_group"]) == ({"n": 19}, None)
+
+
 def test_the_interval_of_equal_errors_has_no_width():
     assert Bootstrap(np.array(["a", "b", "c"]), 100, 0).of_mean(np.array([2.0, 2.0, 2.0])) == [2, 2]
 
