@@ -95,7 +95,7 @@ def prepare(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title
     """
     if spec.detector not in (DEFAULT_DETECTOR, NO_DETECTOR):
         raise DatasetError(f"crops for detector {spec.detector!r} cannot be made; this release has {DEFAULT_DETECTOR}")
-    digests = [_digest(sample.path) for sample in samples]
+    digests = [picture_digest(sample.path) for sample in samples]
     key = hashlib.sha256(json.dumps([CACHE_VERSION, spec.to_dict()], sort_keys=True).encode() + b"".join(digests))
     target = Path(folder) / key.hexdigest()[:16]
     if not (target / "crops.npy").is_file():
@@ -120,7 +120,12 @@ def prepare(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title
     )
 
 
-def _digest(path: Path) -> bytes:
+def picture_digest(path: Path) -> bytes:
+    """SHA-256 of a picture's file, by which a cache and a teacher know it.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
     try:
         return hashlib.sha256(path.read_bytes()).digest()
     except OSError as error:

@@ -5,7 +5,6 @@ without a face is answered with the training median and counts.
 """
 
 import argparse
-import hashlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 from ageinfer.cropspec import NO_DETECTOR
 from ageinfer.types import Box, Image
 from agetrain import evaluation, evaluation_report, robustness
+from agetrain.cache import picture_digest
 from agetrain.command import add_debug, guarded
 from agetrain.datasets import DATASETS, Dataset, Sample, load_dataset
 from agetrain.errors import DatasetError, UsageError
@@ -227,7 +227,7 @@ def _write_predictions(path: Path, told: Sequence[tuple[Sequence[Sample], Answer
     digests, ages, stds = [], [], []
     for samples, answers in told:
         for i in np.flatnonzero(answers.found).tolist():
-            digests.append(hashlib.sha256(samples[i].path.read_bytes()).digest()[:8])
+            digests.append(picture_digest(samples[i].path)[:8])
             ages.append(answers.estimates[i])
             stds.append(answers.stds[i])
     try:

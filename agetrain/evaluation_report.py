@@ -97,8 +97,8 @@ def _one(r: Record) -> list[str]:
     if "mae" in children:
         lines += [
             "",
-            f"Children below {CHILDREN_BELOW_YEARS}: MAE {children['mae']:.2f}, {children['of_overall']:.2f} times that of "
-            f"all ({children['n']}).",
+            f"Children below {CHILDREN_BELOW_YEARS}: MAE {children['mae']:.2f}, {children['of_overall']:.2f} times "
+            f"that of all ({children['n']}).",
         ]
     lines += [
         "",
