@@ -5,7 +5,10 @@ Format: https://protobuf.dev/programming-guides/encoding/ ; field numbers: ``onn
 """
 
 from collections.abc import Iterator
+from mmap import mmap
 from typing import NamedTuple
+
+Buffer = bytes | bytearray | mmap
 
 _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
 
@@ -19,7 +22,7 @@ class Field(NamedTuple):
     end: int
 
 
-def read_varint(data: bytes | bytearray, position: int) -> tuple[int, int]:
+def read_varint(data: Buffer, position: int) -> tuple[int, int]:
     """Decodes the base-128 integer at ``position``; returns it with the position behind it.
 
     Raises:
@@ -37,7 +40,7 @@ def read_varint(data: bytes | bytearray, position: int) -> tuple[int, int]:
     raise ValueError(f"broken integer at byte {position}")
 
 
-def fields(data: bytes | bytearray, start: int = 0, end: int | None = None) -> Iterator[Field]:
+def fields(data: Buffer, start: int = 0, end: int | None = None) -> Iterator[Field]:
     """Yields the fields of the message that lies in ``data[start:end]``, in file order.
 
     Raises:
@@ -62,7 +65,7 @@ def fields(data: bytes | bytearray, start: int = 0, end: int | None = None) -> I
         yield Field(number, wire_type, value_start, position)
 
 
-def descend(data: bytes | bytearray, *path: int) -> Iterator[Field]:
+def descend(data: Buffer, *path: int) -> Iterator[Field]:
     """Yields the fields reached by following field numbers, such as ``7, 5``: graph, then each initializer.
 
     Raises:

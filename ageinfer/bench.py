@@ -15,6 +15,7 @@ from ageinfer._opencv import cv2
 from ageinfer.detect import FaceDetector
 from ageinfer.draw import AnnotatedFrame
 from ageinfer.errors import ExitStatus, SourceError, UsageError
+from ageinfer.fastest import told
 from ageinfer.pipeline import Followed, Pipeline
 from ageinfer.sources import Source, open_source
 from ageinfer.types import DEFAULT_FPS, Detection, Frame, Image
@@ -34,7 +35,8 @@ class Bench:
 
     Attributes:
         source, frames, faces, size: what was processed; width and height in pixels.
-        model, detector, provider, threads: with what; threads of each network.
+        model, precision, detector, provider, threads: with what; threads of each network.
+        times_as_fast: as the same age model in other precisions, where that was measured to choose among them.
         p50_ms, p95_ms: of each stage, one frame after the other in one thread.
         fps_sequential: frames a second of the stages up to the record, from their means.
         fps: frames a second as ``ageinfer SOURCE --jsonl F`` works: decoding and detection ahead, in threads.
@@ -49,6 +51,8 @@ class Bench:
     faces: int
     size: tuple[int, int]
     model: str
+    precision: str
+    times_as_fast: dict[str, float]
     detector: str
     provider: str
     threads: int
@@ -161,6 +165,8 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
         faces=faces,
         size=size,
         model=pipeline.estimator.metadata.name,
+        precision=pipeline.estimator.metadata.precision,
+        times_as_fast=pipeline.estimator.times_as_fast,
         detector=pipeline.detector.identifier,
         provider=pipeline.estimator.provider,
         threads=pipeline.estimator.threads,
@@ -259,7 +265,8 @@ def rendered(bench: Bench) -> str:
     """The measurement as a table for people."""
     lines = [
         f"{bench.source}: {bench.frames} frames of {bench.size[0]} x {bench.size[1]}, {bench.faces} faces",
-        f"{bench.model} and {bench.detector} on {bench.provider}, {bench.threads} thread(s) a network",
+        f"{bench.model} ({told(bench.precision, bench.times_as_fast)}) and {bench.detector} on {bench.provider}, "
+        f"{bench.threads} thread(s) a network",
         "",
         f"{'stage':<16}{'p50 ms':>9}{'p95 ms':>9}",
     ]

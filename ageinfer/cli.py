@@ -80,7 +80,13 @@ def build_parser() -> argparse.ArgumentParser:
 def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
     """The options of ``ageinfer SOURCE`` and ``ageinfer bench SOURCE``: what finds and judges faces, and how."""
     find = parser.add_argument_group("faces and ages")
-    find.add_argument("--model", metavar="F", help="an age model written by ageexport (default: the shipped one)")
+    find.add_argument(
+        "--model", metavar="F", help="an age model: a file written by ageexport, or the name of a shipped one"
+    )
+    find.add_argument(
+        "--precision", default="auto", metavar="P",
+        help="of the age model: auto (default: what is the fastest here of those that are shipped), fp32, int8 or fp16",
+    )  # fmt: skip
     find.add_argument(
         "--detector", default="yunet", metavar="NAME", help="yunet (default), dlib, dlib-cnn, or a YuNet file (.onnx)"
     )
@@ -229,7 +235,7 @@ def open_pipeline(options: argparse.Namespace) -> "Pipeline":
         raise UsageError(f"--threads {options.threads}: use 1 or more")
     return Pipeline.default(
         options.model, options.detector, detector_file=options.detector_file, looking=looking,
-        provider=options.provider, threads=options.threads,
+        precision=options.precision, provider=options.provider, threads=options.threads,
     )  # fmt: skip
 
 
@@ -321,12 +327,15 @@ def process(
 ) -> None:  # fmt: skip
     """Passes every frame through pipeline and sinks, until the source ends or somebody wants no more."""
     from ageinfer.draw import AnnotatedFrame
+    from ageinfer.fastest import told
     from ageinfer.web import WebSink
 
     if not quiet:
-        metadata, provider = pipeline.estimator.metadata, pipeline.estimator.provider
-        by = f"{pipeline.detector.identifier}, {pipeline.estimator.threads} thread(s) a network"
-        _say(f"ageinfer {ageinfer.__version__}: {metadata.name} on {provider}, faces by {by}")
+        estimator = pipeline.estimator
+        precision = told(estimator.metadata.precision, estimator.times_as_fast)
+        by = f"{pipeline.detector.identifier}, {estimator.threads} thread(s) a network"
+        model = f"{estimator.metadata.name} on {estimator.provider} ({precision})"
+        _say(f"ageinfer {ageinfer.__version__}: {model}, faces by {by}")
     for sink in sinks:
         if isinstance(sink, WebSink):
             _say(f"the page: {sink.url}")

@@ -7,7 +7,11 @@ age. The hashes guard against accidents; whoever changes a file on purpose can w
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +30,72 @@ _DECODES = ("linear", "expectation")
 _STD_KINDS = ("constant", "distribution")
 
 
+def packaged_folders() -> tuple[Path, ...]:
+    """Where the models are that come with the package: in a wheel beside its code, in a checkout one folder up."""
+    here = Path(__file__).parent
+    return tuple(folder for folder in (here / "models", here.parent / "models") if folder.is_dir())
+
+
 def packaged_model(name: str) -> Path:
-    """The path of a model that comes with the package, from a wheel or from a checkout.
+    """The path of a model that comes with the package.
 
     Raises:
-        ModelError: it is in neither place.
+        ModelError: it is not there.
     """
-    here = Path(__file__).parent
-    for folder in (here / "models", here.parent / "models"):
-        if (folder / name).is_file():
-            return folder / name
-    raise ModelError(f"{name}: the model that belongs to this package is missing; install ageinfer again")
+    found = _packaged(name)
+    if found is None:
+        raise ModelError(f"{name}: the model that belongs to this package is missing; install ageinfer again")
+    return found
+
+
+def _packaged(name: str) -> Path | None:
+    return next((folder / name for folder in packaged_folders() if (folder / name).is_file()), None)
+
+
+def model_files(model: str | Path | None = None) -> list[Path]:
+    """The files among which an age model can be chosen.
+
+    Args:
+        model: path of a file; or a name without a folder, with or without ``.onnx``, of a model that comes with the
+            package; None for the default one.
+
+    Returns:
+        That file alone; or the packaged one and, after it, the same model in other precisions.
+
+    Raises:
+        ModelError: there is neither a file nor a packaged model of that name.
+    """
+    if model is None:
+        return in_every_precision(packaged_model(DEFAULT_MODEL))
+    path, name = Path(model), os.fspath(model)
+    if path.name != name or path.is_file():
+        return [path]
+    packaged = _packaged(name if name.endswith(".onnx") else f"{name}.onnx")
+    if packaged is None:
+        shipped = ", ".join(shipped_names()) or "none, install ageinfer again"
+        raise ModelError(f"{model}: neither a model file nor the name of a shipped age model ({shipped})")
+    return in_every_precision(packaged)
+
+
+def in_every_precision(path: Path) -> list[Path]:
+    """A packaged model ``X.onnx`` and those of ``X.int8.onnx``, ``X.fp32.onnx`` and so on that are beside it."""
+    beside = (path.with_suffix(f".{precision}.onnx") for precision in PRECISIONS)
+    return [path, *(other for other in beside if other.is_file())]
+
+
+def shipped_names() -> list[str]:
+    """The age models that come with the package, by name; the same in another precision has no name of its own."""
+    files = [path for folder in packaged_folders() for path in sorted(folder.glob("*.onnx"))]
+    others = {other for path in files for other in in_every_precision(path)[1:]}
+    return [path.stem for path in files if path not in others and _is_age_model(path)]
+
+
+def _is_age_model(path: Path) -> bool:
+    try:
+        stated_metadata(path)
+    except ModelError:
+        return False
+    return True
 
 
 def read_model(path: str | Path) -> bytes:
@@ -45,15 +104,21 @@ def read_model(path: str | Path) -> bytes:
     Raises:
         ModelError: it is not there, not a file, empty or not readable.
     """
-    try:
+    with _explained(path):
         data = Path(path).read_bytes()
+    if not data:
+        raise ModelError(f"{path}: the model file is empty; fetch or export it again")
+    return data
+
+
+@contextmanager
+def _explained(path: str | Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise ModelError(f"{path}: no such model file; leave --model out to use the one that is shipped") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot read the model: {error.strerror}") from error
-    if not data:
-        raise ModelError(f"{path}: the model file is empty; fetch or export it again")
-    return data
 
 
 def graph_sha256(model: bytes) -> str:
@@ -68,7 +133,7 @@ def graph_sha256(model: bytes) -> str:
     return hashlib.sha256(memoryview(model)[graphs[0].start : graphs[0].end]).hexdigest()
 
 
-def metadata_properties(model: bytes) -> dict[str, str]:
+def metadata_properties(model: _protobuf.Buffer) -> dict[str, str]:
     """The ``metadata_props`` of an ONNX file.
 
     Raises:
@@ -184,18 +249,38 @@ def check_age_model(model: bytes, path: str | Path) -> ModelMetadata:
         actual_hash = graph_sha256(model)
     except ValueError as error:
         raise ModelError(f"{path}: not an ONNX model ({error}); give a file written by ageexport") from error
-    if METADATA_KEY not in properties:
-        raise ModelError(
-            f"{path}: an ONNX model, but it does not say how to crop faces for it and what it answers; "
-            "give a file written by ageexport"
-        )
-    try:
-        metadata = ModelMetadata.from_json(properties[METADATA_KEY])
-    except ValueError as error:
-        raise ModelError(f"{path}: {error}; export it again with this release") from error
+    metadata = _read_metadata(properties, path)
     if metadata.graph_sha256 != actual_hash:
         raise ModelError(
             f"{path}: its graph or weights were changed after the export (SHA-256 {actual_hash[:12]}, "
             f"expected {metadata.graph_sha256[:12]}); fetch or export it again"
         )
     return metadata
+
+
+def stated_metadata(path: Path) -> ModelMetadata:
+    """What an age model file says of itself; whether its graph is the one it speaks of is left open.
+
+    The file is mapped, not read: of several only one is going to be used, and the metadata lie behind the weights.
+
+    Raises:
+        ModelError: it cannot be read, is not ONNX, or carries no metadata of this project or of another version.
+    """
+    try:
+        with _explained(path), path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as model:
+            properties = metadata_properties(model)
+    except ValueError as error:
+        raise ModelError(f"{path}: not an ONNX model ({error}); give a file written by ageexport") from error
+    return _read_metadata(properties, path)
+
+
+def _read_metadata(properties: dict[str, str], path: str | Path) -> ModelMetadata:
+    if METADATA_KEY not in properties:
+        raise ModelError(
+            f"{path}: an ONNX model, but it does not say how to crop faces for it and what it answers; "
+            "give a file written by ageexport"
+        )
+    try:
+        return ModelMetadata.from_json(properties[METADATA_KEY])
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}; export it again with this release") from error

@@ -80,10 +80,13 @@ class Pipeline:
         *,
         detector_file: str | Path | None = None,
         looking: Looking | None = None,
+        precision: str = "auto",
         provider: str = "auto",
         threads: int | None = None,
     ) -> "Pipeline":
-        """Opens a detector by name and an age model by path; without arguments, those that are shipped.
+        """Opens a detector and an age model, each by name or path; without arguments, those that are shipped.
+
+        ``model`` and ``precision`` are those of `ageinfer.estimate.AgeEstimator`.
 
         A model that was trained on whole pictures (crop kind ``resize``) gets `ageinfer.detect.WholePicture` instead of
         the detector that was named.
@@ -91,7 +94,7 @@ class Pipeline:
         Raises:
             AgeInferError: one of them cannot be opened; the message says why.
         """
-        estimator = AgeEstimator(model, provider=provider, threads=threads)
+        estimator = AgeEstimator(model, precision=precision, provider=provider, threads=threads)
         if estimator.metadata.crop.kind == "resize":
             return cls(WholePicture(), estimator)
         opened = open_detector(detector, file=detector_file, provider=provider, threads=threads)

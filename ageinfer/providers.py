@@ -55,6 +55,13 @@ def default_threads() -> int:
     return min(max(usable_cores() // 2, 1), 4)
 
 
+def first_provider(provider: str) -> str:
+    """The provider that `open_session` tries first: the one that was named, or the best one that works here."""
+    if provider != "auto":
+        return provider
+    return next((candidate for candidate in _BEST_FIRST if problem_with(candidate) is None), "cpu")
+
+
 def open_session(model: bytes, name: str, provider: str = "auto", threads: int | None = None) -> ort.InferenceSession:
     """Opens a session on the provider that was asked for, or on the best one that really works.
 

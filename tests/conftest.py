@@ -17,6 +17,14 @@ ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("AGEINFER_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """What the runtime remembers stays out of the user's cache; processes that a test starts inherit that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AGEINFER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def astronaut_path() -> Path:
     """A portrait of one person, 512 x 512, public domain."""
@@ -120,6 +128,54 @@ def tiny_model():
         return model.SerializeToString()
 
     return make
+
+
+@pytest.fixture
+def two_precisions(tiny_model, tmp_path, monkeypatch) -> Path:
+    """The folder of a package whose default model, ``age-tiny``, is there in int8 and in fp32; its cache is empty."""
+    import shutil
+
+    from ageinfer import modelfile
+
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "age-tiny.onnx").write_bytes(tiny_model(precision="int8"))
+    (folder / "age-tiny.fp32.onnx").write_bytes(tiny_model())
+    (folder / "age-other.onnx").write_bytes(tiny_model(name="other"))
+    shutil.copy(modelfile.packaged_model("face_detection_yunet_2023mar.onnx"), folder)
+    monkeypatch.setattr(modelfile, "packaged_folders", lambda: (folder,))
+    monkeypatch.setattr(modelfile, "DEFAULT_MODEL", "age-tiny.onnx")
+    monkeypatch.setenv("AGEINFER_CACHE", str(tmp_path / "remembered"))
+    return folder
+
+
+class Stopwatch:
+    """Stands for `ageinfer.fastest.measure`: runs every network once and says the times that it was told.
+
+    Attributes:
+        ms: by precision.
+        asked: the precisions of each measurement.
+    """
+
+    def __init__(self):
+        self.ms = {"int8": 5.0, "fp32": 8.0, "fp16": 9.0}
+        self.asked = []
+
+    def __call__(self, calls):
+        self.asked.append(list(calls))
+        for call in calls.values():
+            call()
+        return {name: self.ms[name] for name in calls}
+
+
+@pytest.fixture
+def stopwatch(monkeypatch) -> Stopwatch:
+    """The measurement, with an outcome that is known."""
+    from ageinfer import fastest
+
+    watch = Stopwatch()
+    monkeypatch.setattr(fastest, "measure", watch)
+    return watch
 
 
 @pytest.fixture(scope="session")

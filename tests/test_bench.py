@@ -63,3 +63,15 @@ def test_a_detector_of_dlib_is_measured_too(clip):
     bench = measure(lambda: open_source(clip), Pipeline.default(detector="dlib", provider="cpu", threads=1), 4)
     assert bench.p50_ms["detect network"] > 1
     assert np.isfinite(bench.overhead)
+
+
+def test_the_precision_is_told_and_why(two_precisions, stopwatch, clip, capsys):
+    assert main(["bench", str(clip), "--frames", "2", "--provider", "cpu"]) == ExitStatus.OK
+    told = capsys.readouterr().out.splitlines()[1]
+    assert told.startswith("tiny (int8, 1.6 times as fast as fp32 here) and yunet-2023mar on cpu")
+    assert main(["bench", str(clip), "--frames", "2", "--json", "--provider", "cpu"]) == ExitStatus.OK
+    values = json.loads(capsys.readouterr().out)
+    assert (values["precision"], values["times_as_fast"]) == ("int8", {"fp32": 1.6})
+    assert main(["bench", str(clip), "--frames", "2", "--json", "--precision", "fp32"]) == ExitStatus.OK
+    values = json.loads(capsys.readouterr().out)
+    assert (values["precision"], values["times_as_fast"]) == ("fp32", {})

@@ -145,6 +145,9 @@ ERRORS = {
     "model is a picture": (["PICTURE", "--model", "PICTURE"], ExitStatus.MODEL),
     "model is not ours": (["PICTURE", "--model", "YUNET"], ExitStatus.MODEL),
     "model is missing": (["PICTURE", "--model", "gone.onnx"], ExitStatus.MODEL),
+    "model is a name of none": (["PICTURE", "--model", "age-of-nothing"], ExitStatus.MODEL),
+    "model in another precision": (["PICTURE", "--model", "AGES.onnx", "--precision", "fp16"], ExitStatus.USAGE),
+    "unknown precision": (["PICTURE", "--precision", "fp64"], ExitStatus.USAGE),
     "records below a file": (["PICTURE", "--jsonl", f"{TEXT}/r.jsonl"], ExitStatus.OUTPUT),
     "table is a folder": (["PICTURE", "--csv", FOLDER], ExitStatus.OUTPUT),
     "picture below a file": (["PICTURE", "--output", f"{TEXT}/p.png"], ExitStatus.OUTPUT),
@@ -468,3 +471,37 @@ def test_the_command_can_be_run_in_a_thread(astronaut_path, tmp_path):
     thread.join(60)
     assert statuses == [ExitStatus.OK]
     assert len(records_of((tmp_path / "r.jsonl").read_text())) == 1
+
+
+def first_line(capsys, *arguments) -> str:
+    assert main([*map(str, arguments), "--jsonl", os.devnull, "--provider", "cpu"]) == ExitStatus.OK
+    return capsys.readouterr().err.splitlines()[0]
+
+
+def test_the_first_line_says_which_precision_and_why(two_precisions, stopwatch, astronaut_path, capsys):
+    for _ in range(2):  # measured, then remembered
+        assert "tiny on cpu (int8, 1.6 times as fast as fp32 here), faces by" in first_line(capsys, astronaut_path)
+    assert len(stopwatch.asked) == 1
+    assert "tiny on cpu (fp32), faces by" in first_line(capsys, astronaut_path, "--precision", "fp32")
+    path = two_precisions / "age-tiny.onnx"
+    assert "tiny on cpu (int8), faces by" in first_line(capsys, astronaut_path, "--model", path)
+    assert "other on cpu (fp32), faces by" in first_line(capsys, astronaut_path, "--model", "age-other")
+    stopwatch.ms["int8"] = 16.0
+    line = first_line(capsys, astronaut_path, "--threads", 2)
+    assert "tiny on cpu (fp32, 2.0 times as fast as int8 here), faces by" in line
+
+
+def test_a_wrong_name_or_precision_is_one_line_that_says_what_there_is(two_precisions, astronaut_path, capsys):
+    for arguments, status, said in (
+        (["--model", "age-large"], ExitStatus.MODEL, "(age-other, age-tiny)"),
+        (["--precision", "fp16"], ExitStatus.USAGE, "is there in int8 and fp32, not in fp16"),
+        (
+            ["--model", two_precisions / "age-tiny.onnx", "--precision", "fp32"],
+            ExitStatus.USAGE,
+            "in int8, not in fp32",
+        ),
+    ):
+        assert main([str(astronaut_path), *map(str, arguments)]) == status
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("ageinfer: ")
+        assert said in line

@@ -21,7 +21,15 @@ EXPORT = (ROOT / "docs" / "export.md").read_text()
 
 @pytest.mark.parametrize(
     "name",
-    ["ageinfer", "ageinfer.estimate", "ageinfer.pipeline", "ageinfer.smoothing", "ageinfer.ahead", "agetrain.metrics"],
+    [
+        "ageinfer",
+        "ageinfer.estimate",
+        "ageinfer.fastest",
+        "ageinfer.pipeline",
+        "ageinfer.smoothing",
+        "ageinfer.ahead",
+        "agetrain.metrics",
+    ],
 )
 def test_examples_in_docstrings_give_what_they_say(name, monkeypatch):
     monkeypatch.chdir(ROOT)

@@ -441,6 +441,39 @@ def test_a_model_that_is_named_takes_the_place_of_the_default(tmp_path, capsys):
     assert good.state == State.OK
 
 
+def test_the_precision_is_told_and_why(two_precisions, stopwatch):
+    findings = by_name(models.examine_models(two_precisions))
+    assert "int8" in findings["age-tiny.onnx"].text
+    assert "fp32" in findings["age-tiny.fp32.onnx"].text
+    [verdict] = models.examine_pictures(None)
+    assert "tiny on the CPU in int8, 1.6 times as fast as fp32 here" in verdict.text
+    assert (verdict.values["precision"], verdict.values["times_as_fast"]) == ("int8", {"fp32": 1.6})
+    [verdict] = models.examine_pictures("age-other")
+    assert verdict.text.endswith("other on the CPU in fp32)")
+    speed = by_name(models.examine_speed(None, seconds=0.01))["age model, one face"]
+    assert speed.text.endswith(" (int8)")
+    assert set(speed.values["precision_by_threads"].values()) == {"int8"}
+
+
+def test_a_fault_in_another_precision_of_the_model_that_is_used_counts(two_precisions):
+    (two_precisions / "age-tiny.fp32.onnx").write_bytes(b"Dear diary")
+    assert doctor.exit_status(models.examine_models(two_precisions)) == MODEL
+    assert doctor.exit_status(models.examine_models(two_precisions, "age-tiny")) == MODEL
+    for other in ("age-other", str(two_precisions / "age-tiny.onnx")):
+        assert doctor.exit_status(models.examine_models(two_precisions, other)) == ExitStatus.OK
+
+
+def test_a_model_can_be_named(two_precisions):
+    (two_precisions / "age-other.onnx").write_bytes(b"Dear diary")
+    assert doctor.exit_status(models.examine_models(two_precisions)) == ExitStatus.OK
+    findings = list(models.examine_models(two_precisions, "age-other"))
+    assert doctor.exit_status(findings) == MODEL
+    assert len(findings) == 4
+    findings = list(models.examine_models(two_precisions, "age-large"))
+    assert doctor.exit_status(findings) == MODEL
+    assert "no such model file" in by_name(findings)["age-large"].text
+
+
 def test_the_face_of_the_sample_must_be_found(monkeypatch):
     blank = cv2.imread(str(ROOT / "samples" / "astronaut.jpg")) * 0
     monkeypatch.setattr(models, "sample_picture", lambda: (blank, True))

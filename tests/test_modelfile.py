@@ -16,9 +16,12 @@ from ageinfer.modelfile import (
     check_age_model,
     graph_sha256,
     metadata_properties,
+    model_files,
     packaged_model,
     read_model,
     sealed_json,
+    shipped_names,
+    stated_metadata,
 )
 
 
@@ -220,3 +223,73 @@ def test_a_model_given_by_path_is_the_one_that_is_used(tmp_path, shipped):
 def test_a_packaged_model_that_is_not_there_is_a_model_error():
     with pytest.raises(ModelError, match="install ageinfer again"):
         packaged_model("age-of-nothing.onnx")
+
+
+# By name
+
+
+def names_of(model) -> list[str]:
+    return [path.name for path in model_files(model)]
+
+
+@pytest.mark.parametrize(
+    ("model", "files"),
+    [
+        (None, ["age-tiny.onnx", "age-tiny.fp32.onnx"]),
+        ("age-tiny", ["age-tiny.onnx", "age-tiny.fp32.onnx"]),
+        ("age-tiny.onnx", ["age-tiny.onnx", "age-tiny.fp32.onnx"]),
+        ("age-tiny.fp32", ["age-tiny.fp32.onnx"]),
+        ("age-other", ["age-other.onnx"]),
+    ],
+)
+def test_a_packaged_model_is_found_by_name_in_every_precision(two_precisions, model, files):
+    assert names_of(model) == files
+    assert {path.parent for path in model_files(model)} == {two_precisions}
+
+
+def test_a_file_that_is_there_comes_before_a_packaged_model_of_its_name(two_precisions, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "age-tiny").mkdir()  # a folder is no file
+    assert names_of("age-tiny") == ["age-tiny.onnx", "age-tiny.fp32.onnx"]
+    (tmp_path / "age-tiny.onnx").write_bytes(b"mine")
+    assert model_files("age-tiny.onnx") == [tmp_path.relative_to(tmp_path) / "age-tiny.onnx"]
+    assert names_of("age-tiny") == ["age-tiny.onnx", "age-tiny.fp32.onnx"]
+    assert AgeEstimator("age-tiny", precision="fp32", provider="cpu").metadata.name == "tiny"
+    with pytest.raises(ModelError, match=r"age-tiny\.onnx: not an ONNX model"):
+        AgeEstimator("age-tiny.onnx", provider="cpu")
+
+
+@pytest.mark.parametrize("model", ["age-small", "age-tiny.int8", "AGE", "folder", "", "..", "age-tiny\0"])
+def test_an_unknown_name_is_refused_with_those_that_are_shipped(two_precisions, tmp_path, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ModelError, match=r"shipped age model \(age-other, age-tiny\)$"):  # neither detector nor fp32
+        AgeEstimator(model, provider="cpu")
+
+
+@pytest.mark.parametrize("model", ["./age-tiny", "package/age-tiny", "/age-tiny.onnx"])
+def test_with_a_folder_it_is_a_path_and_no_name(two_precisions, tmp_path, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="no such model file"):
+        AgeEstimator(model, provider="cpu")
+
+
+def test_the_names_of_what_is_really_shipped():
+    names = shipped_names()
+    assert DEFAULT_MODEL.removesuffix(".onnx") in names
+    assert all(AgeEstimator(name, provider="cpu").metadata.crop.kind != "resize" for name in names)
+
+
+def test_a_file_states_its_metadata_without_being_read(shipped, two_precisions):
+    path = packaged_model("age-tiny.fp32.onnx")
+    assert stated_metadata(path) == check_age_model(path.read_bytes(), path)
+    for broken in (b"", b"Dear diary", path.read_bytes()[:-9]):
+        path.write_bytes(broken)
+        with pytest.raises(ModelError, match=r"fp32\.onnx: not an ONNX model"):
+            stated_metadata(path)
+    path.write_bytes(with_properties(shipped))
+    with pytest.raises(ModelError, match="does not say how to crop"):
+        stated_metadata(path)
+    path.unlink()
+    with pytest.raises(ModelError, match="no such model file"):
+        stated_metadata(path)

@@ -5,7 +5,7 @@ import pytest
 from ageinfer import providers
 from ageinfer.errors import MissingDependencyError, ModelError, UsageError
 from ageinfer.modelfile import DEFAULT_MODEL, packaged_model
-from ageinfer.providers import PROVIDERS, open_session, problem_with, provider_of
+from ageinfer.providers import PROVIDERS, first_provider, open_session, problem_with, provider_of
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +88,8 @@ def machine(monkeypatch):
 def test_auto_takes_the_best_that_really_starts(machine, built, starting, expected):
     machine(built, starting)
     assert provider_of(open_session(b"", "m", "auto")) == expected
+    assert first_provider("auto") == expected
+    assert first_provider("tensorrt") == "tensorrt"
 
 
 def test_a_fall_back_to_the_cpu_is_an_error_for_a_named_provider(machine):

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of ``ageinfer doctor``."""
     parser.add_argument("--json", action="store_true", help="the report as JSON on standard output")
     parser.add_argument("--camera", type=int, metavar="N", help="look at this camera alone (default: at all)")
-    parser.add_argument("--model", metavar="F", help="look at this age model too, and measure its speed")
+    parser.add_argument("--model", metavar="F", help="look at this age model (file or name), and measure its speed")
     parser.add_argument("--no-speed", action="store_true", help="leave out the speed test of about two seconds")
 
 
@@ -60,7 +60,7 @@ def examine(*, camera: int | None = None, model: str | None = None, speed: bool 
 
     Args:
         camera: number of the one camera to look at; None for all.
-        model: path of an age model in the place of the one that is shipped.
+        model: path or name of an age model in the place of the default one.
         speed: measure for about two seconds.
     """
     yield from _safely("machine", partial(examine_machine, ageinfer.__version__))
@@ -79,9 +79,10 @@ def examine(*, camera: int | None = None, model: str | None = None, speed: bool 
 
 
 def _models(model: str | None) -> Iterator[Finding]:
-    from ageinfer.doctor.models import examine_models, models_folder
+    from ageinfer.doctor.models import examine_models
+    from ageinfer.modelfile import packaged_folders
 
-    yield from examine_models(models_folder(), model)
+    yield from examine_models(next(iter(packaged_folders()), None), model)
 
 
 def _speed(model: str | None) -> Iterator[Finding]:

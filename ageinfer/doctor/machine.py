@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ageinfer.doctor.findings import Finding, State
+from ageinfer.processor import examine_processor
 
-# Instructions that decide how fast the networks are, int8 above all.
-_INSTRUCTIONS = {"x86": ("avx2", "avx512_vnni", "avx_vnni"), "arm": ("asimd", "asimddp", "i8mm")}
 _AREA = "machine"
 
 
@@ -28,17 +27,13 @@ def examine_machine(
     yield _fact("Python", python, version=platform.python_version())
     yield _fact("system", platform.platform(), system=platform.system(), architecture=platform.machine())
 
-    info = _cpu_info(proc)
-    model = next((info[key] for key in ("model name", "Model", "Hardware") if info.get(key)), "")
-    model = model or platform.processor() or platform.machine() or "unknown"
-    yield _fact("processor", model, model=model)
+    processor = examine_processor(proc)
+    yield _fact("processor", processor.name, model=processor.name)
     usable, there = usable_cores(cgroup), os.cpu_count() or 1
     yield _fact("cores", f"{usable:g} usable of {there}", usable=usable, there=there)
 
-    has = set((info.get("flags") or info.get("Features") or "").split())
-    wanted = _INSTRUCTIONS["arm" if platform.machine().lower().startswith(("arm", "aarch")) else "x86"]
-    if has:
-        found, absent = [name for name in wanted if name in has], [name for name in wanted if name not in has]
+    found, absent = list(processor.found), list(processor.absent)
+    if found or absent:
         text = (", ".join(found) or "none") + (f" (not {', '.join(absent)})" if absent else "")
         yield _fact("instructions", text, found=found, absent=absent)
     memory = _memory(proc, cgroup)
@@ -57,16 +52,6 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
 
 def _fact(name: str, text: str, **values: object) -> Finding:
     return Finding(_AREA, name, State.OK, text, values=values)
-
-
-def _cpu_info(proc: Path) -> dict[str, str]:
-    """The last value of every key in cpuinfo."""
-    try:
-        lines = (proc / "cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in lines if ":" in line)
-    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _memory(proc: Path, cgroup: Path) -> int | None:

@@ -16,13 +16,8 @@ from ageinfer.types import Image
 
 _AREA = "models"
 _DETECTOR_WIDTHS = (320, 640)  # pixels
+_AGE_SPEED = "age model, one face"
 _REMEDY = "install ageinfer again, or copy the file again"
-
-
-def models_folder() -> Path | None:
-    """Where the models are that come with the package: in a wheel or in a checkout."""
-    here = Path(__file__).parent.parent
-    return next((folder for folder in (here / "models", here.parent / "models") if folder.is_dir()), None)
 
 
 def examine_models(folder: Path | None, named: str | None = None) -> Iterator[Finding]:
@@ -30,22 +25,35 @@ def examine_models(folder: Path | None, named: str | None = None) -> Iterator[Fi
 
     Args:
         folder: of the models that come with the package, with their SHA256SUMS.
-        named: path of another age model to be looked at.
+        named: path or name of the age model that is going to be used; None for the default one.
     """
     from ageinfer.detect import YUNET_FILE
-    from ageinfer.modelfile import DEFAULT_MODEL
 
-    needed = {YUNET_FILE} if named else {YUNET_FILE, DEFAULT_MODEL}
     sums = _sums(folder) if folder else {}
     files = {path.name: path for path in sorted(folder.glob("*.onnx"))} if folder else {}
+    asked = _files_of(named, folder)
+    shipped = named is None or asked != [Path(named)]
+    needed = {YUNET_FILE, *(path.name for path in asked if shipped)}
     for name in sorted({*files, *sums, *needed}):
         status = ExitStatus.MODEL if name in needed else ExitStatus.OK
         if name not in files:
             yield Finding(_AREA, name, State.FAULT, "the file is not there", _REMEDY, status=status)
             continue
         yield _examined(files[name], sums.get(name), status, is_detector=name == YUNET_FILE)
-    if named:
-        yield _examined(Path(named), None, ExitStatus.MODEL, is_detector=False)
+    if not shipped:
+        yield _examined(asked[0], None, ExitStatus.MODEL, is_detector=False)
+
+
+def _files_of(named: str | None, folder: Path | None) -> list[Path]:
+    """The files of the age model, one for each precision; where there is none, the place in which it is missed."""
+    from ageinfer.modelfile import DEFAULT_MODEL, in_every_precision, model_files
+
+    if named is None:
+        return in_every_precision((folder or Path()) / DEFAULT_MODEL)
+    try:
+        return model_files(named)
+    except ModelError:
+        return [Path(named)]
 
 
 def _examined(path: Path, expected: str | None, status: ExitStatus, *, is_detector: bool) -> Finding:
@@ -95,13 +103,15 @@ def examine_pictures(model: str | None) -> Iterator[Finding]:
     """Whether a picture can be processed on the CPU, from pixels to ages.
 
     Args:
-        model: path of the age model; None for the one that is shipped.
+        model: path or name of the age model; None for the default one.
     """
+    from ageinfer.fastest import told
     from ageinfer.pipeline import Pipeline
 
     picture, has_face = sample_picture()
     try:
-        faces = Pipeline.default(model, provider="cpu")(picture).faces
+        pipeline = Pipeline.default(model, provider="cpu")
+        faces = pipeline(picture).faces
     except AgeInferError as error:
         yield Finding("verdict", "pictures", State.FAULT, f"cannot be processed: {error}", status=error.exit_status)
         return
@@ -111,15 +121,17 @@ def examine_pictures(model: str | None) -> Iterator[Finding]:
         return
     ages = [round(face.age.age_years, 1) for face in faces]
     found = f"age {ages[0]:.0f} on the sample" if ages else "tried on a picture without a face"
-    text = f"can be processed ({found})"
-    yield Finding("verdict", "pictures", State.OK, text, values={"ages": ages})
+    precision, ratios = pipeline.estimator.metadata.precision, pipeline.estimator.times_as_fast
+    text = f"can be processed ({found}, {pipeline.estimator.metadata.name} on the CPU in {told(precision, ratios)})"
+    values = {"ages": ages, "precision": precision, "times_as_fast": {p: round(r, 2) for p, r in ratios.items()}}
+    yield Finding("verdict", "pictures", State.OK, text, values=values)
 
 
 def examine_speed(model: str | None, seconds: float = 2.0) -> Iterator[Finding]:
     """How long the networks take on the CPU, with one thread and with all cores.
 
     Args:
-        model: path of the age model; None for the one that is shipped.
+        model: path or name of the age model; None for the default one.
         seconds: how long to measure, altogether.
     """
     from ageinfer._opencv import cv2
@@ -132,6 +144,7 @@ def examine_speed(model: str | None, seconds: float = 2.0) -> Iterator[Finding]:
     sizes = [(width, width * 3 // 4) for width in _DETECTOR_WIDTHS]
     views = [cv2.resize(picture, size) for size in sizes]
     spent: dict[str, dict[int, float]] = {}
+    precisions = []
     for count in threads:
         detector = YuNet(provider="cpu", threads=count)
         for (width, height), view in zip(sizes, views, strict=True):
@@ -140,11 +153,14 @@ def examine_speed(model: str | None, seconds: float = 2.0) -> Iterator[Finding]:
         estimator = AgeEstimator(model, provider="cpu", threads=count)
         side = estimator.metadata.crop.size
         crop = cv2.resize(picture, (side, side))[None]
-        name = "age model, one face"
-        spent.setdefault(name, {})[count] = median_ms(partial(estimator.estimate, crop), share)
+        precisions.append(estimator.metadata.precision)
+        spent.setdefault(_AGE_SPEED, {})[count] = median_ms(partial(estimator.estimate, crop), share)
     for name, by_threads in spent.items():
         text = ", ".join(f"{ms:.1f} ms on {n} thread{'s' * (n > 1)}" for n, ms in by_threads.items())
-        values = {"ms_by_threads": {str(n): round(ms, 3) for n, ms in by_threads.items()}}
+        values: dict[str, object] = {"ms_by_threads": {str(n): round(ms, 3) for n, ms in by_threads.items()}}
+        if name == _AGE_SPEED:
+            text += f" ({', '.join(dict.fromkeys(precisions))})"
+            values["precision_by_threads"] = dict(zip(map(str, threads), precisions, strict=True))
         yield Finding("speed", name, State.OK, text, values=values)
 
 
