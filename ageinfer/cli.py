@@ -99,6 +99,10 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
         "--detect-every", default="auto", metavar="N",
         help="in video, look at every Nth whole frame and follow faces in between; auto (default): as the scene allows",
     )  # fmt: skip
+    find.add_argument(
+        "--age-interval", type=float, default=0.2, metavar="S",
+        help="in video, seconds between two estimates for a face whose age has settled (default 0.2); 0: every frame",
+    )  # fmt: skip
     find.add_argument("--min-face", type=float, default=0.0, metavar="PX", help="leave smaller faces out")
     find.add_argument(
         "--provider", default="auto", metavar="NAME", help="auto (default), cpu, cuda, tensorrt, openvino or coreml"
@@ -257,7 +261,7 @@ def looking_of(options: argparse.Namespace) -> "Looking":
         every = _whole_number("--detect-every", options.detect_every, "auto or a number of frames")
     if not 0 <= options.min_face < float("inf"):
         raise UsageError(f"--min-face {options.min_face}: use pixels, 0 or more")
-    return Looking(max_side=side, every=every, least_face_px=options.min_face)
+    return Looking(max_side=side, every=every, least_face_px=options.min_face, age_interval_s=options.age_interval)
 
 
 def _whole_number(option: str, text: str, allowed: str) -> int:

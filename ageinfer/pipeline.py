@@ -1,7 +1,7 @@
 """From frames to faces with ages: detect, track, crop, estimate, smooth."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,9 @@ _BATCH_FACES, _BATCH_PIXELS = 16, 24_000_000
 # Decoded frames that wait, and what waits between the two halves of the work on a video, each in its own thread.
 _FRAMES_AHEAD, _STEPS_AHEAD, _BYTES_AHEAD = 8, 4, 192 << 20
 _LIVE_SIDE_PX = 960
+_TIME_ROUNDING_S = 1e-3  # of the times of frames, so that 0.2 s at 25 frames a second are five of them
+# Beyond that, a track would no longer notice within a second that somebody else has taken the place.
+_LONGEST_AGE_INTERVAL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +38,22 @@ class Looking:
         every: in video, at every so-manieth whole frame, with tracking in between; None: as few as the scene allows.
         least_face_px: faces whose longer side is shorter are dropped.
         largest_side: with ``auto`` on video, the largest side of a look; None for the frame's own.
+        age_interval_s: in video, seconds between two estimates of a face whose age has settled; 0 for every frame.
     """
 
     max_side: int | Literal["auto"] | None = "auto"
     every: int | None = None
     least_face_px: float = 0.0
     largest_side: int | None = None
+    age_interval_s: float = 0.2
 
     def __post_init__(self) -> None:
         if isinstance(self.max_side, int) and self.max_side < 32:
             raise UsageError(f"detection side {self.max_side} px is too small: use 32 or more")
         if self.every is not None and self.every < 1:
             raise UsageError(f"detection at every {self.every}th frame: use 1 or more")
+        if not 0 <= self.age_interval_s <= _LONGEST_AGE_INTERVAL_S:  # a NaN fails too
+            raise UsageError(f"an age every {self.age_interval_s:g} s: use 0 to {_LONGEST_AGE_INTERVAL_S:g}")
 
 
 class Pipeline:
@@ -206,17 +213,25 @@ class Pipeline:
             yield Followed(frame, detections, numbers, crops, follower.alive, follower.time_s)
 
     def aged(self, followed: Iterable["Followed"]) -> Generator[tuple[Frame, FrameResult]]:
-        """The second half of `video`: the ages of the faces, and of their tracks."""
-        fusions: dict[int, AgeFusion] = {}
+        """The second half of `video`: the ages of the faces, and of their tracks.
+
+        An age that has settled gains nothing from 25 estimates a second, so a track is then asked for one now and then.
+        """
+        tracks: dict[int, _AgedTrack] = {}
         for step in followed:
-            ages = self.estimator.estimate(step.crops)
-            faces = [Face(d, age) for d, age in zip(step.detections, ages, strict=True)]
-            if step.numbers is not None:
-                fusions = {n: fusions.get(n) or AgeFusion() for n in step.alive}
-                faces = [
-                    replace(face, track=n, age_smoothed_years=fusions[n].add(face.age, step.time_s))
-                    for face, n in zip(faces, step.numbers, strict=True)
-                ]
+            if step.numbers is None:
+                ages = self.estimator.estimate(step.crops)
+                yield step.frame, _result(step.frame, [Face(d, a) for d, a in zip(step.detections, ages, strict=True)])
+                continue
+            tracks = {n: tracks.get(n) or _AgedTrack() for n in step.alive}
+            faces_of = [tracks[n] for n in step.numbers]
+            due = [i for i, t in enumerate(faces_of) if t.due(step.time_s, self.looking.age_interval_s)]
+            for i, age in zip(due, self.estimator.estimate(step.crops[due]), strict=True):
+                faces_of[i].take(age, step.time_s)
+            faces = [
+                t.face(detection, n, step.time_s)
+                for t, detection, n in zip(faces_of, step.detections, step.numbers, strict=True)
+            ]
             yield step.frame, _result(step.frame, faces)
 
     def _find(self, image: Image) -> list[Detection]:
@@ -257,6 +272,32 @@ class Followed:
     crops: Image
     alive: frozenset[int] = frozenset()
     time_s: float = 0.0
+
+
+class _AgedTrack:
+    """The newest age of a face that is followed, and the one over its track."""
+
+    def __init__(self) -> None:
+        self._fusion = AgeFusion()
+        self._newest: tuple[Age, float] | None = None
+
+    def due(self, time_s: float, interval_s: float) -> bool:
+        """Whether the face is to be asked about in this frame."""
+        if self._newest is None or not self._fusion.settled(time_s):
+            return True
+        return time_s - self._newest[1] > interval_s - _TIME_ROUNDING_S
+
+    def take(self, age: Age, time_s: float) -> None:
+        """Keeps the answer."""
+        self._newest = age, time_s
+        self._fusion.add(age, time_s)
+
+    def face(self, detection: Detection, number: int, time_s: float) -> Face:
+        """The face of a frame, once anything was taken."""
+        if self._newest is None:
+            raise RuntimeError("no age of this face was ever estimated")
+        age, estimated_s = self._newest
+        return Face(detection, age, number, self._fusion.shown_years, time_s - estimated_s)
 
 
 def _result(frame: Frame, faces: list[Face]) -> FrameResult:

@@ -71,8 +71,17 @@ class AgeFusion:
             self._recent.extend(recent)
         self._take(age, time_s)
         mean = self._mean()
-        band = 0.0 if time_s - (self._began_s or 0.0) < _SETTLING_S else _DEAD_BAND * self._variance**0.5
+        band = _DEAD_BAND * self._variance**0.5 if self.settled(time_s) else 0.0
         self._shown = min(max(self._shown, mean - band), mean + band)
+        return self._shown
+
+    def settled(self, time_s: float) -> bool:
+        """Whether the age has stopped following every frame: two seconds after it began, or began anew."""
+        return self._began_s is not None and time_s - self._began_s >= _SETTLING_S
+
+    @property
+    def shown_years(self) -> float:
+        """What `add` returned last, in years."""
         return self._shown
 
     def _take(self, age: Age, time_s: float) -> None:
@@ -95,7 +104,7 @@ class AgeFusion:
         return float(near @ ages / near.sum())
 
     def _is_another(self, time_s: float) -> bool:
-        if self._began_s is None or time_s - self._began_s < _SETTLING_S:
+        if not self.settled(time_s):
             return False
         if len(self._recent) < _RECENT_LEAST_COUNT or time_s - self._recent[0][0] < _RECENT_LEAST_S:
             return False

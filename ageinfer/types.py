@@ -80,15 +80,17 @@ class Face:
 
     Attributes:
         detection: where it is.
-        age: how old it looks in this frame alone.
+        age: how old it looks in one frame alone: this one, or in video the last one in which that was estimated.
         track: identity over the frames of a video, or None where nothing is tracked.
         age_smoothed_years: the estimate over the whole track so far, in years, or None where nothing is tracked.
+        age_lag_s: seconds since the frame in which ``age`` was estimated; 0 for this one.
     """
 
     detection: Detection
     age: Age
     track: int | None = None
     age_smoothed_years: float | None = None
+    age_lag_s: float = 0.0
 
     @property
     def shown_years(self) -> float:
@@ -106,6 +108,7 @@ class Face:
             "age": round(self.age.age_years, 2),
             "age_std": round(self.age.std_years, 2),
             "age_smoothed": None if self.age_smoothed_years is None else round(self.age_smoothed_years, 2),
+            "age_lag_s": round(self.age_lag_s, 4),
         }
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ageinfer.pipeline import Pipeline
+from ageinfer.pipeline import Looking, Pipeline
 from ageinfer.sources import PICTURE_SUFFIXES, open_source, read_picture
 from ageinfer.types import DEFAULT_FPS, Frame, FrameResult, Image
 
@@ -33,7 +33,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--model")
     options = parser.parse_args()
-    pipeline = Pipeline.default(model=options.model, provider="cpu")
+    # Every frame is asked about: the age over a track is held against all of them.
+    pipeline = Pipeline.default(model=options.model, provider="cpu", looking=Looking(age_interval_s=0))
     if options.clips:
         print(
             "| clip | frames | sd of single ages | last smoothed age | farthest from it after 2 s | from the median |"

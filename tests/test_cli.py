@@ -122,6 +122,7 @@ ERRORS = {
     "no threads": (["PICTURE", "--threads", "0"], ExitStatus.USAGE),
     "no frames between": (["CLIP", "--detect-every", "0"], ExitStatus.USAGE),
     "sometimes": (["CLIP", "--detect-every", "often"], ExitStatus.USAGE),
+    "seldom": (["CLIP", "--age-interval", "5"], ExitStatus.USAGE),
     "detection too small": (["PICTURE", "--detect-size", "20"], ExitStatus.USAGE),
     "detection size a word": (["PICTURE", "--detect-size", "large"], ExitStatus.USAGE),
     "negative faces": (["PICTURE", "--min-face", "-3"], ExitStatus.USAGE),

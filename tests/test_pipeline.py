@@ -120,6 +120,68 @@ def test_a_clock_that_runs_backwards_does_not_carry_ages_away(pipeline, persons)
     assert all(min(raw) - 0.25 <= face.age_smoothed_years <= max(raw) + 0.25 for face in faces)
 
 
+def still(image, seconds, fps=25.0):
+    return frames_of([image] * round(seconds * fps), fps=fps)
+
+
+def test_a_settled_age_is_asked_for_now_and_then(pipeline, persons):
+    """25 frames a second: each for two seconds, then every fifth, whose answer stays with how old it is."""
+    frames = still(cv2.resize(persons[1], (240, 240)), 4)
+    counting = Counting(pipeline.estimator)
+    lags = [round(result.faces[0].age_lag_s, 3) for _, result in Pipeline(pipeline.detector, counting).video(frames)]
+    assert lags[:50] == [0] * 50
+    begins = next(i for i, lag in enumerate(lags) if lag)
+    assert begins in (50, 51)
+    assert lags[begins:] == ([0.04, 0.08, 0.12, 0.16, 0] * 10)[: 100 - begins]
+    assert counting.batches == [0 if lag else 1 for lag in lags]
+
+
+def test_without_an_interval_every_frame_is_asked_about(pipeline, persons):
+    counting = Counting(pipeline.estimator)
+    every = Pipeline(pipeline.detector, counting, Looking(age_interval_s=0))
+    done = list(every.video(still(cv2.resize(persons[1], (240, 240)), 3)))
+    assert {result.faces[0].age_lag_s for _, result in done} == {0}
+    assert counting.batches == [1] * 75
+
+
+def test_the_answer_that_stays_is_that_of_its_frame(pipeline, persons):
+    image = cv2.resize(persons[1], (240, 240))
+    frames = frames_of([cv2.convertScaleAbs(image, alpha=1 + 0.2 * np.sin(i)) for i in range(80)])
+    every = Pipeline(pipeline.detector, pipeline.estimator, Looking(age_interval_s=0))
+    fresh = [result.faces[0].age for _, result in every.video(frames)]
+    done = [result.faces[0] for _, result in pipeline.video(frames)]
+    for i, face in enumerate(done):
+        assert face.age == fresh[i - round(25 * face.age_lag_s)]
+    assert {round(face.age_lag_s, 2) for face in done} == {0, 0.04, 0.08, 0.12, 0.16}
+
+
+def test_each_face_has_a_time_of_its_own(pipeline, persons):
+    """The second face comes half a second later, and is then asked about in every frame while the first is not."""
+    image = np.full((300, 700, 3), 90, np.uint8)
+    image[20:260, 20:260] = cv2.resize(persons[0], (240, 240))
+    both = image.copy()
+    both[30:230, 450:650] = cv2.resize(persons[1], (200, 200))
+    counting = Counting(pipeline.estimator)
+    done = list(Pipeline(pipeline.detector, counting).video(frames_of([image] * 60 + [both] * 60)))
+    late = [sorted(result.faces, key=lambda f: f.detection.box[0]) for _, result in done[70:100]]
+    assert {face.age_lag_s for _, face in late} == {0}
+    assert sum(face.age_lag_s == 0 for face, _ in late) == 6
+    assert set(counting.batches[70:100]) == {1, 2}
+
+
+def test_somebody_new_is_asked_about_in_every_frame(pipeline, persons):
+    first, second = (cv2.resize(p, (300, 300)) for p in persons[1:])
+    done = list(pipeline.video(frames_of([first] * 70 + [second] * 30)))
+    assert sum(result.faces[0].age_lag_s == 0 for _, result in done[52:70]) == 3
+    assert {result.faces[0].age_lag_s for _, result in done[70:]} == {0}
+
+
+@pytest.mark.parametrize("interval_s", [-0.1, 0.3, float("nan")])
+def test_an_interval_beyond_which_a_change_would_not_be_noticed(interval_s):
+    with pytest.raises(UsageError, match=r"use 0 to 0\.25"):
+        Looking(age_interval_s=interval_s)
+
+
 def test_another_person_in_the_same_place_is_another_track(pipeline, persons):
     pictures = [cv2.resize(p, (300, 300)) for p in persons[1:]]
     done = list(pipeline.video(frames_of([pictures[0]] * 15 + [pictures[1]] * 15)))

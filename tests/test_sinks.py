@@ -38,7 +38,7 @@ ROOT = Path(__file__).parent.parent
 
 POINTS = tuple((10.0 + i, 20.126 + i) for i in range(5))
 PLAIN = Face(Detection((30.0, 40.5, 20.004, 25.0), 0.93164), Age(31.416, 4.2))
-TRACKED = Face(Detection((-1.0, 2.0, 30.0, 40.0), 1.5, POINTS), Age(30.9, 5.0), track=3, age_smoothed_years=31.126)
+TRACKED = Face(Detection((-1.0, 2.0, 30.0, 40.0), 1.5, POINTS), Age(30.9, 5.0), 3, 31.126, 0.12003)
 NASTY = 'a, "b"\nc é 日本.mp4'
 
 
@@ -73,9 +73,9 @@ def test_a_record_has_exactly_the_promised_keys_and_values(tmp_path):
         "schema": 1, "source": "clip.mp4", "frame": 12, "time_s": 0.4, "size": [96, 64],
         "faces": [
             {"box": [-1.0, 2.0, 30.0, 40.0], "score": 1.5, "landmarks": [[10.0 + i, 20.13 + i] for i in range(5)],
-             "track": 3, "age": 30.9, "age_std": 5.0, "age_smoothed": 31.13},
+             "track": 3, "age": 30.9, "age_std": 5.0, "age_smoothed": 31.13, "age_lag_s": 0.12},
             {"box": [30.0, 40.5, 20.0, 25.0], "score": 0.9316, "landmarks": None,
-             "track": None, "age": 31.42, "age_std": 4.2, "age_smoothed": None},
+             "track": None, "age": 31.42, "age_std": 4.2, "age_smoothed": None, "age_lag_s": 0.0},
         ],
     }  # fmt: skip
     assert record == expected
@@ -122,7 +122,8 @@ def test_the_table_has_one_row_a_face_and_reads_back(tmp_path):
     tracked, plain, still = rows
     assert [tracked[c] for c in ("frame", "time_s", "size_w", "size_h")] == ["0", "0.4", "96", "64"]
     assert [float(tracked[f"box_{c}"]) for c in "xywh"] == [-1, 2, 30, 40]
-    assert [tracked[c] for c in ("track", "age", "age_std", "age_smoothed")] == ["3", "30.9", "5.0", "31.13"]
+    tail = ("track", "age", "age_std", "age_smoothed", "age_lag_s")
+    assert [tracked[c] for c in tail] == ["3", "30.9", "5.0", "31.13", "0.12"]
     assert (tracked["right_eye_x"], tracked["mouth_left_y"]) == ("10.0", "24.13")
     assert [plain[c] for c in ("nose_x", "track", "age_smoothed")] == ["", "", ""]
     assert plain["age"] == "31.42"
@@ -305,6 +306,7 @@ def changed(record: dict, path: str, value) -> dict:
         ("size", [0, 1]), ("faces", None), ("faces.0.box", [1, 2, 3]), ("faces.0.box", [1, 2, -3, 4]),
         ("faces.0.score", None), ("faces.0.landmarks", [[1, 2]] * 4), ("faces.0.landmarks", [[1, 2, 3]] * 5),
         ("faces.0.track", 1.5), ("faces.0.age", None), ("faces.0.age_std", -1), ("faces.0.age_smoothed", "30"),
+        ("faces.0.age_lag_s", -1),
     ],
 )  # fmt: skip
 def test_the_schema_refuses_what_no_record_may_hold(path, value):
