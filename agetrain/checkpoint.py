@@ -119,7 +119,10 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is not there, broken, a pickle of something else, or of another version.
     """
-    values = read(path)
+    return _checked(read(path), path)
+
+
+def _checked(values: dict[str, Any], path: str | Path) -> dict[str, Any]:
     if values.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of agetrain; give the best.pth of a run")
     if values.get("version") != VERSION:
@@ -175,7 +178,7 @@ def start_from(network: AgeNet, path: str | Path | None) -> Start | None:
         return None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         return None
-    values = load(path)
+    values = _checked(values, path)
     if values["backbone"] != network.backbone_name:
         raise CheckpointError(f"{path}: a {values['backbone']}, and --backbone is {network.backbone_name}")
     with_head = values["head"] == network.head_name

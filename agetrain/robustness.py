@@ -28,9 +28,15 @@ class Change:
     vary: Callable[[Image], Image] | None = None
 
 
-def changes() -> list[Change]:
-    """All changes of the sweep, mildest first."""
+def changes(detector: Any) -> list[Change]:
+    """All changes of the sweep, mildest first.
+
+    Args:
+        detector: of ageinfer, which tells how large a face is before the picture is reduced.
+    """
     from ageinfer._opencv import cv2
+    from ageinfer.detect import detect_closely
+    from ageinfer.faces import central_face
 
     def blur(sigma: float) -> Callable[[Image], Image]:
         return lambda image: cv2.GaussianBlur(image, (0, 0), sigma)
@@ -44,6 +50,15 @@ def changes() -> list[Change]:
 
     def scale(factor: float) -> Callable[[Image], Image]:
         return lambda image: cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+
+    def face(side_px: float) -> Callable[[Image], Image]:
+        def reduced(image: Image) -> Image:
+            boxes = [d.box for d in detect_closely(detector, image)]
+            central = central_face(boxes, (image.shape[1], image.shape[0]))
+            factor = 1.0 if central is None else side_px / max(boxes[central][2:])
+            return scale(factor)(image) if factor < 1 else image  # nothing is gained by enlarging
+
+        return reduced
 
     def turn(degrees: float) -> Callable[[Image], Image]:
         def turned(image: Image) -> Image:
@@ -62,6 +77,7 @@ def changes() -> list[Change]:
         *(Change("blur, sigma in px", sigma, blur(sigma)) for sigma in (1, 2, 3)),
         *(Change("JPEG quality", quality, jpeg(quality)) for quality in (50, 25, 10)),
         *(Change("size, times the picture", factor, scale(factor)) for factor in (0.5, 0.35, 0.25)),
+        *(Change("face, longer side in px at most", side, face(side)) for side in (80, 40, 24)),
         *(Change("turn, degrees", degrees, turn(degrees)) for degrees in (-30, -15, 15, 30)),
         *(Change("light, times", factor, light(factor)) for factor in (0.25, 0.5, 1.5)),
     ]
@@ -88,7 +104,7 @@ def sweep(
     order = np.random.default_rng(seed).permutation(len(samples))[:pictures]
     chosen = [samples[i] for i in sorted(order.tolist())]
     rows = []
-    for change in [Change("none", 0), *changes()]:
+    for change in [Change("none", 0), *changes(detector)]:
         asked = model
         if change.kind.startswith("margin"):
             if model.crop.kind == "resize":

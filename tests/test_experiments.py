@@ -40,7 +40,7 @@ COMMON = {
     "step_epochs": 5, "step_factor": 0.1, "clip_norm": 0, "ema_decay": 0, "patience": 0, "drop_last": False,
     "frozen_batchnorm": "train", "start_at_mean": False, "precision": "fp32", "seed": 0, "dropout": 0,
     # The best epoch is the one that is best on the reported part; nothing but the one label is learned.
-    "select_on": "valid", "ignore_bad": False, "auxiliary_weight": 0, "teacher_weight": 0,
+    "select_on": "valid", "ignore_bad": False, "auxiliary_weight": 0, "teacher_weight": 0, "doubt_beyond": 0,
     # The augmentation was never applied.
     "augmentation": UNVARIED, "repeats": [1],
     # Without effect here.

@@ -13,12 +13,14 @@ from agetrain.models import Model
 from agetrain.robustness import changes, sweep
 
 SPEC = CropSpec(size=32)
-PER_KIND = {"margin": 4, "blur": 3, "JPEG": 3, "size": 3, "turn": 4, "light": 3}
+PER_KIND = {"face": 3, "margin": 4, "blur": 3, "JPEG": 3, "size": 3, "turn": 4, "light": 3}
+
+DETECTOR = YuNet(provider="cpu")
 
 
 def of_kind(kind):
     """The changes of one kind by their value."""
-    found = {c.value: c.vary for c in changes() if c.kind.startswith(kind)}
+    found = {c.value: c.vary for c in changes(DETECTOR) if c.kind.startswith(kind)}
     assert len(found) == PER_KIND[kind]
     return found
 
@@ -54,7 +56,7 @@ def swept(samples):
 
 
 def test_the_kinds_of_change():
-    assert len(changes()) == sum(PER_KIND.values())
+    assert len(changes(DETECTOR)) == sum(PER_KIND.values())
     for kind in PER_KIND:
         assert of_kind(kind)
 
@@ -83,6 +85,18 @@ def test_a_smaller_picture_is_the_same_at_fewer_pixels(astronaut):
         assert difference(cv2.resize(smaller, (512, 512)), astronaut) < 12
 
 
+def test_a_face_is_reduced_to_so_many_pixels_and_never_enlarged(astronaut):
+    found = of_kind("face")
+    assert list(found) == [80, 40, 24]
+    for side, vary in found.items():
+        [face] = [d for d in DETECTOR.detect(cv2.resize(vary(astronaut), None, fx=4, fy=4)) if d.score > 0.5][:1]
+        assert max(face.box[2:]) / 4 == pytest.approx(side, rel=0.15)
+    small = found[24](astronaut)
+    assert found[80](small) is small
+    nobody = np.zeros((50, 60, 3), np.uint8)
+    assert found[40](nobody) is nobody
+
+
 def test_light_is_multiplied_and_cut_at_white():
     grey = np.full((4, 4, 3), 100, np.uint8)
     values = {factor: int(vary(grey)[0, 0, 0]) for factor, vary in of_kind("light").items()}
@@ -103,7 +117,7 @@ def test_a_turned_picture_is_turned_about_its_middle():
 
 def test_changes_leave_the_original_alone(astronaut):
     before = astronaut.copy()
-    for change in changes():
+    for change in changes(DETECTOR):
         if change.vary:
             assert change.vary(astronaut).dtype == np.uint8
     assert np.array_equal(astronaut, before)
@@ -112,7 +126,7 @@ def test_changes_leave_the_original_alone(astronaut):
 def test_the_first_row_is_unchanged_and_all_are_of_the_same_pictures(swept, samples):
     rows, given = swept
     assert (rows[0]["change"], rows[0]["value"]) == ("none", 0)
-    assert [(r["change"], r["value"]) for r in rows[1:]] == [(c.kind, c.value) for c in changes()]
+    assert [(r["change"], r["value"]) for r in rows[1:]] == [(c.kind, c.value) for c in changes(DETECTOR)]
     detector = YuNet(provider="cpu")
 
     def crop(sample):
@@ -141,8 +155,8 @@ def test_a_changed_picture_is_searched_and_cropped_as_a_picture(astronaut, astro
     """The face is looked for in what has become of the picture, not before."""
     noting, detector = Noting(), YuNet(provider="cpu")
     sweep(noting.model, [Sample(astronaut_path, 30.0)], detector, "real", 1)
-    of_pictures = [crops for crops, c in zip(noting.given[1:], changes(), strict=True) if c.vary]
-    for given, change in zip(of_pictures, [c for c in changes() if c.vary], strict=True):
+    of_pictures = [crops for crops, c in zip(noting.given[1:], changes(DETECTOR), strict=True) if c.vary]
+    for given, change in zip(of_pictures, [c for c in changes(DETECTOR) if c.vary], strict=True):
         image = change.vary(astronaut)
         faces = detector.detect(image)
         face = faces[central_face([f.box for f in faces], image.shape[1::-1])]
