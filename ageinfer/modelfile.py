@@ -22,7 +22,7 @@ from ageinfer.errors import ModelError
 METADATA_KEY = "ageinfer"
 METADATA_SCHEMA = 2
 PRECISIONS = ("fp32", "fp16", "int8", "mixed")
-DEFAULT_MODEL = "age-three-sets.onnx"
+DEFAULT_MODEL = "age-small.onnx"
 _SEAL = "metadata_sha256"
 _GRAPH_FIELD, _METADATA_FIELD = 7, 14
 _LABELS = ("real", "apparent")

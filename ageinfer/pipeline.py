@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from ageinfer.ahead import ahead
-from ageinfer.appearance import Appearance
+from ageinfer.appearance import Appearance, small_grey
 from ageinfer.detect import FaceDetector, WholePicture, detect_closely, detect_reduced, open_detector
 from ageinfer.errors import UsageError
 from ageinfer.estimate import AgeEstimator
@@ -206,8 +206,8 @@ class Pipeline:
             _checked(frame.image)
             detections, numbers = follower(frame)
             crops = self.crop(frame.image, detections)
-            for i, crop in enumerate(crops):
-                if appearance.changed(numbers[i], crop, follower.time_s):
+            for i, detection in enumerate(detections):
+                if appearance.changed(numbers[i], small_grey(frame.image, detection.box), follower.time_s):
                     numbers[i] = follower.renumber(numbers[i])
             appearance.forget_all_but(follower.alive)
             yield Followed(frame, detections, numbers, crops, follower.alive, follower.time_s)

@@ -5,6 +5,7 @@ without a face is answered with the training median and counts.
 """
 
 import argparse
+import hashlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -175,7 +176,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     records, told = [], []
     for argument in options.dataset:
         of_models = []
-        for model in models:
+        for model, path in zip(models, options.models, strict=True):
             label = options.label or model.label
             dataset, samples = open_part(options, argument, label)
             of_wholes = model.crop.kind == "resize"
@@ -185,8 +186,9 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                 model, samples, detector, label, landmarks=landmarks, box_margin=box_margin, title=dataset.name
             )
             record = {
-                "model": model.name, "answers": model.label, "dataset": dataset.name, "part": options.part,
-                "label": label, "split": dataset.split, "split_sha256": dataset.split_sha256(),
+                "model": model.name, "model_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "answers": model.label, "dataset": dataset.name, "part": options.part, "label": label,
+                "split": dataset.split, "split_sha256": dataset.split_sha256(),
                 "detector": detector.identifier, "crop": model.crop.to_dict(),
                 "seen_in_training": _seen(model, dataset),
                 **evaluation.evaluate(answers, resamples=options.resamples),

@@ -5,8 +5,8 @@
 For every clip, of its longest track: spread of the ages of single frames, and from 2 seconds on the largest distance of
 the smoothed age from its last value and from the median of all single ages. With ``--portraits``: films are made in
 which one portrait stands for five seconds, moving and changing its light a little, and another one for five seconds in
-its place. Given is how many seconds after the change the smoothed age is nearer to the second person's age than to the
-first's and within a year of where it ends; pairs whose ages differ by less than five years are left out.
+its place. Given is how many seconds after the change a new track begins, or else the smoothed age is nearer to the
+second person's age than to the first's; pairs whose ages differ by less than five years are left out.
 """
 
 import argparse
@@ -73,17 +73,20 @@ def change(pipeline: Pipeline, folder: Path, most: int) -> None:
         results = [r for _, r in pipeline.video(film(pictures[first], pictures[second])) if r.faces]
         before = [r.faces[0] for r in results if r.time_s < STANDS_S]
         after = [(r.time_s - STANDS_S, r.faces[0]) for r in results if r.time_s >= STANDS_S]
-        was, ends = before[-1].shown_years, after[-1][1].shown_years
-        if abs(np.median([f.age.age_years for _, f in after]) - was) < LEAST_DIFFERENCE_YEARS:
+        was, track = before[-1].shown_years, before[-1].track
+        becomes = float(np.median([f.age.age_years for _, f in after]))
+        if abs(becomes - was) < LEAST_DIFFERENCE_YEARS:
             continue
-        renumbered += before[-1].track != after[-1][1].track
-        far = [t for t, f in after if abs(f.shown_years - ends) > min(1.0, abs(f.shown_years - was))]
-        needed.append(max(far, default=0.0))
+        began = [t for t, f in after if f.track != track]
+        moved = [t for t, f in after if abs(f.shown_years - becomes) < abs(f.shown_years - was)]
+        renumbered += bool(began)
+        needed.append(min([*began, *moved], default=STANDS_S))
         if len(needed) == most:
             break
+    in_time = np.mean(np.array(needed) <= SETTLED_S)
     print(
-        f"\n{len(needed)} changes to another person: {renumbered} began a new track; the age had moved after "
-        f"{np.median(needed):.2f} s (median), {max(needed):.2f} s at most"
+        f"\n{len(needed)} changes to another person: {renumbered} began a new track; a new track, or the other's age, "
+        f"after {np.median(needed):.2f} s (median), {max(needed):.2f} s at most, in {in_time:.0%} within 2 s"
     )
 
 

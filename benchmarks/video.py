@@ -17,9 +17,7 @@ import numpy as np
 
 from ageinfer.appearance import correlation, small_grey
 from ageinfer.bench import measure, rendered
-from ageinfer.cropspec import CropSpec
 from ageinfer.detect import YuNet
-from ageinfer.faces import crop_face
 from ageinfer.follow import FaceFollower
 from ageinfer.pipeline import Looking, Pipeline
 from ageinfer.sources import PICTURE_SUFFIXES, open_source, read_picture
@@ -41,8 +39,8 @@ def main() -> None:
     if options.portraits:
         compare_looks(options.clips, options.portraits, yunet)
     if options.speed:
-        for every in (1, None):
-            pipeline = Pipeline.default(provider="cpu", threads=1, looking=Looking(every=every))
+        for every, looking in ((1, Looking(every=1, age_interval_s=0)), (None, Looking())):
+            pipeline = Pipeline.default(provider="cpu", threads=1, looking=looking)
             print(f"\n== detection on {'every frame' if every else 'whole frames as the scene allows'}")
             print(rendered(measure(lambda: open_source(options.speed), pipeline, options.frames)))
 
@@ -101,14 +99,13 @@ class Counting:
 
 
 def compare_looks(clips: list[Path], portraits: Path, yunet: YuNet) -> None:
-    spec = CropSpec()
-    same = [value for clip in clips for value in _frame_to_frame(clip, yunet, spec)]
+    same = [value for clip in clips for value in _frame_to_frame(clip, yunet)]
     print(f"one face from frame to frame ({len(same)} pairs): correlation at 1, 5, 50 %:", percentiles(same, 1, 5, 50))
     looks = []
     for file in sorted(f for f in portraits.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES):
         image = read_picture(file)
         if faces := yunet.detect(image):
-            looks.append(small_grey(crop_face(image, faces[0].box, spec)))
+            looks.append(small_grey(image, faces[0].box))
     others = [correlation(a, b) for i, a in enumerate(looks) for b in looks[i + 1 :]]
     print(f"two of {len(looks)} portraits: correlation at 50, 90, 99 %:", percentiles(others, 50, 90, 99))
 
@@ -117,12 +114,12 @@ def percentiles(values: list[float], *shares_percent: float) -> list[float]:
     return np.percentile(values, shares_percent).round(2).tolist()
 
 
-def _frame_to_frame(clip: Path, yunet: YuNet, spec: CropSpec) -> Iterator[float]:
+def _frame_to_frame(clip: Path, yunet: YuNet) -> Iterator[float]:
     follower, last = FaceFollower(yunet), {}
     frame: Frame
     for frame in open_source(clip):
         detections, numbers = follower(frame)
-        now = {n: small_grey(crop_face(frame.image, d.box, spec)) for n, d in zip(numbers, detections, strict=True)}
+        now = {n: small_grey(frame.image, d.box) for n, d in zip(numbers, detections, strict=True)}
         yield from (correlation(last[n], looks) for n, looks in now.items() if n in last)
         last = now
 

@@ -165,7 +165,7 @@ def test_an_error_is_one_line_and_its_exit_status(run_cli, astronaut_path, clip,
     (tmp_path / EMPTY).touch()
     (tmp_path / FOLDER).mkdir()
     paths = {"CLIP": clip, "YUNET": astronaut_path.parent.parent / "models" / "face_detection_yunet_2023mar.onnx"}
-    paths["AGES.onnx"] = paths["YUNET"].with_name("age-three-sets.onnx")
+    paths["AGES.onnx"] = paths["YUNET"].with_name("age-small.onnx")
     done = run_cli(*(paths.get(a, a) for a in arguments), cwd=tmp_path)
     assert done.returncode == status
     [line] = done.stderr.splitlines()
@@ -426,7 +426,7 @@ def test_the_page_shows_the_run(long_clip, tmp_path):
     command = [sys.executable, "-m", "ageinfer", long_clip, "--serve", "--serve-at", "127.0.0.1:0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         lines = [process.stderr.readline() for _ in range(2)]
-        assert "age-three-sets on cpu" in lines[0]  # first of all, what it runs on
+        assert "age-small on cpu" in lines[0]  # first of all, what it runs on
         address = lines[1].removeprefix("the page: ").strip()
         with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310
             assert b"ageinfer" in answer.read()

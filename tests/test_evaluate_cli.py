@@ -145,6 +145,8 @@ def test_a_checkpoint_and_its_export_give_the_same_figures(exported_distribution
     assert of_model["baselines"] == of_checkpoint["baselines"]
     assert of_model["seen_in_training"] == of_checkpoint["seen_in_training"]
     assert of_model["model"].endswith(".onnx")
+    assert of_model["model_sha256"] == checkpoint.file_sha256(exported_distribution.model)
+    assert of_checkpoint["model_sha256"] == checkpoint.file_sha256(exported_distribution.checkpoint)
     assert of_checkpoint["model"].endswith("/best.pth")
 
 

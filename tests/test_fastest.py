@@ -128,7 +128,7 @@ def test_three_precisions_and_two_files_of_the_same(two_precisions, stopwatch, o
 
 
 def test_the_real_clock_tells_a_tiny_network_from_a_large_one(two_precisions):
-    large = ROOT / "models" / "age-three-sets.onnx"
+    large = ROOT / "models" / "age-small.fp32.onnx"
     (two_precisions / "age-tiny.fp32.onnx").write_bytes(large.read_bytes())
     estimator = AgeEstimator(provider="cpu", threads=1)
     assert estimator.metadata.precision == "int8"

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ageinfer.appearance import Appearance
+from ageinfer.appearance import Appearance, small_grey
 from ageinfer.cropspec import CropSpec
 from ageinfer.detect import YuNet, detect_closely, detect_near, without_repeats
 from ageinfer.faces import crop_face
@@ -230,26 +230,39 @@ def test_tiny_and_thin_frames_are_no_trouble(yunet, size):
         assert follower(Frame("clip", i, i / 25, np.zeros((*size, 3), np.uint8))) == ([], [])
 
 
-def crops_of(heads):
-    return [cv2.cvtColor(cv2.resize(h, (112, 112)), cv2.COLOR_BGR2RGB) for h in heads]
+def looks_of(head):
+    """Of a face that fills the picture with its margin."""
+    return small_grey(cv2.resize(head, (112, 112)), (16, 16, 80, 80))
 
 
 def test_another_face_is_seen_and_the_same_one_moved_or_darker_is_not(heads):
-    crops = crops_of(heads)
-    for i, crop in enumerate(crops):
-        for other in [*crops[:i], *crops[i + 1 :]]:
+    for i, head in enumerate(heads):
+        for other in [*heads[:i], *heads[i + 1 :]]:
             appearance = Appearance()
-            assert not appearance.changed(1, crop, 0.0)
-            assert appearance.changed(1, other, 0.04)
-            assert not appearance.changed(1, other, 0.08)
+            assert not appearance.changed(1, looks_of(head), 0.0)
+            assert appearance.changed(1, looks_of(other), 0.04)
+            assert not appearance.changed(1, looks_of(other), 0.08)
         appearance = Appearance()
+        face = cv2.resize(head, (112, 112))
         shift = np.float32([[1.05, 0, 4], [0, 1.05, -6]])
-        for k, same in enumerate((crop, cv2.convertScaleAbs(crop, alpha=0.5), cv2.warpAffine(crop, shift, (112, 112)))):
-            assert not appearance.changed(1, same, k / 25)
+        for k, same in enumerate((face, cv2.convertScaleAbs(face, alpha=0.5), cv2.warpAffine(face, shift, (112, 112)))):
+            assert not appearance.changed(1, looks_of(same), k / 25)
+
+
+def test_a_face_at_the_edge_or_outside_has_a_look(heads):
+    face = cv2.resize(heads[0], (112, 112))
+    for box in (
+        (-60.0, -50.0, 80.0, 80.0),
+        (90.0, 100.0, 70.0, 60.0),
+        (300.0, 300.0, 20.0, 20.0),
+        (5.0, 5.0, 0.2, 0.2),
+    ):
+        assert small_grey(face, box).shape == (28, 28)
+    assert not small_grey(face, (-300.0, 10.0, 20.0, 20.0)).any()
 
 
 def test_after_a_pause_a_track_may_look_different(heads):
-    crops = crops_of(heads)
+    crops = [looks_of(head) for head in heads]
     appearance = Appearance()
     appearance.changed(1, crops[0], 0.0)
     assert not appearance.changed(1, crops[1], 0.5)

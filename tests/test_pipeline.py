@@ -192,6 +192,35 @@ def test_another_person_in_the_same_place_is_another_track(pipeline, persons):
     assert new.age_smoothed_years == pytest.approx(new.age.age_years, abs=0.2)
 
 
+class Jumping:
+    """Finds one face where it is, and its landmarks upright and turned by 50 degrees in turns."""
+
+    identifier = "jumping"
+
+    def __init__(self, detection):
+        self._found, self._calls = detection, 0
+
+    def detect(self, image):
+        self._calls += 1
+        points = np.array(self._found.landmarks)
+        if self._calls % 2:
+            turn = np.radians(50)
+            matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+            points = (points - points.mean(axis=0)) @ matrix + points.mean(axis=0)
+        return [Detection(self._found.box, 0.9, tuple(map(tuple, points.tolist())))]
+
+
+def test_landmarks_that_jump_make_no_other_person(pipeline, persons):
+    """The crop of a model that aligns faces turns with them; who it is does not."""
+    image = cv2.resize(persons[1], (300, 300))
+    [found] = pipeline.detector.detect(image)
+    assert pipeline.estimator.metadata.crop.kind == "landmarks"
+    done = list(Pipeline(Jumping(found), pipeline.estimator, Looking(every=1)).video(frames_of([image] * 10)))
+    assert {face.track for _, result in done for face in result.faces} == {1}
+    turned, upright = (pipeline.crop(image, [d]) for d in (Jumping(found).detect(image)[0], found))
+    assert np.abs(turned.astype(float) - upright).mean() > 10
+
+
 def test_a_source_is_run_as_its_kind_deserves(pipeline, persons, tmp_path, write_video):
     clip = write_video(tmp_path / "clip.avi", [cv2.resize(persons[0], (240, 240))] * 12)
     done = [result for _, result in pipeline.run(open_source(clip))]

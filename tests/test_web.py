@@ -32,7 +32,7 @@ from ageinfer.errors import ExitStatus, MissingDependencyError, OutputError, Usa
 from ageinfer.types import Age, Detection, Face, Frame, FrameResult
 from ageinfer.web import WebInfo, WebSink, encoder, feed, make_token, streams
 
-INFO = WebInfo("age-three-sets", "apparent", "CPUExecutionProvider", "yunet", "<script>alert(1)</script>.mp4", "1.2.3")
+INFO = WebInfo("age-small", "apparent", "CPUExecutionProvider", "yunet", "<script>alert(1)</script>.mp4", "1.2.3")
 TOKEN = make_token()
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104
 DASH = "\N{EN DASH}"
@@ -718,7 +718,7 @@ def test_the_page_shows_the_run(serve, make_frame, page):
         assert page.inner_text("#count") == "2 faces in the picture"
         assert 5 < float(page.inner_text("#fps")) < 30
         assert 50 <= int(page.inner_text("#latency").split()[0]) < 1000
-        for place, text in (("provider", "CPUExecutionProvider"), ("detector", "yunet"), ("model", "age-three-sets")):
+        for place, text in (("provider", "CPUExecutionProvider"), ("detector", "yunet"), ("model", "age-small")):
             assert page.inner_text(f"#{place}") == text
         assert page.inner_text("#label").startswith("apparent age")
         assert page.inner_text("#source") == INFO.source
