@@ -48,8 +48,8 @@ Answers the **{"real age (years since birth)" if real else "apparent age (as peo
 ## Use
 
 For statistics, demonstrations, and as a start for models of your own. **Not** for verifying anybody's age and not for any
-decision about a person: the typical error is several years, and it is larger for children, for old people, and for
-groups that the training pictures hold few of. An age estimate is not an identity document.
+decision about a person: the typical error is several years, a large share of a child's age, and it is larger for old people
+and for groups that the training pictures hold few of. An age estimate is not an identity document.
 
 ## Figures
 
