@@ -17,12 +17,11 @@ import numpy.typing as npt
 from agetrain import checkpoint
 from agetrain.calibration import FEWEST_FACES, Calibration, coverage_percent, fit
 from agetrain.command import add_debug, guarded
-from agetrain.datasets import DATASETS, Sample
+from agetrain.datasets import Sample
 from agetrain.errors import CheckpointError, DatasetError
-from agetrain.evaluate import answers_of, open_detector, open_part
+from agetrain.evaluate import add_part, answers_of, open_detector, open_part
 from agetrain.evaluation import Answers, Array
 from agetrain.models import open_checkpoint
-from agetrain.splits import PARTS
 
 Told = dict[str, tuple[Answers, npt.NDArray[np.bool_]]]
 
@@ -36,13 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
         "130 interrupted",
     )
     parser.add_argument("checkpoint", type=Path, help="best.pth; the calibration is written into it")
-    parser.add_argument(
-        "--dataset", action="append", required=True, metavar="NAME[=DIR]",
-        help=f"one of: {', '.join(DATASETS)}; may be repeated",
-    )  # fmt: skip
-    parser.add_argument("--part", choices=PARTS, default="valid", help="default: valid")
-    parser.add_argument("--split", type=Path, metavar="FILE", help="a split file of python -m agetrain.splits")
-    parser.add_argument("--split-csv", type=Path, nargs="+", metavar="CSV", help="the original work's lists")
+    add_part(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write another file and leave this one as it is")
     parser.add_argument("--device", default="cpu", help="cpu, cuda")
     add_debug(parser)

@@ -45,13 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         "models", nargs="+", type=Path, metavar="MODEL",
         help="a checkpoint (best.pth) or a model file (*.onnx); several that differ in their seed: mean and sd as well",
     )  # fmt: skip
-    parser.add_argument(
-        "--dataset", action="append", required=True, metavar="NAME[=DIR]",
-        help=f"one of: {', '.join(DATASETS)}; may be repeated",
-    )  # fmt: skip
-    parser.add_argument("--part", choices=PARTS, default="valid", help="default: valid")
-    parser.add_argument("--split", type=Path, metavar="FILE", help="a split file of python -m agetrain.splits")
-    parser.add_argument("--split-csv", type=Path, nargs="+", metavar="CSV", help="the original work's lists")
+    add_part(parser)
     parser.add_argument("--label", choices=("real", "apparent"), help="default: what the model answers")
     parser.add_argument(
         "--detector", choices=DETECTORS,
@@ -73,6 +67,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cpu", help="of checkpoints: cpu, cuda")
     add_debug(parser)
     return parser
+
+
+def add_part(parser: argparse.ArgumentParser) -> None:
+    """The options that say which pictures; see `open_part`."""
+    parser.add_argument(
+        "--dataset", action="append", required=True, metavar="NAME[=DIR]",
+        help=f"one of: {', '.join(DATASETS)}; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--part", choices=PARTS, default="valid", help="default: valid")
+    parser.add_argument("--split", type=Path, metavar="FILE", help="a split file of python -m agetrain.splits")
+    parser.add_argument("--split-csv", type=Path, nargs="+", metavar="CSV", help="the original work's lists")
 
 
 def open_detector(name: str) -> Any:
