@@ -52,7 +52,7 @@ class Appearance:
 
 
 def small_grey(image: Image, box: Box) -> Image:
-    """What is remembered of a face of a uint8 BGR picture: uint8 ``[28, 28]``; black where it is outside of that."""
+    """What is remembered of a face of a uint8 BGR picture: uint8 ``[28, 28]``; black if it lies wholly outside."""
     x, y, w, h = box
     half = max(w, h) * (0.5 + _MARGIN)
     left, top = max(round(x + w / 2 - half), 0), max(round(y + h / 2 - half), 0)
