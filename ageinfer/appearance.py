@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ageinfer._opencv import cv2
+from ageinfer.resize import reduced
 from ageinfer.types import Box, Image
 
 # So much of the box's longer side is looked at beyond it. It is not the crop of the age model, which differs from model
@@ -59,7 +60,7 @@ def small_grey(image: Image, box: Box) -> Image:
     part = image[top : max(round(y + h / 2 + half), 0), left : max(round(x + w / 2 + half), 0)]
     if part.size == 0:
         return np.zeros((_PIXELS, _PIXELS), np.uint8)
-    return cv2.cvtColor(cv2.resize(part, (_PIXELS, _PIXELS), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+    return cv2.cvtColor(reduced(part, (_PIXELS, _PIXELS)), cv2.COLOR_BGR2GRAY)
 
 
 def correlation(before: Image, now: Image) -> float:

@@ -25,7 +25,7 @@ STAGES = (
 )  # fmt: skip
 # What a run to JSONL does; drawing and encoding are for pictures and video.
 _NEEDED = STAGES[:7]
-_INSIDE_DETECT = ("decode", "detect network", "crop")
+_INSIDE_DETECT = ("decode", "detect network")
 _NETWORKS = ("decode", "detect network", "age network")
 
 

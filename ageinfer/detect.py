@@ -102,7 +102,7 @@ def detect_reduced(detector: FaceDetector, image: Image, max_side: int | None) -
     factor = max_side / max(width, height)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     found = detector.detect(reduced(image, size))
-    return [_moved(d, (width / size[0], height / size[1]), (0, 0)) for d in found]
+    return [d.moved((width / size[0], height / size[1]), (0, 0)) for d in found]
 
 
 def detect_closely(detector: FaceDetector, image: Image) -> list[Detection]:
@@ -147,7 +147,7 @@ def detect_near(detector: FaceDetector, image: Image, boxes: Sequence[Box]) -> l
         x0, y0 = max(0, math.floor(x + w / 2 - extent / 2)), max(0, math.floor(y + h / 2 - extent / 2))
         x1, y1 = min(width, math.ceil(x + w / 2 + extent / 2)), min(height, math.ceil(y + h / 2 + extent / 2))
         if x1 > x0 and y1 > y0:
-            found += [_moved(d, (1, 1), (x0, y0)) for d in detector.detect(image[y0:y1, x0:x1])]
+            found += [d.moved((1, 1), (x0, y0)) for d in detector.detect(image[y0:y1, x0:x1])]
     return without_repeats(found)
 
 
@@ -162,14 +162,3 @@ def without_repeats(detections: Sequence[Detection]) -> list[Detection]:
         if all(overlap(detection.box, better.box) <= SAME_FACE_IOU for better in kept):
             kept.append(detection)
     return kept
-
-
-def _moved(detection: Detection, scale: tuple[float, float], shift: tuple[float, float]) -> Detection:
-    """The detection in the pixels of the picture of which its own is a scaled part."""
-    (sx, sy), (dx, dy), (x, y, w, h) = scale, shift, detection.box
-    points = detection.landmarks
-    return Detection(
-        box=(x * sx + dx, y * sy + dy, w * sx, h * sy),
-        score=detection.score,
-        landmarks=None if points is None else tuple((px * sx + dx, py * sy + dy) for px, py in points),
-    )

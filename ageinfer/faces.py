@@ -20,6 +20,8 @@ _LARGEST_SIDE = 3
 # Medians of YuNet's landmarks relative to the centre of its box, in units of the box's longer side, made symmetric
 # (benchmarks/landmarks.py): right eye, left eye, nose tip, right and left corner of the mouth, as x + iy.
 MEAN_LANDMARKS = np.array([-0.186 - 0.135j, 0.186 - 0.135j, 0.075j, -0.158 + 0.232j, 0.158 + 0.232j])
+_FIT_CENTRE = complex(MEAN_LANDMARKS.mean())
+_FIT_WEIGHTS = ((MEAN_LANDMARKS - _FIT_CENTRE).conj() / (abs(MEAN_LANDMARKS - _FIT_CENTRE) ** 2).sum()).tolist()
 # A similarity whose scale differs from the box by more than this factor, whose centre lies further from the box's (in
 # its longer sides), or that turns further, is not believed.
 _LARGEST_SCALE_RATIO = 1.5
@@ -46,42 +48,12 @@ def crop_face(image: Image, box: Box, spec: CropSpec, landmarks: Sequence[Point]
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"image must be uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
-    x, y, w, h = box
+    w, h = box[2:]
     if not all(map(math.isfinite, box)) or w <= 0 or h <= 0:
         raise ValueError(f"box {box} has no extent")
     if not max(w, h) * (1 + 2 * spec.margin) <= max(_LARGEST_SIDE * max(image.shape), 4096):
         raise ValueError(f"box {box} is far larger than the picture, {image.shape[1]} x {image.shape[0]} px")
-    if spec.kind == "resize":
-        return cv2.cvtColor(_resized(image, box, spec), cv2.COLOR_BGR2RGB)
-    aligned = _alignment(box, landmarks) if spec.kind == "landmarks" and landmarks is not None else None
-    x, y, side, angle = aligned or (x + w / 2, y + h / 2, max(w, h), 0.0)
-    x, y, side = _quantised(x), _quantised(y), max(_quantised(side * (1 + 2 * spec.margin)), _QUANTUM_PX)
-    scale = side / spec.size  # picture pixels for one pixel of the crop
-    reduction = max(1, round(scale))
-
-    cos, sin = math.cos(angle), math.sin(angle)
-    extent = side * (abs(cos) + abs(sin))  # of the upright square round the turned one
-    source, x0, y0 = _region(image, x - extent / 2, y - extent / 2, extent, reduction, spec.fill)
-    if reduction > 1:
-        smaller = (source.shape[1] // reduction, source.shape[0] // reduction)
-        source = cv2.resize(source, smaller, interpolation=cv2.INTER_AREA)
-    # Pixel u of the crop has its centre at (u + 0.5) * scale from the left edge; in an array, centres are integers.
-    step = scale / reduction
-    first = 0.5 * step - side / reduction / 2  # where the first pixel's centre lies from the middle, before turning
-    to_source = np.array(
-        [
-            [step * cos, -step * sin, (x - x0) / reduction + first * (cos - sin) - 0.5],
-            [step * sin, step * cos, (y - y0) / reduction + first * (sin + cos) - 0.5],
-        ]
-    )
-    crop = cv2.warpAffine(
-        source,
-        to_source,
-        (spec.size, spec.size),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=spec.fill[::-1],
-    )
+    crop = _resized(image, box, spec) if spec.kind == "resize" else _warped(image, box, spec, landmarks)
     return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
 
 
@@ -116,17 +88,50 @@ def central_face(boxes: Sequence[Box], size: tuple[int, int]) -> int | None:
     return min(range(len(boxes)), key=from_centre, default=None)
 
 
+def _warped(image: Image, box: Box, spec: CropSpec, landmarks: Sequence[Point] | None) -> Image:
+    """The square round the face, upright or as its landmarks lie; BGR."""
+    x, y, w, h = box
+    aligned = _alignment(box, landmarks) if spec.kind == "landmarks" and landmarks is not None else None
+    x, y, side, angle = aligned or (x + w / 2, y + h / 2, max(w, h), 0.0)
+    x, y, side = _quantised(x), _quantised(y), max(_quantised(side * (1 + 2 * spec.margin)), _QUANTUM_PX)
+    scale = side / spec.size  # picture pixels for one pixel of the crop
+    reduction = max(1, round(scale))
+
+    cos, sin = math.cos(angle), math.sin(angle)
+    extent = side * (abs(cos) + abs(sin))  # of the upright square round the turned one
+    source, x0, y0 = _region(image, x - extent / 2, y - extent / 2, extent, reduction, spec.fill)
+    if reduction > 1:
+        smaller = (source.shape[1] // reduction, source.shape[0] // reduction)
+        source = cv2.resize(source, smaller, interpolation=cv2.INTER_AREA)
+    # Pixel u of the crop has its centre at (u + 0.5) * scale from the left edge; in an array, centres are integers.
+    step = scale / reduction
+    first = 0.5 * step - side / reduction / 2  # where the first pixel's centre lies from the middle, before turning
+    to_source = np.array(
+        [
+            [step * cos, -step * sin, (x - x0) / reduction + first * (cos - sin) - 0.5],
+            [step * sin, step * cos, (y - y0) / reduction + first * (sin + cos) - 0.5],
+        ]
+    )
+    return cv2.warpAffine(
+        source,
+        to_source,
+        (spec.size, spec.size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=spec.fill[::-1],
+    )
+
+
 def _alignment(box: Box, landmarks: Sequence[Point]) -> tuple[float, float, float, float] | None:
     """Centre x and y, side without margin, and turn in radians of the face; None where they contradict the box."""
-    points = np.array([complex(x, y) for x, y in landmarks])
-    if points.shape != MEAN_LANDMARKS.shape or not np.isfinite(points).all():
+    if len(landmarks) != len(MEAN_LANDMARKS) or not all(math.isfinite(x) and math.isfinite(y) for x, y in landmarks):
         return None
-    points = (points / _QUANTUM_PX).round() * _QUANTUM_PX
-    # With points as complex numbers a similarity is z -> a z + b, and least squares over a and b is linear.
-    mean = MEAN_LANDMARKS.mean()
-    centred = MEAN_LANDMARKS - mean
-    a = complex((centred.conj() * (points - points.mean())).sum() / (abs(centred) ** 2).sum())
-    b = complex(points.mean()) - a * complex(mean)
+    # With points as complex numbers a similarity is z -> a z + b, and least squares over a and b is linear. (Plain
+    # numbers: for five points, arrays cost more than they save.)
+    points = [complex(_quantised(x), _quantised(y)) for x, y in landmarks]
+    mean = sum(points) / len(points)
+    a = sum((weight * (point - mean) for weight, point in zip(_FIT_WEIGHTS, points, strict=True)), 0j)
+    b = mean - a * _FIT_CENTRE
     side = max(box[2], box[3])
     turn = math.atan2(a.imag, a.real)
     distance = abs(b - complex(box[0] + box[2] / 2, box[1] + box[3] / 2))

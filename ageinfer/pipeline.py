@@ -182,7 +182,7 @@ class Pipeline:
         return self.aged(self.followed(frames))
 
     def followed(self, frames: Iterable[Frame], *, largest_side: int | None = None) -> Iterator["Followed"]:
-        """The first half of `video`, which may run in a thread of its own: everything before the age.
+        """The first half of `video`, which may run in a thread of its own: where the faces are, and whose they are.
 
         Args:
             frames: as there.
@@ -190,8 +190,7 @@ class Pipeline:
         """
         if isinstance(self.detector, WholePicture):  # there is nothing to follow
             for frame in frames:
-                detections = self._find(_checked(frame.image))
-                yield Followed(frame, detections, None, self.crop(frame.image, detections))
+                yield Followed(frame, self._find(_checked(frame.image)))
             return
         look = self.looking
         follower = FaceFollower(
@@ -205,28 +204,28 @@ class Pipeline:
         for frame in frames:
             _checked(frame.image)
             detections, numbers = follower(frame)
-            crops = self.crop(frame.image, detections)
             for i, detection in enumerate(detections):
                 if appearance.changed(numbers[i], small_grey(frame.image, detection.box), follower.time_s):
                     numbers[i] = follower.renumber(numbers[i])
             appearance.forget_all_but(follower.alive)
-            yield Followed(frame, detections, numbers, crops, follower.alive, follower.time_s)
+            yield Followed(frame, detections, numbers, follower.alive, follower.time_s)
 
     def aged(self, followed: Iterable["Followed"]) -> Generator[tuple[Frame, FrameResult]]:
         """The second half of `video`: the ages of the faces, and of their tracks.
 
-        An age that has settled gains nothing from 25 estimates a second, so a track is then asked for one now and then.
+        An age that has settled gains nothing from 25 estimates a second, so a face is then cropped and asked about now
+        and then.
         """
         tracks: dict[int, _AgedTrack] = {}
         for step in followed:
             if step.numbers is None:
-                ages = self.estimator.estimate(step.crops)
+                ages = self._ages(step.frame.image, step.detections)
                 yield step.frame, _result(step.frame, [Face(d, a) for d, a in zip(step.detections, ages, strict=True)])
                 continue
             tracks = {n: tracks.get(n) or _AgedTrack() for n in step.alive}
             faces_of = [tracks[n] for n in step.numbers]
             due = [i for i, t in enumerate(faces_of) if t.due(step.time_s, self.looking.age_interval_s)]
-            for i, age in zip(due, self.estimator.estimate(step.crops[due]), strict=True):
+            for i, age in zip(due, self._ages(step.frame.image, [step.detections[i] for i in due]), strict=True):
                 faces_of[i].take(age, step.time_s)
             faces = [
                 t.face(detection, n, step.time_s)
@@ -245,6 +244,9 @@ class Pipeline:
         crop = self.estimator.metadata.crop
         return crop_faces(image, [d.box for d in detections], crop, [d.landmarks for d in detections])
 
+    def _ages(self, image: Image, detections: Sequence[Detection]) -> list[Age]:
+        return self.estimator.estimate(self.crop(image, detections))
+
     def _estimated(self, waiting: list[tuple[Frame, list[Detection], Image]]) -> Iterator[tuple[Frame, FrameResult]]:
         if not waiting:
             return
@@ -261,15 +263,13 @@ class Followed:
         frame: as it came.
         detections: its faces.
         numbers: of their tracks, or None where nothing is followed.
-        crops: uint8 ``[n, size, size, 3]``, RGB.
         alive: numbers of the tracks that have not ended.
         time_s: of the frame, in seconds; where faces are followed, later than that of the frame before.
     """
 
     frame: Frame
     detections: list[Detection]
-    numbers: list[int] | None
-    crops: Image
+    numbers: list[int] | None = None
     alive: frozenset[int] = frozenset()
     time_s: float = 0.0
 

@@ -1,4 +1,4 @@
-"""Making pictures smaller for detectors."""
+"""Making pictures smaller where speed counts more than the last pixel."""
 
 from ageinfer._opencv import cv2
 from ageinfer.types import Image
@@ -11,7 +11,7 @@ def reduced(image: Image, size: tuple[int, int]) -> Image:
 
     Args:
         image: uint8 ``[height, width, 3]``.
-        size: width and height of the result, in pixels; neither larger than the picture's.
+        size: width and height of the result, in pixels; where larger than the picture's, it is enlarged.
     """
     height, width = image.shape[:2]
     factor = min(width // size[0], height // size[1])

@@ -60,6 +60,21 @@ class Detection:
     score: float
     landmarks: tuple[Point, ...] | None = None
 
+    def moved(self, scale: tuple[float, float], shift: tuple[float, float]) -> "Detection":
+        """The same face in the pixels of a picture of which its own picture is a scaled part.
+
+        Args:
+            scale: pixels of that picture for one of this, along x and y.
+            shift: where this picture's top left corner lies in that one, ``(x, y)`` in pixels.
+        """
+        (sx, sy), (dx, dy), (x, y, w, h) = scale, shift, self.box
+        points = self.landmarks
+        return Detection(
+            box=(x * sx + dx, y * sy + dy, w * sx, h * sy),
+            score=self.score,
+            landmarks=None if points is None else tuple((px * sx + dx, py * sy + dy) for px, py in points),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Age:

@@ -10,6 +10,7 @@ from ageinfer.errors import MissingDependencyError, ModelError, UsageError
 from ageinfer.modelfile import DEFAULT_MODEL, packaged_model
 from ageinfer.pipeline import Looking
 from ageinfer.resize import reduced
+from ageinfer.types import Detection
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,14 @@ def test_a_large_picture_is_reduced_but_boxes_are_in_its_own_pixels(yunet, astro
     np.testing.assert_allclose(found[:14].reshape(7, 2), expected[:14].reshape(7, 2) * to_large, atol=0.2)
     # The astronaut's nose is at 220, 124 of 512.
     np.testing.assert_allclose(found[8:10] / (width, height), (220 / 512, 124 / 512), atol=0.03)
+
+
+def test_a_face_of_a_part_of_a_picture_is_moved_into_the_whole():
+    part = Detection((10.0, 20.0, 30.0, 40.0), 0.9, ((12.0, 24.0), (16.0, 24.0)))
+    assert part.moved((2, 0.5), (100, 1000)) == Detection(
+        (120.0, 1010.0, 60.0, 20.0), 0.9, ((124.0, 1012.0), (132.0, 1012.0))
+    )
+    assert Detection(part.box, 0.5).moved((1, 1), (0, 0)) == Detection(part.box, 0.5)
 
 
 def test_a_very_long_picture_does_not_vanish_in_the_reduction(yunet):
