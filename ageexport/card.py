@@ -54,7 +54,7 @@ and for groups that the training pictures hold few of. An age estimate is not an
 ## Figures
 
 {_figures(metadata)}
-These are the figures of the checkpoint, as training measured them. Those of this file, by the runtime, on the {ladder.pictures} pictures of
+These are the figures of the checkpoint, as training measured them{" (of the face alone, without its mirror image)" if metadata.training.get("mirrored") else ""}. Those of this file, by the runtime, on the {ladder.pictures} pictures of
 the proof ({ladder.origin}): MAE {ladder.figures["mae"]:.2f} years, and by group:
 
 {_groups(ladder.figures)}
@@ -161,6 +161,8 @@ def _training(t: dict[str, Any]) -> str:
         text = ", ".join(said) + f"; licence: {d['licence']}; <{d['page']}>"
         rows.append(("data", text + (f"; SHA-256 of the split `{d['split_sha256']}`" if d.get("split_sha256") else "")))
     rows.append(("network", f"{t['backbone']}, {t['head']} head; started from {t.get('start') or 'not recorded'}"))
+    if t.get("mirrored"):
+        rows.append(("answer", "mean over the face and its mirror image, both in one batch inside the file"))
     recipe = t.get("recipe") or {}
     if recipe and t.get("epoch"):
         optimiser = {"adam": "Adam"}.get(recipe.get("optimiser", ""), "AdamW")

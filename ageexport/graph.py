@@ -171,7 +171,7 @@ def sealed(
     """
     training = {
         **values["training"], "backbone": values["backbone"], "head": values["head"],
-        "checkpoint_sha256": checkpoint_sha256,
+        "checkpoint_sha256": checkpoint_sha256, **({"mirrored": True} if values.get("mirrored") else {}),
     }  # fmt: skip
     standard = next(o.version for o in model.opset_import if o.domain == "")
     metadata = ModelMetadata(

@@ -67,6 +67,8 @@ def described(metadata: ModelMetadata, data: bytes) -> list[tuple[str, Any]]:
                 f"by {e['ranges']} over {e['calibration_faces']} faces",
             )
         )
+    if t.get("mirrored"):
+        lines.append(("answer", "mean over the face and its mirror image"))
     for d in t.get("data", []):
         lines.append(("learned", f"{d['dataset']} ({d['licence']}), {d['page']}"))
     for m in metadata.metrics:

@@ -1,5 +1,7 @@
 """``python -m agetrain.calibrate best.pth --dataset NAME``: makes the deviation of a checkpoint mean what it says.
 
+With ``--mirror`` the model also answers with the mean over a face and its mirror image from then on.
+
 The subjects of the part are divided in two by a hash. One half says how the network's own deviation must be stretched
 and moved (`agetrain.calibration`); on the other half it is measured how often the label then lies within it.
 """
@@ -36,6 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("checkpoint", type=Path, help="best.pth; the calibration is written into it")
     add_part(parser)
+    parser.add_argument(
+        "--mirror", action="store_true",
+        help="let the model answer with the mean over a face and its mirror image: a little better, twice the time "
+        "(without this, with the face alone)",
+    )  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write another file and leave this one as it is")
     parser.add_argument("--device", default="cpu", help="cpu, cuda")
     add_debug(parser)
@@ -52,6 +59,7 @@ def run(options: argparse.Namespace) -> None:
     """Calibrates, measures, writes and prints."""
     values = checkpoint.load(options.checkpoint)
     values["calibration"] = Calibration().to_dict()  # an earlier one is not calibrated again
+    values["mirrored"] = options.mirror
     model = open_checkpoint(values, options.checkpoint, options.device)
     detector = open_detector("none" if model.crop.kind == "resize" else "yunet")
     told: Told = {}

@@ -56,6 +56,7 @@ def values_of(
         "age_std_kind": "distribution" if distribution else "constant",
         "label_offset": float(label_offset),
         "calibration": network.calibration.to_dict(),
+        "mirrored": network.mirrored,
         "training": training,
         "metrics": metrics,
     }
@@ -152,6 +153,7 @@ def rebuild(values: dict[str, Any]) -> AgeNet:
         network = AgeNet(values["backbone"], values["head"])
         network.load_state_dict(values["weights"])
         network.calibration = Calibration(**values.get("calibration", {}))
+        network.mirrored = bool(values.get("mirrored", False))
     except (RuntimeError, UsageError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"the weights do not fit {values['backbone']}/{values['head']}: {reason}") from error

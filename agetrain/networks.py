@@ -44,6 +44,7 @@ class AgeNet(nn.Module):
 
     Attributes:
         calibration: of the deviation that it answers; none until `agetrain.calibrate` finds one.
+        mirrored: answers with the mean over the face and its mirror image, which costs twice the time.
 
     Raises:
         UsageError: there is no backbone or head of that name.
@@ -62,6 +63,7 @@ class AgeNet(nn.Module):
             raise UsageError(f"unknown network {backbone}/{head}: use {'|'.join(BACKBONES)} and {'|'.join(HEADS)}")
         self.backbone_name, self.head_name = backbone, head
         self.calibration = Calibration()
+        self.mirrored = False
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if normalise else ((0.0,) * 3, (1.0,) * 3)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255)
@@ -87,8 +89,13 @@ class AgeNet(nn.Module):
         Returns:
             ``[n, 101]`` logits or ``[n, 1]`` years.
         """
-        raw: Tensor = self.head(self.features(faces))
-        return raw
+        if not self.mirrored:
+            raw: Tensor = self.head(self.features(faces))
+            return raw
+        both = self.head(self.features(torch.cat([faces, faces.flip(3)])))
+        both = both.reshape(2, -1, both.shape[1])
+        # Of distributions the mean is taken, not of their logits; its logarithm is a logit again.
+        return both.mean(dim=0) if self.head_name == "linear" else both.float().softmax(dim=2).mean(dim=0).log()
 
     def probabilities(self, raw: Tensor) -> Tensor:
         """The distribution head's output as probabilities, float32 ``[n, 101]``, one for each year from 0."""

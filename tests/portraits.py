@@ -116,6 +116,7 @@ def checkpoint_values(network, spec):
         "age_std_kind": "distribution" if distribution else "constant",
         "label_offset": 0.0,
         "calibration": network.calibration.to_dict(),
+        "mirrored": network.mirrored,
         "training": {
             "data": [
                 {

@@ -148,6 +148,43 @@ def test_a_model_file_answers_the_calibrated_deviation(values, faces):
     assert np.abs(std - decoded(values, faces)[1]).max() > 0.1
 
 
+# With the mirror image
+
+
+@pytest.mark.parametrize("head", ["distribution", "linear"])
+def test_a_mirrored_network_answers_with_the_mean_over_both_sides(head, faces):
+    values = checkpoint_values(lively_network(head, faces), CropSpec(size=SIDE))
+    one, other = (checkpoint.rebuild(values), torch.from_numpy(faces).permute(0, 3, 1, 2).float())
+    with torch.inference_mode():
+        sides = [one(other), one(other.flip(3))]
+        both = checkpoint.rebuild(values | {"mirrored": True})(other)
+        if head == "linear":
+            expected = (sides[0] + sides[1]) / 2
+        else:
+            sides, both = [side.softmax(dim=1) for side in sides], both.softmax(dim=1)
+            expected = (sides[0] + sides[1]) / 2
+    assert torch.allclose(both, expected, atol=1e-4)
+    assert not torch.allclose(both, sides[0], atol=1e-3)
+
+
+def test_a_mirrored_model_file_answers_alike_for_a_face_and_its_mirror_image(values, faces):
+    mirrored = copy.deepcopy(values) | {"mirrored": True}
+    data = graph.sealed(graph.convert(mirrored), mirrored, "x", "0" * 64)
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    age, std, probabilities = session.run(None, {"face": faces})
+    for found, expected in zip((age, std), decoded(mirrored, faces), strict=True):
+        assert found == pytest.approx(expected, abs=1e-3)
+    assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    turned = session.run(None, {"face": np.ascontiguousarray(faces[:, :, ::-1])})
+    assert turned[0] == pytest.approx(age, abs=1e-3)
+    assert session.run(None, {"face": faces[2:3]})[0] == pytest.approx(age[2:3], abs=1e-3)  # one face is a batch too
+    assert np.abs(age - decoded(values, faces)[0]).max() > 0.1
+    training = json.loads(metadata_properties(data)[METADATA_KEY])["training"]
+    assert training["mirrored"] is True
+    alone = graph.sealed(graph.convert(values), values, "x", "0" * 64)
+    assert "mirrored" not in json.loads(metadata_properties(alone)[METADATA_KEY])["training"]
+
+
 # The command
 
 
@@ -204,6 +241,18 @@ def test_a_second_time_finds_the_same(capsys, few, lively, appa_real):
     once = checkpoint.load(lively)["calibration"]
     run(capsys, lively, "--dataset", f"appa-real={appa_real}", "--part", "train")
     assert checkpoint.load(lively)["calibration"] == once
+
+
+def test_mirroring_is_written_and_what_it_answers_is_calibrated(capsys, few, lively, appa_real):
+    part = ("--dataset", f"appa-real={appa_real}", "--part", "train")
+    run(capsys, lively, *part)
+    alone = checkpoint.load(lively)
+    run(capsys, lively, *part, "--mirror")
+    both = checkpoint.load(lively)
+    assert (alone["mirrored"], both["mirrored"]) == (False, True)
+    assert both["calibration"] != alone["calibration"]
+    run(capsys, lively, *part)
+    assert checkpoint.load(lively)["calibration"] == alone["calibration"]
 
 
 def test_another_file_can_be_written(capsys, few, lively, appa_real, tmp_path):
