@@ -326,7 +326,9 @@ def _load_state(path: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     if values.get("format") != _STATE_FORMAT:
         raise CheckpointError(f"{path}: not the state of a run; start anew without --resume")
     must_agree = ("recipe", "label", "split_sha256", "teacher")
-    different = [k for k in must_agree if values["config"].get(k) != config.get(k)]
+    # A state from before a field was added is of a run that did without it, as the field's default does.
+    before = {**values["config"], "recipe": Recipe.from_dict(values["config"]["recipe"]).to_dict()}
+    different = [k for k in must_agree if before.get(k) != config.get(k)]
     if different:
         raise UsageError(f"{path}: of a run with another {different[0]}; give the same options, or another --out")
     return values

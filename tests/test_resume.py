@@ -179,6 +179,17 @@ def test_a_run_does_not_go_on_with_other_options(copy, arguments, capsys, other)
     assert bytes_of(copy) == before
 
 
+def test_a_state_from_before_a_field_of_the_recipe_was_added_goes_on(copy, arguments, uninterrupted):
+    state = checkpoint.read(copy / "last.pth")
+    del state["config"]["recipe"]["doubt_beyond"]
+    checkpoint.write(copy / "last.pth", state)
+    assert main(arguments(copy, resume=True)) == 0
+    assert same_weights(copy, uninterrupted)
+    state["config"]["recipe"]["unheard_of"] = 1
+    checkpoint.write(copy / "last.pth", state)
+    assert main(arguments(copy, resume=True)) == 2
+
+
 def test_a_run_does_not_go_on_with_another_split(copy, tmp_path, arguments, appa_real, capsys):
     from agetrain import splits
 
