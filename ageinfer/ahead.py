@@ -4,15 +4,24 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
-from typing import TypeVar
+from typing import Literal, TypeVar, overload
 
 T = TypeVar("T")
 _TICK_S = 0.5  # on Windows, Ctrl-C only comes through between two waits
 
 
+@overload
 def ahead(
-    items: Iterable[T], limit: int, *, weight: Callable[[T], int] = lambda _: 0, most_weight: int = 0
-) -> Iterator[T]:
+    items: Iterable[T], limit: int, *, weight: Callable[[T], int] = ..., most_weight: int = ...
+) -> Iterator[T]: ...
+@overload
+def ahead(
+    items: Iterable[T], limit: int, *, weight: Callable[[T], int] = ..., most_weight: int = ..., pauses: Literal[True]
+) -> Iterator[T | None]: ...
+def ahead(
+    items: Iterable[T], limit: int, *, weight: Callable[[T], int] = lambda _: 0, most_weight: int = 0,
+    pauses: bool = False,
+) -> Iterator[T | None]:  # fmt: skip
     """Iterates in a thread of its own; items come in their order, and an error at its place among them.
 
     Nothing is made before the first item is asked for. Closing the iterator, or leaving it to be collected, ends the
@@ -23,6 +32,7 @@ def ahead(
         limit: how many may wait, 1 or more. Beside them there are the one in use and the one being made.
         weight: of an item.
         most_weight: of the items that wait, together; one may always wait. 0: no limit.
+        pauses: None comes before an item that must be waited for, so that what was put by can be done meanwhile.
 
     Example:
         >>> list(ahead(range(4), 2))
@@ -31,7 +41,7 @@ def ahead(
     changed = threading.Condition()
     waiting: deque[tuple[T, int]] = deque()
     ended: list[BaseException | None] = []
-    stopped = False
+    stopped = begun = False
 
     def full() -> bool:
         heavy = most_weight and sum(w for _, w in waiting) >= most_weight
@@ -61,6 +71,9 @@ def ahead(
     thread.start()
     try:
         while True:
+            if pauses and begun and not waiting and not ended:
+                yield None
+            begun = True
             with changed:
                 while not waiting and not ended:
                     changed.wait(_TICK_S)

@@ -12,20 +12,19 @@ from typing import Any
 import numpy as np
 
 from ageinfer._opencv import cv2
-from ageinfer.detect import FaceDetector
+from ageinfer.detect import FaceDetector, WholePicture
 from ageinfer.draw import AnnotatedFrame
 from ageinfer.errors import ExitStatus, SourceError, UsageError
 from ageinfer.fastest import told
 from ageinfer.pipeline import Followed, Pipeline
 from ageinfer.sources import Source, open_source
-from ageinfer.types import DEFAULT_FPS, Detection, Frame, Image
+from ageinfer.types import DEFAULT_FPS, Detection, Frame, FrameResult, Image
 
 STAGES = (
     "decode", "detect network", "detect rest", "crop", "age network", "age rest", "record", "draw", "encode",
 )  # fmt: skip
 # What a run to JSONL does; drawing and encoding are for pictures and video.
 _NEEDED = STAGES[:7]
-_INSIDE_DETECT = ("decode", "detect network")
 _NETWORKS = ("decode", "detect network", "age network")
 
 
@@ -67,24 +66,25 @@ class Bench:
 
 
 class _Clock:
-    """The time of every stage in milliseconds, frame by frame; what runs inside a stage is taken out of it."""
+    """The time of every stage in milliseconds, frame by frame; what other stages take inside of one is taken out."""
 
     def __init__(self) -> None:
         self.frames: list[dict[str, float]] = []
+        self._accounted_ms = 0.0
 
     def begin(self) -> None:
         self.frames.append(dict.fromkeys(STAGES, 0.0))
 
-    def run(self, stage: str, work: Callable[..., Any], *arguments: Any, inside: tuple[str, ...] = ()) -> Any:
+    def run(self, stage: str, work: Callable[..., Any], *arguments: Any) -> Any:
         """Does the work on the stage's account."""
-        account = self.frames[-1]
-        before = sum(account[s] for s in inside)
+        account, before_ms = self.frames[-1], self._accounted_ms
         start = time.perf_counter()
         try:
             return work(*arguments)
         finally:
-            took = (time.perf_counter() - start) * 1e3
-            account[stage] += took - (sum(account[s] for s in inside) - before)
+            took_ms = (time.perf_counter() - start) * 1e3
+            account[stage] += took_ms - (self._accounted_ms - before_ms)
+            self._accounted_ms = before_ms + took_ms
 
 
 class _TimedSession:
@@ -108,9 +108,12 @@ class _TimedPipeline(Pipeline):
     def crop(self, image: Image, detections: Any) -> Image:
         return self.clock.run("crop", super().crop, image, detections)
 
+    def _find(self, image: Image) -> list[Detection]:  # of pictures; in video the steps of `followed` are timed
+        return self.clock.run("detect rest", super()._find, image)
+
 
 def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Bench:
-    """Measures a source stage by stage.
+    """Measures a source stage by stage: a video as it is followed, pictures one by one.
 
     Args:
         source: opens it; called again whenever it has ended before ``frames``.
@@ -120,8 +123,8 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
     Raises:
         AgeInferError: the source cannot be read.
     """
-    name = _Loop(source, 1).name
-    next(iter(pipeline.run(_Loop(source, 1))))  # caches and pages are warm from here on
+    first = _Loop(source, 1)
+    next(iter(pipeline.run(first)))  # caches and pages are warm from here on
     clock = _Clock()
     timed, sessions = _timed(pipeline, clock)
     faces, size = 0, (0, 0)
@@ -133,12 +136,17 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
 
     def follow() -> Iterator[Followed]:
         steps = timed.followed(feed())
-        while (step := clock.run("detect rest", next, steps, None, inside=_INSIDE_DETECT)) is not None:
+        while (step := clock.run("detect rest", next, steps, None)) is not None:
             yield step
 
-    results = timed.aged(follow())  # one for all frames: it remembers the tracks
+    def one_by_one() -> Iterator[tuple[Frame, FrameResult]]:
+        for frame in feed():
+            yield from timed.pictures([frame])
+
+    # Of a video one for all frames: it remembers the tracks.
+    results = timed.aged(follow()) if first.kind in ("video", "camera") else one_by_one()
     clock.begin()
-    while (done := clock.run("age rest", next, results, None, inside=STAGES[:5])) is not None:
+    while (done := clock.run("age rest", next, results, None)) is not None:
         frame, result = done
         clock.run("record", lambda r: json.dumps(r.to_record()), result)
         drawn = clock.run("draw", lambda f, r: AnnotatedFrame(f, r).image, frame, result)
@@ -147,7 +155,7 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
         clock.begin()
     clock.frames.pop()
     if not clock.frames:
-        raise SourceError(f"{name}: no frame to measure; give a picture or a video that can be decoded")
+        raise SourceError(f"{first.name}: no frame to measure; give a picture or a video that can be decoded")
     p50_ms, p95_ms = (
         {stage: float(np.percentile([f[stage] for f in clock.frames], q)) for stage in STAGES} for q in (50, 95)
     )
@@ -160,7 +168,7 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
     bound = mean_ms["decode"] + sum(map(_alone_ms, sessions)) / len(clock.frames)
     needed = sum(mean_ms[stage] for stage in _NEEDED)
     return Bench(
-        source=name,
+        source=first.name,
         frames=len(clock.frames),
         faces=faces,
         size=size,
@@ -211,6 +219,8 @@ def _timed(pipeline: Pipeline, clock: _Clock) -> tuple[_TimedPipeline, list[_Tim
     sessions = []
 
     def timed(part: Any, stage: str) -> Any:
+        if isinstance(part, WholePicture):  # has nothing to time, and the pipeline must recognise it
+            return part
         if not hasattr(part, "_session"):  # dlib's
             return _TimedDetector(part, clock)
         copy = object.__new__(type(part))

@@ -4,12 +4,13 @@ import argparse
 import json
 import logging
 import os
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import ageinfer
 from ageinfer._messages import messages_on_stderr
@@ -39,9 +40,17 @@ _STATUS_TEXTS = {
 _TOKEN_VARIABLE = "AGEINFER_TOKEN"  # noqa: S105 - the name, not the token
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Says what is wrong without the passwords of addresses among the arguments."""
+        from ageinfer.sources.address import without_secrets
+
+        super().error(without_secrets(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The options of ``ageinfer SOURCE``."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ageinfer",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Find faces in pictures, video or a camera, and estimate their ages.",
@@ -119,6 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # OpenCV and the FFmpeg inside it would print their own lines beside ours.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    if sys.stderr is None:  # closed by whoever started us; what is printed to None would go to standard output
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115, for as long as the process lives
     parser = build_parser() if name is None else build_command_parser(name)
     options = parser.parse_args(arguments if name is None else arguments[1:])
     with Interrupts() as interrupts, messages_on_stderr(logging.WARNING, "ageinfer: "):
@@ -142,10 +153,10 @@ def build_command_parser(name: str) -> argparse.ArgumentParser:
     if name == "doctor":
         from ageinfer import doctor
 
-        parser = argparse.ArgumentParser(prog="ageinfer doctor", description="Say what this machine has and can do.")
+        parser = _Parser(prog="ageinfer doctor", description="Say what this machine has and can do.")
         doctor.add_arguments(parser)
     else:
-        parser = argparse.ArgumentParser(prog="ageinfer bench", description="Measure every stage on a source.")
+        parser = _Parser(prog="ageinfer bench", description="Measure every stage on a source.")
         parser.add_argument("source", metavar="SOURCE", help="a picture, a folder of pictures or a video")
         parser.add_argument("--frames", type=int, default=300, metavar="N", help="how many, repeated if need be (300)")
         parser.add_argument("--json", action="store_true", help="print JSON")
@@ -215,15 +226,24 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError(f"--reconnect-for {options.reconnect_for}: use seconds, 0 or more, or inf")
     if options.blur and options.faces:
         raise UsageError("--faces keeps pictures of faces, --blur hides them; leave one of them out")
-    taken = {Path(options.source).resolve(): "the source"} if options.source else {}
+    if options.blur and options.min_face:
+        raise UsageError("--min-face leaves small faces out, and --blur could not hide them; leave one of them out")
+    taken = {os.path.realpath(options.source): "the source"} if options.source else {}
     for name in ("output", "jsonl", "csv", "faces"):
         path = getattr(options, name)
         if path and path != "-":
-            place = Path(path).resolve()
+            place = os.path.realpath(path)  # Path.resolve raises for links in a circle
             if place in taken:
                 raise UsageError(f"--{name} {path} would overwrite {taken[place]}; choose another name")
-            if not Path(path).is_char_device():
+            if not _is_device(path):
                 taken[place] = f"--{name}"
+
+
+def _is_device(path: str) -> bool:
+    try:
+        return stat.S_ISCHR(os.stat(path).st_mode)  # noqa: PTH116, Path raises for names that are too long
+    except (OSError, ValueError):  # whoever opens it will say what is wrong
+        return False
 
 
 def open_pipeline(options: argparse.Namespace) -> "Pipeline":
@@ -308,11 +328,12 @@ def open_sinks(
 
 
 def _open_web_view(options: argparse.Namespace, source: "Source", pipeline: "Pipeline") -> "Sink":
+    from ageinfer.sources.address import without_secrets
     from ageinfer.web import WebInfo, WebSink, make_token
 
     host, _, port = options.serve_at.rpartition(":")
     if not host or not port.isdecimal():
-        raise UsageError(f"--serve-at {options.serve_at}: use HOST:PORT, for example 127.0.0.1:8080")
+        raise UsageError(f"--serve-at {without_secrets(options.serve_at)}: use HOST:PORT, for example 127.0.0.1:8080")
     host = host.strip("[]")
     here_only = host in ("localhost", "::1") or host.startswith("127.")
     token = os.environ.get(_TOKEN_VARIABLE) or (None if here_only else make_token())
@@ -342,7 +363,13 @@ def process(
         _say(f"ageinfer {ageinfer.__version__}: {model}, faces by {by}")
     for sink in sinks:
         if isinstance(sink, WebSink):
-            _say(f"the page: {sink.url}")
+            # A token that was given stays out of what may be a log.
+            given = bool(os.environ.get(_TOKEN_VARIABLE))
+            _say(
+                f"the page: {sink.url.partition('?')[0]} (its token: {_TOKEN_VARIABLE})"
+                if given
+                else f"the page: {sink.url}"
+            )
     progress = Progress(source.frame_count, quiet=quiet)
     results = pipeline.run(source)
     try:

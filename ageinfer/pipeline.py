@@ -10,7 +10,7 @@ import numpy as np
 from ageinfer.ahead import ahead
 from ageinfer.appearance import Appearance, small_grey
 from ageinfer.detect import FaceDetector, WholePicture, detect_closely, detect_reduced, open_detector
-from ageinfer.errors import UsageError
+from ageinfer.errors import SourceError, UsageError
 from ageinfer.estimate import AgeEstimator
 from ageinfer.faces import crop_faces
 from ageinfer.follow import FaceFollower
@@ -135,29 +135,45 @@ class Pipeline:
         """
         if source.kind == "camera":
             return self.aged(self.followed(source, largest_side=_LIVE_SIDE_PX))
-        frames = ahead(source, _FRAMES_AHEAD, weight=lambda f: f.image.nbytes, most_weight=_BYTES_AHEAD)
         if source.kind != "video":
-            return self.pictures(frames)
+            pictures = ahead(source, _FRAMES_AHEAD, weight=_size, most_weight=_BYTES_AHEAD, pauses=True)
+            return self.pictures(pictures)
+        frames = ahead(source, _FRAMES_AHEAD, weight=_size, most_weight=_BYTES_AHEAD)
         steps = ahead(
             self.followed(frames), _STEPS_AHEAD, weight=lambda s: s.frame.image.nbytes, most_weight=_BYTES_AHEAD
         )
         return self.aged(steps)
 
-    def pictures(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, FrameResult]]:
+    def pictures(self, frames: Iterable[Frame | None]) -> Generator[tuple[Frame, FrameResult]]:
         """Processes frames that have nothing to do with each other, in their order.
 
         Args:
-            frames: uint8 BGR pictures of any sizes.
+            frames: uint8 BGR pictures of any sizes. Some are taken before the first is given back; None among them asks
+                for what was taken so far, because the next one is not there yet.
 
         Yields:
-            Each frame with its result. Some frames are taken before the first is given back.
+            Each frame with its result; where ``frames`` end with a `SourceError`, those before it come first.
 
         Raises:
             ValueError: a picture has another type or shape.
+            SourceError: as ``frames`` raise it.
         """
         waiting: list[tuple[Frame, list[Detection], Image]] = []
         faces = pixels = 0
-        for frame in frames:
+        pictures = iter(frames)
+        ended: SourceError | None = None
+        while True:
+            try:
+                frame = next(pictures)
+            except StopIteration:
+                break
+            except SourceError as error:
+                ended = error
+                break
+            if frame is None:
+                yield from self._estimated(waiting)
+                waiting, faces, pixels = [], 0, 0
+                continue
             detections = self._find(_checked(frame.image))
             crops = self.crop(frame.image, detections)
             waiting.append((frame, detections, crops))
@@ -166,6 +182,8 @@ class Pipeline:
                 yield from self._estimated(waiting)
                 waiting, faces, pixels = [], 0, 0
         yield from self._estimated(waiting)
+        if ended is not None:
+            raise ended
 
     def video(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, FrameResult]]:
         """Processes the frames of a video or of a camera: every face has a track, and an age over the track.
@@ -298,6 +316,10 @@ class _AgedTrack:
             raise RuntimeError("no age of this face was ever estimated")
         age, estimated_s = self._newest
         return Face(detection, age, number, self._fusion.shown_years, time_s - estimated_s)
+
+
+def _size(frame: Frame) -> int:
+    return frame.image.nbytes
 
 
 def _result(frame: Frame, faces: list[Face]) -> FrameResult:

@@ -11,8 +11,9 @@ _LEAST_IOU = 0.2
 # Without an overlap, a face of about the same size whose centre is nearer than this, in its sides, is still the same
 # one: people move fast in slow streams.
 _LARGEST_JUMP, _LARGEST_GROWTH = 0.75, 1.5
-# How fast the expected movement follows the seen one.
-_VELOCITY_GAIN = 0.5
+# How fast the expected movement follows the seen one, which is measured over at least so long: networks deliver frames
+# in bursts, and a trembling box divided by a few milliseconds would be a face that flies.
+_VELOCITY_GAIN, _VELOCITY_LEAST_S = 0.5, 0.03
 # Prediction beyond this is a guess; the face is expected where it was lost.
 _LONGEST_PREDICTION_S = 0.25
 
@@ -32,6 +33,10 @@ class Track:
     box: Box
     seen_s: float
     velocity: tuple[float, float] = (0.0, 0.0)
+    _from: tuple[Box, float] = field(init=False)  # where and when the movement that is measured began
+
+    def __post_init__(self) -> None:
+        self._from = self.box, self.seen_s
 
     def expected(self, time_s: float) -> Box:
         """Where the face should be at a time."""
@@ -41,14 +46,16 @@ class Track:
 
     def see(self, box: Box, time_s: float) -> None:
         """Takes the face's place at a time."""
-        elapsed = time_s - self.seen_s
-        if elapsed > 0:
+        before, before_s = self._from
+        elapsed = time_s - before_s
+        if elapsed >= _VELOCITY_LEAST_S:
             moved = [
                 (new + new_extent / 2 - old - extent / 2) / elapsed
-                for new, new_extent, old, extent in zip(box[:2], box[2:], self.box[:2], self.box[2:], strict=True)
+                for new, new_extent, old, extent in zip(box[:2], box[2:], before[:2], before[2:], strict=True)
             ]
             vx, vy = (v + _VELOCITY_GAIN * (m - v) for v, m in zip(self.velocity, moved, strict=True))
             self.velocity = (vx, vy)
+            self._from = box, time_s
         self.box, self.seen_s = box, time_s
 
 

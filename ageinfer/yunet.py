@@ -16,7 +16,7 @@ from ageinfer.providers import open_session, provider_of
 from ageinfer.resize import reduced
 from ageinfer.types import Box, Detection, Image
 
-_KEPT_SIZES = 6
+_KEPT_BYTES = 48 << 20  # a frame of 1920 x 1080 takes half of it
 _FINEST = 8  # stride of the finest cells, in pixels
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 
@@ -140,16 +140,18 @@ class YuNet:
     def _planes(self, image: Image) -> np.ndarray:
         """float32 ``[1, 3, height, width]``, both multiples of 32, zero beyond the picture.
 
-        The array is kept for the next picture of this size, one for each thread: fresh memory would cost more than
-        filling it.
+        Unless it is large, the array is kept for the next picture of this size, one for each thread: fresh memory would
+        cost more than filling it.
         """
         size = image.shape[:2]
         kept: dict[tuple[int, ...], np.ndarray] = self._memory.__dict__.setdefault("planes", {})
-        if size not in kept:
-            if len(kept) >= _KEPT_SIZES:
-                kept.clear()
-            kept[size] = np.zeros((1, 3, *(32 * math.ceil(side / 32) for side in size)), np.float32)
-        planes = kept[size]
+        planes = kept.get(size)
+        if planes is None:
+            planes = np.zeros((1, 3, *(32 * math.ceil(side / 32) for side in size)), np.float32)
+            if planes.nbytes <= _KEPT_BYTES:
+                if planes.nbytes + sum(other.nbytes for other in kept.values()) > _KEPT_BYTES:
+                    kept.clear()
+                kept[size] = planes
         for plane, colour in zip(planes[0], cv2.split(image), strict=True):  # the fastest way, by far
             plane[: size[0], : size[1]] = colour
         return planes

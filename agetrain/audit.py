@@ -37,7 +37,7 @@ class Part:
         name: ``train``, ``valid``, ``test``.
         files: as listed.
         ages: float64 ``[n]``, true years.
-        stored: float64 ``[n]``, the labels as they stand in the list.
+        stored: float64 ``[n]``, the labels as they stand in the list; without one, the true years.
         subjects: who it is, None where the list does not tell.
         paths: of the pictures, empty without them.
     """
@@ -97,10 +97,12 @@ def parts_of(options: argparse.Namespace) -> list[Part]:
         dataset = with_csvs(dataset, [lists[name] for name in PARTS if name in lists])
     elif options.split:
         dataset = with_split_file(dataset, options.split)
+    # Labels of the data set itself, and of split files, are true years already.
+    offset = dataset.label_offset if options.csv else 0.0
     return [
         Part(
             name, tuple(s.path.name for s in samples), np.array([s.age_years for s in samples]),
-            np.array([s.age_years - dataset.label_offset for s in samples]), tuple(s.subject for s in samples),
+            np.array([s.age_years - offset for s in samples]), tuple(s.subject for s in samples),
             tuple(s.path for s in samples),
         )
         for name, samples in dataset.parts.items()

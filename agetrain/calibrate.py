@@ -1,6 +1,7 @@
 """``python -m agetrain.calibrate best.pth --dataset NAME``: makes the deviation of a checkpoint mean what it says.
 
-With ``--mirror`` the model also answers with the mean over a face and its mirror image from then on.
+With ``--mirror`` the model also answers with the mean over a face and its mirror image from then on, with
+``--no-mirror`` with the face alone; without either it answers as it did.
 
 The subjects of the part are divided in two by a hash. One half says how the network's own deviation must be stretched
 and moved (`agetrain.calibration`); on the other half it is measured how often the label then lies within it.
@@ -8,8 +9,10 @@ and moved (`agetrain.calibration`); on the other half it is measured how often t
 
 import argparse
 import hashlib
+import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +22,13 @@ import numpy.typing as npt
 from agetrain import checkpoint
 from agetrain.calibration import FEWEST_FACES, Calibration, coverage_percent, fit
 from agetrain.command import add_debug, guarded
-from agetrain.datasets import Sample
+from agetrain.datasets import Dataset, Sample
 from agetrain.errors import CheckpointError, DatasetError
-from agetrain.evaluate import add_part, answers_of, open_detector, open_part
+from agetrain.evaluate import OTHER_DATA, THIS_SPLIT, add_part, answers_of, open_detector, open_part, seen_in_training
 from agetrain.evaluation import Answers, Array
-from agetrain.models import open_checkpoint
+from agetrain.models import Model, open_checkpoint
 
+log = logging.getLogger("agetrain")
 Told = dict[str, tuple[Answers, npt.NDArray[np.bool_]]]
 
 
@@ -39,9 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("checkpoint", type=Path, help="best.pth; the calibration is written into it")
     add_part(parser)
     parser.add_argument(
-        "--mirror", action="store_true",
-        help="let the model answer with the mean over a face and its mirror image: a little better, twice the time "
-        "(without this, with the face alone)",
+        "--mirror", action=argparse.BooleanOptionalAction,
+        help="let the model answer with the mean over a face and its mirror image: a little better, twice the time; or "
+        "with the face alone (default: as the checkpoint does)",
     )  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write another file and leave this one as it is")
     parser.add_argument("--device", default="cpu", help="cpu, cuda")
@@ -59,12 +63,15 @@ def run(options: argparse.Namespace) -> None:
     """Calibrates, measures, writes and prints."""
     values = checkpoint.load(options.checkpoint)
     values["calibration"] = Calibration().to_dict()  # an earlier one is not calibrated again
-    values["mirrored"] = options.mirror
+    if options.mirror is not None:
+        values["mirrored"] = options.mirror
+    mirrored = bool(values.get("mirrored", False))
     model = open_checkpoint(values, options.checkpoint, options.device)
     detector = open_detector("none" if model.crop.kind == "resize" else "yunet")
     told: Told = {}
     for argument in options.dataset:
         dataset, samples = open_part(options, argument, model.label)
+        _warn_of_learned(model, dataset, options.part)
         answers = answers_of(model, samples, detector, model.label, title=dataset.name)
         told[dataset.name] = (answers, np.array([in_first_half(sample) for sample in samples]))
     errors, stds = _together(told, first_half=True)
@@ -83,6 +90,8 @@ def run(options: argparse.Namespace) -> None:
     facts = {"n": len(errors), **found.to_dict(), "other_half": measured}
     values["calibration"] = found.to_dict()
     values["training"] = {**values["training"], "calibration": facts}
+    # Training measured them of the face alone, whatever the network answers from here on.
+    values["metrics"] = [{"mirrored": False, **figures} for figures in values["metrics"]]
     out = options.out or options.checkpoint
     checkpoint.save(out, values)
     print(f"deviation = {found.slope:g} x the network's own {found.offset_years:+g} years, from {len(errors)} faces")
@@ -91,7 +100,33 @@ def run(options: argparse.Namespace) -> None:
             f"{m['dataset']}: {m['within_1_std_percent']:.1f} % of {m['n']} other faces within one deviation "
             f"(before: {m['within_1_std_percent_before']:.1f} %)"
         )
+    whom = "a face and its mirror image, in twice the time (--mirror)" if mirrored else "the face alone (--no-mirror)"
+    print(f"it answers for {whom}")
     print(f"{out}: calibrated\nnext: python -m ageexport {out}")
+
+
+def _warn_of_learned(model: Model, dataset: Dataset, part: str) -> None:
+    """Says that the network may know the pictures by heart: its errors on them tell nothing of its errors on others."""
+    # The hash of a split is over the labels too, and a second head answers the other label than the run learned by.
+    seen = {seen_in_training(model, d) for d in (dataset, _by_other_label(dataset))}
+    if seen == {OTHER_DATA} or (THIS_SPLIT in seen and part != "train"):
+        return
+    learned = "learned this part"
+    if THIS_SPLIT not in seen:
+        learned = "learned from another split of this data set, perhaps from some of these pictures"
+    log.warning(
+        "%s %s: the network %s: its deviation would be found too small; calibrate on a part that was held out",
+        dataset.name, part, learned,
+    )  # fmt: skip
+
+
+def _by_other_label(dataset: Dataset) -> Dataset:
+    """The same pictures by the other of real and apparent age, where they have one."""
+    parts = {
+        part: tuple(s if s.other_years is None else replace(s, age_years=s.other_years) for s in samples)
+        for part, samples in dataset.parts.items()
+    }
+    return replace(dataset, parts=parts)
 
 
 def _together(told: Told, *, first_half: bool) -> tuple[Array, Array]:

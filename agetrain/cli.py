@@ -4,8 +4,10 @@ import argparse
 import json
 import logging
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from agetrain.tracking import MODES
 log = logging.getLogger("agetrain")
 STATUSES = (
     "exit status: 0 done, 1 internal error, 2 wrong options, 3 data set, 4 starting weights, 5 checkpoint, "
-    "6 missing package, 7 the loss diverged, 130 interrupted (the best epoch so far is kept)"
+    "6 missing package, 7 the loss diverged, 130 interrupted (the best epoch of those that were finished is kept)"
 )
 
 
@@ -166,6 +168,8 @@ def _read_config(options: argparse.Namespace) -> None:
         options.split_csv = options.split_csv or [Path(p) for p in values["split_csv"]] or None
         options.allow_overlap |= values["allow_overlap"]
         options.teacher = options.teacher or [Path(p) for p in values["teacher"]]
+        # Older ones do not know it.
+        options.weights = options.weights or (Path(values["weights"]) if values.get("weights") else None)
     except OSError as error:
         raise UsageError(f"--config {options.config}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -181,8 +185,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if not (options.dataset or options.packed or options.config):
         parser.error("give --dataset, --config, --packed or --list")
-    left = "the best epoch so far is in best.pth, --resume goes on"
+    left = partial(_left, options, time.time())
     return guarded("agetrain", train, options, unwritten=CheckpointError, interrupted=left)
+
+
+def _left(options: argparse.Namespace, began_s: float) -> str:
+    """What a run that was interrupted leaves; the state of an earlier run in its folder is none of its own."""
+    state = options.out / "last.pth" if options.out else None
+    if state and state.is_file() and (options.resume or state.stat().st_mtime >= began_s):
+        return "the best epoch so far is in best.pth, --resume goes on"
+    return "no epoch was finished, so there is nothing to go on from"
 
 
 def train(options: argparse.Namespace) -> None:

@@ -24,7 +24,7 @@ def guarded(
     options: argparse.Namespace,
     *,
     unwritten: type[AgeTrainError] = DatasetError,
-    interrupted: str = "nothing was written",
+    interrupted: str | Callable[[], str] = "nothing was written",
 ) -> int:
     """Runs a command and says an error in one line.
 
@@ -33,7 +33,7 @@ def guarded(
         command: to be run.
         options: for it; ``debug`` lets the traceback through, ``out`` is named where an error names no file.
         unwritten: the error that a disk or a permission counts as.
-        interrupted: what Ctrl-C leaves.
+        interrupted: what Ctrl-C leaves, or what says it then.
 
     Returns:
         The exit status.
@@ -54,6 +54,7 @@ def guarded(
         print(f"{name}: {place}: {error.strerror or error}; {remedy}", file=sys.stderr)
         return unwritten.exit_status
     except KeyboardInterrupt:
-        print(f"\n{name}: interrupted; {interrupted}", file=sys.stderr)
+        left = interrupted if isinstance(interrupted, str) else interrupted()
+        print(f"\n{name}: interrupted; {left}", file=sys.stderr)
         return INTERRUPTED
     return 0

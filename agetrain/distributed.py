@@ -4,12 +4,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from agetrain.errors import UsageError
+
+# The first process alone crops the pictures, and measures at the end of each epoch, while the others wait for it. For a
+# large data set that takes hours; torch would give up after 10 minutes (CUDA) or 30.
+_PATIENCE = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ def joined(device: str | None) -> Iterator[Processes]:
     if world == 1:
         yield Processes(0, 1, chosen)
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(dist.get_rank(), world, chosen)
     finally:

@@ -31,6 +31,9 @@ from agetrain.splits import PARTS, with_csvs, with_split_file
 log = logging.getLogger("agetrain")
 _CHUNK = 256
 DETECTORS = ("yunet", "dlib", "none")
+OTHER_DATA = "other data"
+THIS_SPLIT = "train part of this split"
+OTHER_SPLIT = "another split or label of this data set"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -195,7 +198,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                 "answers": model.label, "dataset": dataset.name, "part": options.part, "label": label,
                 "split": dataset.split, "split_sha256": dataset.split_sha256(),
                 "detector": detector.identifier, "crop": model.crop.to_dict(),
-                "seen_in_training": _seen(model, dataset),
+                "seen_in_training": seen_in_training(model, dataset),
                 **evaluation.evaluate(answers, resamples=options.resamples),
             }  # fmt: skip
             if options.robustness:
@@ -221,12 +224,12 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     return records
 
 
-def _seen(model: Model, dataset: Dataset) -> str:
-    """Whether the model learned from this data set, and whether by this split."""
+def seen_in_training(model: Model, dataset: Dataset) -> str:
+    """Whether the model learned from this data set, and whether by this split: one of three sentences."""
     hashes = [d.get("split_sha256") for d in model.data if d["dataset"] == dataset.name]
     if not hashes:
-        return "other data"
-    return "train part of this split" if dataset.split_sha256() in hashes else "another split or label of this data set"
+        return OTHER_DATA
+    return THIS_SPLIT if dataset.split_sha256() in hashes else OTHER_SPLIT
 
 
 def _write_predictions(path: Path, told: Sequence[tuple[Sequence[Sample], Answers]]) -> None:

@@ -159,7 +159,7 @@ def load_imagenet_weights(network: AgeNet, file: str | Path | None = None) -> St
                 f"machine with a network and name the file with --weights or the variable {WEIGHTS_VARIABLE}"
             ) from error
         return Start("torchvision IMAGENET1K_V1", False, _load(network, weights, _ImageNet[name].url))
-    path = _weights_file(Path(file), name)
+    path = weights_file(Path(file), name)
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises zipfile, pickle, EOF, runtime and other errors for a broken file
@@ -175,7 +175,12 @@ def load_imagenet_weights(network: AgeNet, file: str | Path | None = None) -> St
     return Start(f"substitute weights {path.name}, SHA-256 {digest[:16]}", True, missing)
 
 
-def _weights_file(path: Path, backbone: str) -> Path:
+def weights_file(path: Path, backbone: str) -> Path:
+    """The file of weights that is meant by a path: itself, or the first in the folder that is of the backbone.
+
+    Raises:
+        WeightsError: there is none.
+    """
     if path.is_dir():
         matches = sorted(path.glob(f"{backbone}*.pth"))
         if not matches:

@@ -44,7 +44,8 @@ class Recipe:
         augmentation: how faces are varied.
         repeats: how often an epoch shows each picture; one number for all data sets, or one for each, in their order.
             A fraction shows a random part. The original experiments "augmented" by repeating 3 times.
-        ignore_bad: leave out of train what the data set's owners call bad pictures (APPA-REAL); the original did not.
+        ignore_bad: leave out of train what the data set's owners call bad pictures (APPA-REAL), unless a list of
+            ``--split`` or ``--split-csv`` names them; the original did not.
         labels: ``stored``: learn the label as the original CSV stores it (AFAD: years - 15, CACD: years - 14) and add
             the offset to what the network answers.
         loss: ``mse`` or ``l1`` of the decoded age, or ``distribution``: divergence from a Gaussian label.

@@ -15,9 +15,13 @@ from agetrain.cache import CropCache
 from agetrain.datasets import Sample
 from agetrain.experiments import FLAWS, Experiment
 from agetrain.files import replacing
+from agetrain.recipe import Recipe
 
 PARITY_PICTURES = 500
 CALIBRATION_PICTURES = 300
+# Fields of a recipe that may differ from an experiment's beside its published figures: chance, arithmetic, and how long
+# it is trained, which the table tells.
+_COMPARABLE = {"seed", "selection_seed", "precision", "epochs", "patience"}
 
 log = logging.getLogger(__name__)
 
@@ -89,10 +93,14 @@ def run_report(experiment: Experiment, record: dict[str, Any], notes: Sequence[s
     if experiment.published is not None and experiment.published.valid is not None:
         p = experiment.published
         about = "about " if p.approximate else ""
+        published = f"{about}{p.train:g} | {about}{p.valid:g}"
+        changed = changed_fields(experiment, recipe)
+        if changed:
+            published = f"not comparable: changed {', '.join(changed)} |"
         lines += [
             f"| loss, {unit} | train | valid |",
             "|---|---|---|",
-            f"| published | {about}{p.train:g} | {about}{p.valid:g} |",
+            f"| published | {published} |",
             f"| reproduced, kept epoch {record['training']['epoch']} of {len(history)} | {kept['train_loss']:.3g} | "
             f"{valid:.4g} |",
             f"| reproduced, last epoch | {history[-1]['train_loss']:.3g} | "
@@ -119,6 +127,17 @@ def run_report(experiment: Experiment, record: dict[str, Any], notes: Sequence[s
         f"Start: {record['training']['start']}. {np.mean(seconds):.0f} s an epoch, {sum(seconds) / 60:.0f} min in all.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def changed_fields(experiment: Experiment, recipe: dict[str, Any]) -> list[str]:
+    """Fields of a recipe that differ from the experiment's, so that its published figures are of another training.
+
+    Args:
+        experiment: that was run.
+        recipe: by which it was, as JSON values.
+    """
+    own, run = experiment.recipe.to_dict(), Recipe.from_dict(recipe).to_dict()
+    return [name for name in own if own[name] != run[name] and name not in _COMPARABLE]
 
 
 def write_parity_pack(

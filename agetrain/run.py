@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from agetrain.cache import CropCache, join
 from agetrain.data import Teacher, TrainingSet
 from agetrain.datasets import Dataset, Sample, load_dataset
 from agetrain.distributed import Processes, joined
-from agetrain.errors import CheckpointError, UsageError
+from agetrain.errors import CheckpointError, UsageError, WeightsError
 from agetrain.experiments import Experiment
 from agetrain.metrics import Metrics, measure
+from agetrain.networks import WEIGHTS_VARIABLE, weights_file
 from agetrain.predict import predict
 from agetrain.recipe import Recipe
 from agetrain.splits import check_overlap, with_csvs, with_split_file
@@ -35,7 +37,9 @@ def run(options: argparse.Namespace, experiment: Experiment, recipe: Recipe) -> 
     with joined(options.device) as processes:
         if options.packed is not None:
             data, pack_config = packing.load(options.packed, recipe)
-            config = {**pack_config, "experiment": experiment.id, "recipe": recipe.to_dict()}
+            _check_packed(options, pack_config)
+            own = {"experiment": experiment.id, "recipe": recipe.to_dict(), "packed": str(options.packed)}
+            config = {**pack_config, **own}
             parity: tuple[Sequence[Sample], Sequence[Sample]] | None = None
             notes: list[str] = pack_config["notes"]
         else:
@@ -45,7 +49,7 @@ def run(options: argparse.Namespace, experiment: Experiment, recipe: Recipe) -> 
                 "data": [{"name": d.name, "folder": str(f)} for d, f in zip(datasets, folders, strict=True)],
                 "split": str(options.split) if options.split else "",
                 "split_csv": [str(p) for p in options.split_csv or []], "allow_overlap": options.allow_overlap,
-                "teacher": [str(p) for p in options.teacher], "recipe": recipe.to_dict(), "notes": notes,
+                "recipe": recipe.to_dict(), "notes": notes,
             }  # fmt: skip
             # The first process makes the crops, the others then find them.
             if processes.first:
@@ -58,12 +62,13 @@ def run(options: argparse.Namespace, experiment: Experiment, recipe: Recipe) -> 
             print(f"{options.pack}: all that training needs; python -m agetrain --packed {options.pack} ...")
             return
         config["split_sha256"] = [facts["split_sha256"] for facts in data.facts]
-        out = options.out or Path("runs") / f"{data.name}-{data.label}-{experiment.id}"
+        out = options.out = options.out or Path("runs") / f"{data.name}-{data.label}-{experiment.id}"
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"{out}: cannot be made a folder: {error.strerror}; choose another --out") from error
         teacher = Teacher.load(options.teacher) if options.teacher else None
+        config |= _sources(options, recipe)
         tracker = train(
             recipe, data, out, processes, weights=options.weights, teacher=teacher, wandb_mode=options.wandb,
             resume=options.resume, config=config,
@@ -84,6 +89,45 @@ def run(options: argparse.Namespace, experiment: Experiment, recipe: Recipe) -> 
     print(
         f"{out}: best.pth, report.md, metrics.json, curve.png, parity.npz\nnext: python -m ageexport {out / 'best.pth'}"
     )
+
+
+def _check_packed(options: argparse.Namespace, config: dict[str, Any]) -> None:
+    """Refuses options that a packed training set cannot follow any more.
+
+    Raises:
+        UsageError: they name another label, data set or split than was packed.
+    """
+    given = {
+        "label": options.label,
+        "dataset": [name.partition("=")[0] for name in options.dataset],
+        "split": options.split and str(options.split),
+        "split_csv": [str(p) for p in options.split_csv or []],
+    }
+    packed = {**config, "dataset": [d["name"] for d in config["data"]]}
+    for name, value in given.items():
+        if value and value != packed[name]:
+            raise UsageError(
+                f"--{name.replace('_', '-')} {_said(value)}: {options.packed} was packed with "
+                f"{_said(packed[name]) or 'none'}; leave the option out, or pack it again"
+            )
+
+
+def _said(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else ", ".join(value)
+
+
+def _sources(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
+    """What a run starts and learns from beside the pictures, for its records: paths as given, and SHA-256 of files."""
+    weights = str(options.weights or os.environ.get(WEIGHTS_VARIABLE) or "")
+    try:
+        digest = checkpoint.file_sha256(weights_file(Path(weights), recipe.backbone)) if weights else ""
+    except WeightsError:  # whoever loads them says so; a run that goes on does without
+        digest = ""
+    return {
+        "weights": weights, "weights_sha256": digest,
+        "teacher": [str(p) for p in options.teacher],
+        "teacher_sha256": [checkpoint.file_sha256(p) for p in options.teacher],
+    }  # fmt: skip
 
 
 def open_datasets(

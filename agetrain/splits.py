@@ -92,6 +92,8 @@ def _first(columns: Sequence[str], wanted: Sequence[str], path: Path) -> str:
 def with_csvs(dataset: Dataset, files: Sequence[Path]) -> Dataset:
     """The data set in the parts of original lists: train, valid and if given test, with the labels that they give.
 
+    What they name is used, bad pictures too; what they do not name is not.
+
     Raises:
         UsageError: there are not two or three lists.
         DatasetError: a list cannot be read, or names a picture that is not there.
@@ -112,13 +114,13 @@ def with_csvs(dataset: Dataset, files: Sequence[Path]) -> Dataset:
                 )
             samples.append(replace(sample, age_years=row.age_years))
         parts[part] = tuple(samples)
-    return replace(dataset, parts=parts, split="original lists")
+    return replace(dataset, parts=parts, split="original lists", ignored=())
 
 
 def _by_name(dataset: Dataset) -> dict[str, Sample]:
     """Samples by file name and by the last three parts of their path."""
     known = {}
-    for sample in _all(dataset):
+    for sample in _listed(dataset):
         known[sample.path.name] = sample
         known[sample.path.name.removesuffix("_face.jpg")] = sample  # as APPA-REAL's own lists name it
         known["/".join(sample.path.parts[-3:])] = sample
@@ -127,6 +129,11 @@ def _by_name(dataset: Dataset) -> dict[str, Sample]:
 
 def _all(dataset: Dataset) -> list[Sample]:
     return [s for part in dataset.parts.values() for s in part]
+
+
+def _listed(dataset: Dataset) -> list[Sample]:
+    """All that a list may name: the owners' own lists hold the bad pictures as well."""
+    return [*_all(dataset), *dataset.ignored]
 
 
 def write_split(path: Path, dataset: Dataset, folder: Path) -> str:
@@ -149,13 +156,13 @@ def write_split(path: Path, dataset: Dataset, folder: Path) -> str:
 
 
 def with_split_file(dataset: Dataset, path: Path) -> Dataset:
-    """The data set in the parts of a split file; pictures that it does not name are left out.
+    """The data set in the parts of a split file; pictures that it does not name are left out, bad ones included.
 
     Raises:
         DatasetError: it cannot be read, or names a picture that is not there, or one twice.
     """
     known = _by_name(dataset)
-    for sample in _all(dataset):
+    for sample in _listed(dataset):
         known["/".join(sample.path.parts[-2:])] = sample
     parts: dict[str, list[Sample]] = defaultdict(list)
     named: set[Path] = set()
@@ -182,7 +189,7 @@ def with_split_file(dataset: Dataset, path: Path) -> Dataset:
     if not {"train", "valid"} <= set(parts):
         raise DatasetError(f"{path}: a split needs the parts train and valid")
     name = f"{path.name}, SHA-256 {hashlib.sha256(data).hexdigest()[:16]}"
-    return replace(dataset, parts={k: tuple(v) for k, v in parts.items()}, split=name)
+    return replace(dataset, parts={k: tuple(v) for k, v in parts.items()}, split=name, ignored=())
 
 
 def overlap(parts: dict[str, Iterable[str | None]]) -> dict[tuple[str, str], tuple[int, int]]:

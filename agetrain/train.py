@@ -98,15 +98,14 @@ def train(
         WeightsError: there are no ImageNet weights.
         DatasetError: too few of the pictures hold a face.
         DivergedError: the loss is no longer a number; checkpoints so far are kept.
-        CheckpointError: a checkpoint cannot be written, or ``last.pth`` is of another run.
+        CheckpointError: a checkpoint cannot be written, or ``last.pth`` is not one.
+        UsageError: ``last.pth`` is of another run, or ``weights`` would be written over.
     """
     device = processes.device
     batches = Batches(data, recipe, device, teacher, processes.rank, processes.world)
     if not data.select.found.any():
         raise DatasetError("a face in none of the pictures to choose the epoch by; look at them")
     state = _load_state(out / STATE_FILE, config) if resume else None
-    if processes.first:  # not before: a run that may not go on leaves the folder as it is
-        report.write_json(out / CONFIG_FILE, config)
     torch.manual_seed(recipe.seed)
     other_known = bool(np.isfinite(batches.crops.others).any())
     network = AgeNet(
@@ -138,6 +137,10 @@ def train(
     learner: nn.Module = Learner(network)
     if processes.world > 1:
         learner = DistributedDataParallel(learner, device_ids=[device] if device.type == "cuda" else None)
+    if processes.first:  # not before: a run that may not start, or not go on, leaves the folder as it is
+        if state is None:
+            _remove_earlier_run(out, weights)
+        report.write_json(out / CONFIG_FILE, config)
     bf16 = uses_bf16(recipe.precision, device)
     tracker = Tracker(wandb_mode if processes.first else "disabled", "agetrain", config, out, done.tracker_id)
     done.tracker_id = tracker.run_id
@@ -317,6 +320,15 @@ def _save_state(
     checkpoint.write(path, values)
 
 
+def _remove_earlier_run(out: Path, weights: str | Path | None) -> None:
+    """Removes what an earlier run left to go on from, so that nobody takes it, or its figures, for this run's."""
+    stale = [path for pattern in (STATE_FILE, "best*.pth", "metrics*.json") for path in out.glob(pattern)]
+    if weights and Path(weights).resolve() in [path.resolve() for path in stale]:
+        raise UsageError(f"--weights {weights}: this run would write over it; choose another --out")
+    for path in stale:
+        path.unlink()
+
+
 def _load_state(path: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     """The state of an interrupted run; None where there is none yet."""
     if not path.is_file():
@@ -325,10 +337,18 @@ def _load_state(path: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     values = checkpoint.read(path)
     if values.get("format") != _STATE_FORMAT:
         raise CheckpointError(f"{path}: not the state of a run; start anew without --resume")
-    must_agree = ("recipe", "label", "split_sha256", "teacher")
-    # A state from before a field was added is of a run that did without it, as the field's default does.
-    before = {**values["config"], "recipe": Recipe.from_dict(values["config"]["recipe"]).to_dict()}
-    different = [k for k in must_agree if before.get(k) != config.get(k)]
+    # A state from before a field was added is of a run that did without it, as the field's default does. Which weights
+    # it started from, it does not say.
+    before = {"weights": config.get("weights"), **values["config"]}
+    before["recipe"] = Recipe.from_dict(before["recipe"]).to_dict()
+    if "teacher_sha256" not in before and config.get("packed"):
+        before["teacher"] = config["teacher"]  # it names the teacher of the packing, whoever taught the run
+    must_agree = {"recipe": "recipe", "label": "label", "split_sha256": "split"}
+    for name in ("weights", "teacher"):
+        # What is in a file counts, not where it lies; but a hash is not always known.
+        digest = f"{name}_sha256"
+        must_agree[digest if before.get(digest) and config.get(digest) else name] = f"--{name}"
+    different = [told for key, told in must_agree.items() if before.get(key) != config.get(key)]
     if different:
         raise UsageError(f"{path}: of a run with another {different[0]}; give the same options, or another --out")
     return values

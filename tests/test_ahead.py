@@ -42,6 +42,23 @@ def test_heavy_items_wait_one_at_a_time():
     assert list(stream) == [1, 2, 3, 4, 5]
 
 
+def test_a_pause_is_told_before_an_item_that_must_be_waited_for():
+    go_on = threading.Event()
+
+    def items():
+        yield 1
+        go_on.wait(10)
+        yield 2
+
+    stream = ahead(items(), 3, pauses=True)
+    assert next(stream) == 1
+    assert next(stream) is None
+    go_on.set()
+    rest = list(stream)
+    assert [item for item in rest if item is not None] == [2]
+    assert len(rest) <= 2  # once a wait
+
+
 def test_an_error_comes_at_its_place():
     def items():
         yield 1

@@ -320,6 +320,16 @@ def test_lists_and_pictures_together(tmp_path, faces):
     assert figures["duplicates"]["same_bytes"] == {}
 
 
+def test_without_lists_nothing_is_said_of_how_they_store_ages(tmp_path, faces):
+    """Ages are then from the data set itself, and true years."""
+    for name, _ in of_cacd(["Ann_Lee", "Bob_Ray", "Cy_Fox"], range(20, 24)):
+        (tmp_path / name).write_bytes(jpeg(faces[0]))
+    figures = figures_of("cacd", "--data", tmp_path)
+    assert not [text for text in figures["findings"] if "lists store" in text]
+    for part in figures["parts"].values():
+        assert part["stored_labels_from"] == part["youngest"] == 20
+
+
 def test_a_data_set_with_an_empty_part_is_audited_all_the_same(tmp_path, faces):
     """All pictures of one celebrity are in one part; the other two are empty."""
     for name, _ in of_cacd(["Ann_Lee"], range(20, 23)):
@@ -355,3 +365,16 @@ def test_the_real_lists_of_cacd_are_exposed(lists):
     check_finding(figures, "1983 of 1983 persons of test (100.0 %) are in train too")
     check_finding(figures, "less 14 years")
     assert [figures["parts"][name]["n"] for name in splits.PARTS] == [114804, 12755, 31890]
+
+
+@pytest.mark.shared
+def test_the_lists_of_the_real_appa_real_fit_its_pictures(shared_data):
+    """They name 118 bad pictures that the data set leaves out of train."""
+    folder = shared_data / "appa-real-release"
+    if not folder.is_dir():
+        pytest.skip(f"no APPA-REAL in {shared_data}")
+    lists = [str(folder / f"gt_avg_{part}.csv") for part in ("train", "valid")]
+    options = build_parser().parse_args(["appa-real", "--data", str(folder), "--csv", *lists])
+    parts = {part.name: part for part in parts_of(options)}
+    assert {name: len(part.ages) for name, part in parts.items()} == {"train": 4113, "valid": 1500}
+    assert len(set(parts["train"].files)) == 4113

@@ -1,14 +1,19 @@
 import json
+import time
 
 import cv2
 import numpy as np
 import pytest
 
+import ageinfer.bench as bench_module
 from ageinfer.bench import STAGES, largest_memory_mb, measure, rendered
 from ageinfer.cli import main
+from ageinfer.detect import WholePicture
 from ageinfer.errors import ExitStatus
 from ageinfer.pipeline import Pipeline
 from ageinfer.sources import open_source
+
+NETWORKS = ("detect network", "age network")
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +80,60 @@ def test_the_precision_is_told_and_why(two_precisions, stopwatch, clip, capsys):
     assert main(["bench", str(clip), "--frames", "2", "--json", "--precision", "fp32"]) == ExitStatus.OK
     values = json.loads(capsys.readouterr().out)
     assert (values["precision"], values["times_as_fast"]) == ("fp32", {})
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The shapes that the networks are given while they are timed, by stage."""
+    shapes = {stage: [] for stage in NETWORKS}
+    real = bench_module._TimedSession.run
+
+    def run(self, outputs, feed):
+        shapes[self._stage].append(next(iter(feed.values())).shape)
+        return real(self, outputs, feed)
+
+    monkeypatch.setattr(bench_module._TimedSession, "run", run)
+    return shapes
+
+
+@pytest.mark.parametrize("kind", ["picture", "folder"])
+def test_pictures_are_measured_as_pictures_are_processed(shown, astronaut, tmp_path, kind):
+    # A single face that is small at 640 pixels: a picture is then looked at again, more closely.
+    picture = np.full((900, 1200, 3), 90, np.uint8)
+    picture[100:200, 100:200] = cv2.resize(astronaut[20:240, 120:340], (100, 100), interpolation=cv2.INTER_AREA)
+    path = tmp_path / "small.png"
+    cv2.imwrite(str(path), picture)
+    pipeline = Pipeline.default(provider="cpu", threads=1)
+    source = path if kind == "picture" else tmp_path
+    bench = measure(lambda: open_source(source), pipeline, 3)
+    assert (bench.frames, bench.faces, bench.size) == (3, 3, (1200, 900))
+    assert shown["detect network"] == [(1, 3, 480, 640), (1, 3, 928, 1216)] * 3
+    assert len(shown["age network"]) == 3
+    assert all(0 < bench.p50_ms[stage] <= bench.p95_ms[stage] for stage in STAGES)
+
+
+@pytest.mark.parametrize("kind", ["picture", "video"])
+def test_a_model_of_whole_pictures_is_measured_without_a_detector(shown, astronaut_path, clip, kind):
+    pipeline = Pipeline(WholePicture(), Pipeline.default(provider="cpu", threads=1).estimator)
+    bench = measure(lambda: open_source(astronaut_path if kind == "picture" else clip), pipeline, 4)
+    assert (bench.frames, bench.faces) == (4, 4)
+    assert bench.p50_ms["detect network"] == 0
+    assert len(shown["age network"]) == 4  # and no track, which would not ask in every frame
+    assert bench.p50_ms["crop"] > 0
+    assert np.isfinite(bench.overhead)
+
+
+def test_what_runs_inside_a_stage_is_not_its_own():
+    clock, wait = bench_module._Clock(), lambda s: time.sleep(s)
+    clock.begin()
+
+    def outer():
+        wait(0.02)
+        clock.run("crop", lambda: clock.run("age network", wait, 0.06))
+        clock.run("age rest", wait, 0.03)
+
+    clock.run("age rest", outer)
+    [account] = clock.frames
+    assert account["age network"] >= 60
+    assert account["crop"] < 20
+    assert 50 <= account["age rest"] < 75

@@ -251,8 +251,54 @@ def test_mirroring_is_written_and_what_it_answers_is_calibrated(capsys, few, liv
     both = checkpoint.load(lively)
     assert (alone["mirrored"], both["mirrored"]) == (False, True)
     assert both["calibration"] != alone["calibration"]
-    run(capsys, lively, *part)
-    assert checkpoint.load(lively)["calibration"] == alone["calibration"]
+    # Its other figures were measured before.
+    assert [m["mirrored"] for m in both["metrics"]] == [False] * len(both["metrics"])
+    assert both["metrics"]
+    run(capsys, lively, *part, "--no-mirror")
+    again = checkpoint.load(lively)
+    assert (again["mirrored"], again["calibration"]) == (False, alone["calibration"])
+
+
+def test_without_the_option_a_model_answers_as_it_did(capsys, few, lively, appa_real):
+    part = ("--dataset", f"appa-real={appa_real}", "--part", "train")
+    assert "it answers for the face alone" in run(capsys, lively, *part)
+    assert "it answers for a face and its mirror image" in run(capsys, lively, *part, "--mirror")
+    both = checkpoint.load(lively)
+    assert "it answers for a face and its mirror image" in run(capsys, lively, *part)
+    again = checkpoint.load(lively)
+    assert again["mirrored"] is True
+    assert again["calibration"] == both["calibration"]
+
+
+@pytest.mark.parametrize(
+    ("split", "part", "label", "warned"),
+    [
+        ("this", "valid", "real", None),
+        ("this", "train", "real", "appa-real train: the network learned this part"),
+        ("another", "valid", "real", "appa-real valid: the network learned from another split"),
+        ("another", "train", "real", "appa-real train: the network learned from another split"),
+        ("none", "train", "real", None),
+        # The second head of a run answers the other label than the split's hash was made with.
+        ("this", "valid", "apparent", None),
+        ("another", "valid", "apparent", "appa-real valid: the network learned from another split"),
+    ],
+)
+def test_pictures_that_were_learned_are_warned_of(capsys, monkeypatch, lively, appa_real, split, part, label, warned):
+    values = checkpoint.load(lively)
+    digest = {"this": load_dataset("appa-real", appa_real)[0].split_sha256()}.get(split, "0" * 64)
+    name = "utkface" if split == "none" else "appa-real"
+    data = [{**values["training"]["data"][0], "dataset": name, "split_sha256": digest}]
+    checkpoint.save(lively, {**values, "label": label, "training": {**values["training"], "data": data}})
+    monkeypatch.setattr(calibration, "FEWEST_FACES", 1)
+    monkeypatch.setattr(calibrate, "FEWEST_FACES", 1)
+    status = calibrate.main([str(lively), "--dataset", f"appa-real={appa_real}", "--part", part])
+    err = capsys.readouterr().err
+    assert status == 0, err
+    lines = [line for line in err.splitlines() if "learned" in line]
+    assert len(lines) == (warned is not None)
+    if warned:
+        assert warned in lines[0]
+        assert "would be found too small" in lines[0]
 
 
 def test_another_file_can_be_written(capsys, few, lively, appa_real, tmp_path):

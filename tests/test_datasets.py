@@ -6,13 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from portraits import write_appa_real, write_list
 
+from agetrain import splits
 from agetrain.cli import build_parser
 from agetrain.datasets import load_dataset
 from agetrain.datasets.base import Sample, hold_out
 from agetrain.errors import DatasetError, UsageError
 from agetrain.experiments import EXPERIMENTS
 from agetrain.run import open_datasets
-from agetrain.splits import with_csvs
+from agetrain.splits import with_csvs, with_split_file
 
 
 @pytest.fixture
@@ -89,6 +90,32 @@ def test_the_ignore_list_cleans_train_alone(tree):
     assert len(dataset.parts["valid"]) == 3
     # The original experiments learned from them too.
     assert [s.age_years for s in dataset.ignored] == [14]
+
+
+def test_lists_may_name_the_bad_pictures(tree):
+    """The release's own lists do; what a list does not name is not learned from either."""
+    write_list(tree / "ignore_list.csv", [("000002.jpg",)], ("img_name",))
+    dataset = load(tree)
+    own = with_csvs(dataset, [tree / "gt_avg_train.csv", tree / "gt_avg_valid.csv"])
+    assert [s.age_years for s in own.parts["train"]] == [10, 12, 14, 16, 18]
+    assert own.ignored == ()
+
+    rows = [("train", "train/000000.jpg_face.jpg"), ("valid", "valid/000005.jpg_face.jpg")]
+    write_list(tree / "split.csv", rows, ("part", "file"))
+    without = with_split_file(dataset, tree / "split.csv")
+    assert ([s.age_years for s in without.parts["train"]], without.ignored) == ([10], ())
+    write_list(tree / "split.csv", [*rows, ("train", "train/000002.jpg_face.jpg")], ("part", "file"))
+    assert [s.age_years for s in with_split_file(dataset, tree / "split.csv").parts["train"]] == [10, 14]
+    assert [s.age_years for s in dataset.ignored] == [14]
+
+
+def test_bad_pictures_are_not_dealt_into_a_split(tree, tmp_path):
+    write_list(tree / "ignore_list.csv", [("000002.jpg",)], ("img_name",))
+    kind = ["--kind", "random", "-o", str(tmp_path / "split.csv")]
+    assert splits.main(["appa-real", "--data", str(tree), *kind]) == 0
+    text = (tmp_path / "split.csv").read_text()
+    assert len(text.splitlines()) == 1 + 7
+    assert "000002" not in text
 
 
 def test_a_missing_list(tree):

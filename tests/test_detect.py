@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -5,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ageinfer.detect import YUNET_FILE, DlibCnn, DlibHog, YuNet, detect_reduced, open_detector
+from ageinfer import detect
+from ageinfer.detect import YUNET_FILE, DlibCnn, DlibHog, YuNet, detect_closely, detect_reduced, open_detector
 from ageinfer.errors import MissingDependencyError, ModelError, UsageError
 from ageinfer.modelfile import DEFAULT_MODEL, packaged_model
 from ageinfer.pipeline import Looking
@@ -267,3 +269,93 @@ def test_one_detector_serves_several_threads_and_sizes_at_once(yunet, astronaut)
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(all_of_them, range(8))) == [expected] * 8
+
+
+class Blobs:
+    """Takes every bright patch for a face, and remembers the sizes of the pictures that it was shown."""
+
+    identifier = "blobs"
+
+    def __init__(self):
+        self.shown = []
+
+    def detect(self, image):
+        self.shown.append(image.shape[1::-1])
+        _, _, stats, _ = cv2.connectedComponentsWithStats((image[:, :, 0] > 127).astype(np.uint8))
+        return [Detection(tuple(map(float, row[:4])), float(row[4])) for row in stats[1:]]
+
+
+def test_a_large_picture_is_looked_at_in_pieces_of_bounded_size():
+    for size in [(5200, 3900), (2561, 300), (9000, 2)]:
+        blobs = Blobs()
+        assert detect_closely(blobs, np.zeros((size[1], size[0], 3), np.uint8)) == []
+        assert max(w for w, _ in blobs.shown) <= 1280
+        assert max(h for _, h in blobs.shown) <= 1280
+
+
+def test_up_to_2560_pixels_every_look_is_a_single_one():
+    blobs = Blobs()
+    detect_closely(blobs, np.zeros((1000, 2560, 3), np.uint8))
+    assert blobs.shown == [(640, 250), (1280, 500), (2560, 1000)]
+
+
+def test_in_pieces_every_face_is_found_once_wherever_it_lies():
+    picture = np.zeros((2900, 4100, 3), np.uint8)
+    places = [(x, y, 28, 28) for x in [0, *range(37, 4040, 131), 4072] for y in [0, *range(41, 2840, 137), 2872]]
+    large = (700, 500, 1500, 1600)  # cut by every piece that it lies in
+    in_large = lambda x, y: 640 < x < 2260 and 440 < y < 2160  # noqa: E731
+    places = [large, *(place for place in places if not in_large(*place[:2]))]
+    for x, y, w, h in places:
+        picture[y : y + h, x : x + w] = 255
+    found = detect_closely(Blobs(), picture)
+    assert len(found) == len(places)
+    boxes = sorted(d.box for d in found if max(d.box[2:]) < 1000)
+    assert boxes == sorted(places[1:])
+    [whole] = [d.box for d in found if max(d.box[2:]) >= 1000]
+    np.testing.assert_allclose(whole, large, atol=4)  # seen at 640 pixels
+
+
+def test_in_pieces_yunet_sees_what_it_sees_in_the_whole(yunet, astronaut, monkeypatch):
+    head = astronaut[20:240, 120:340]
+    picture = cv2.resize(np.random.default_rng(1).integers(60, 160, (100, 170, 3), np.uint8), (2720, 1600))
+    # In the middle of the strips that pieces share, at their borders, and one over several of them.
+    sizes = [(60, x, y) for x in (800, 870, 990, 1400, 1790) for y in (20, 660, 760, 930)]
+    for side, x, y in [*sizes, (700, 1900, 60), (90, 900, 1100), (150, 1050, 1210), (260, 300, 1250)]:
+        picture[y : y + side, x : x + side] = cv2.resize(head, (side, side), interpolation=cv2.INTER_AREA)
+    found = detect_closely(yunet, picture)
+    monkeypatch.setattr(detect, "_LARGEST_AT_ONCE_PX", 10_000)
+    expected = detect_closely(yunet, picture)
+    assert len(found) == len(expected) >= 20
+    assert all(max(iou(d.box, e.box) for d in found) > 0.9 for e in expected)
+
+
+def test_a_large_picture_leaves_no_large_memory_behind(astronaut):
+    yunet = YuNet(provider="cpu", threads=1)
+    yunet.detect(astronaut)
+    yunet.detect(np.zeros((2100, 2100, 3), np.uint8))
+    kept = [planes.nbytes for planes in yunet._memory.planes.values()]
+    assert kept == [3 * 512 * 512 * 4]
+
+
+# Not by getrusage, which begins with the memory of the process that started this one.
+_MEMORY_OF_A_LARGE_PICTURE = """
+import re
+from pathlib import Path
+import numpy as np
+from ageinfer.detect import YuNet, detect_closely
+
+def largest_kib():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+yunet, picture = YuNet(provider="cpu", threads=1), np.ones((3000, 4000, 3), np.uint8)
+before = largest_kib()
+detect_closely(yunet, picture)
+print(largest_kib() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems tell their memory in other ways")
+def test_twelve_megapixels_without_a_face_take_little_memory():
+    run = [sys.executable, "-c", _MEMORY_OF_A_LARGE_PICTURE]
+    more_kib = int(subprocess.run(run, capture_output=True, check=True, text=True).stdout)
+    assert more_kib < 400_000  # 150 MB; the network over all of it at once takes 820 MB

@@ -3,13 +3,16 @@
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import torch
+import torch.distributed as dist
 from runs import environment, history_of, start_weights, words
 
 from agetrain import checkpoint
 from agetrain.cli import main
+from agetrain.distributed import joined
 
 # Python runs a module of this name first: it notes each path in the folder of the run that the process opens for
 # writing, makes or moves something to.
@@ -46,6 +49,18 @@ def options(tmp_path_factory, appa_real):
         "device": "cpu", "experiment": "best", "size": 64, "epochs": 2, "batch_size": 5, "selection_share": 0.25,
         "frozen_children": -1, "frozen_batchnorm": "eval", "dropout": 0, "lr": 1e-2,
     }  # fmt: skip
+
+
+def test_processes_wait_for_the_one_that_makes_the_crops(monkeypatch):
+    """That takes hours for a large data set, and torch's own patience is of minutes."""
+    asked = {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, timeout=None: asked.update(timeout=timeout))
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    with joined("cpu") as processes:
+        assert (processes.rank, processes.world) == (1, 2)
+    assert asked["timeout"] >= timedelta(hours=6)
 
 
 def free_port():

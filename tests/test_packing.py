@@ -127,6 +127,73 @@ def test_without_an_experiment_a_pack_is_trained_as_it_was_packed(pack, tmp_path
     assert recipe == Recipe(**{**TINY, "epochs": 1})
 
 
+class EnoughError(Exception):
+    """The run got so far."""
+
+
+@pytest.fixture
+def config_of(monkeypatch):
+    """The configuration and the teacher that a command line would train with."""
+
+    def config_of(**options):
+        seen = {}
+
+        def train(*_, config, teacher, **__):
+            seen.update(config=config, teacher=teacher)
+            raise EnoughError
+
+        with monkeypatch.context() as patch:
+            patch.setattr("agetrain.run.train", train)
+            with pytest.raises(EnoughError):
+                main(words(device="cpu", wandb="disabled", experiment="best", **{**TINY, **options}))
+        return seen["config"], seen["teacher"]
+
+    return config_of
+
+
+def test_the_teacher_of_a_packed_run_is_the_one_of_its_command_line(pack, tmp_path, config_of, weights):
+    path = tmp_path / "teacher.npz"
+    np.savez(path, digests=np.arange(9, dtype=np.uint64), ages=np.ones(9), stds=np.ones(9))
+    config, teacher = config_of(packed=pack, out=tmp_path / "out", teacher=path, weights=weights)
+    assert config["teacher"] == [str(path)]
+    assert config["teacher_sha256"] == [checkpoint.file_sha256(path)]
+    assert teacher.files == ("teacher.npz",)
+    assert (config["weights"], config["weights_sha256"]) == (str(weights), checkpoint.file_sha256(weights))
+    assert config["label"] == "real"
+
+    folder = fresh(pack, tmp_path)
+    description = json.loads((folder / "training-set.json").read_text())
+    description["config"]["teacher"] = ["of the packing.npz"]  # as earlier releases packed it
+    (folder / "training-set.json").write_text(json.dumps(description))
+    config, teacher = config_of(packed=folder, out=tmp_path / "out")
+    assert (config["teacher"], config["teacher_sha256"], teacher) == ([], [], None)
+
+
+def test_a_pack_does_not_name_the_teacher_of_its_packing(direct, tmp_path, run):
+    assert run(**direct, pack=tmp_path / "pack", teacher="nowhere.npz") == 0
+    assert "nowhere.npz" not in (tmp_path / "pack" / "training-set.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "packed"),
+    [
+        ("label", "apparent", "real"), ("dataset", "utkface", "appa-real"), ("split", "split.csv", "none"),
+        ("split_csv", ["a.csv", "b.csv"], "none"),
+    ],
+)  # fmt: skip
+def test_an_option_that_contradicts_the_pack_is_refused(pack, tmp_path, run, capsys, option, value, packed):
+    assert run(packed=pack, out=tmp_path / "out", **TINY, **{option: value}) == 2
+    line = one_line(capsys.readouterr().err)
+    assert f"--{option.replace('_', '-')} " in line
+    assert f"packed with {packed};" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_option_that_says_what_was_packed_is_not(pack, tmp_path, config_of):
+    config, _ = config_of(packed=pack, out=tmp_path / "out", label="real", dataset="appa-real=/elsewhere")
+    assert config["packed"] == str(pack)
+
+
 def test_packing_does_not_train(direct, tmp_path, run, monkeypatch, capsys):
     def never(*_, **__):
         raise AssertionError("trained")

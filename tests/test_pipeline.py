@@ -79,6 +79,32 @@ def test_faces_of_several_pictures_share_a_batch_and_every_picture_keeps_its_own
             assert (face.track, face.age_smoothed_years) == (None, None)
 
 
+def test_a_picture_does_not_wait_for_one_that_is_not_there_yet(pipeline, persons):
+    """Whoever writes a path and reads the answer before the next path must get it."""
+    asked = []
+
+    def frames():
+        for i, image in enumerate(persons[:3]):
+            asked.append(i)
+            yield Frame(f"{i}.jpg", 0, None, image)
+            yield None
+
+    for i, (frame, result) in enumerate(pipeline.pictures(frames())):
+        assert (frame.source, asked, len(result.faces)) == (f"{i}.jpg", list(range(i + 1)), 1)
+    assert len(asked) == 3
+
+
+def test_pictures_before_an_error_are_done(pipeline, persons):
+    def frames():
+        yield Frame("good.jpg", 0, None, persons[0])
+        raise SourceError("no more")
+
+    results = pipeline.pictures(frames())
+    assert next(results)[0].source == "good.jpg"
+    with pytest.raises(SourceError, match="no more"):
+        next(results)
+
+
 def test_large_pictures_do_not_wait_for_each_other(pipeline):
     counting = Counting(pipeline.estimator)
     large = np.zeros((3000, 4000, 3), np.uint8)

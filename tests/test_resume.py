@@ -12,11 +12,13 @@ import time
 
 import pytest
 import torch
+import torchvision
 from runs import command, environment, history_of, one_line, same_weights, start_weights, wandb_records, words
 
-from agetrain import checkpoint
+from agetrain import checkpoint, train
 from agetrain.cli import main
-from agetrain.errors import CheckpointError
+from agetrain.errors import CheckpointError, UsageError
+from agetrain.recipe import Recipe
 
 
 @pytest.fixture(autouse=True)
@@ -198,6 +200,132 @@ def test_a_run_does_not_go_on_with_another_split(copy, tmp_path, arguments, appa
     before = bytes_of(copy)
     assert main(arguments(copy, resume=True, split=tmp_path / "split.csv")) == 2
     assert "split" in one_line(capsys.readouterr().err)
+    assert bytes_of(copy) == before
+
+
+@pytest.fixture(scope="module")
+def other_weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("other") / "start.pth"
+    torch.manual_seed(8)
+    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), path)
+    return path
+
+
+def test_a_run_does_not_go_on_from_other_weights(copy, arguments, other_weights, capsys):
+    before = bytes_of(copy)
+    assert main(arguments(copy, resume=True, weights=other_weights)) == 2
+    line = one_line(capsys.readouterr().err)
+    assert "--weights" in line
+    assert "--out" in line
+    assert bytes_of(copy) == before
+
+
+def test_weights_that_were_moved_are_the_same(copy, arguments, uninterrupted, tmp_path):
+    start = json.loads((copy / "config.json").read_text())["weights"]
+    assert main(arguments(copy, resume=True, weights=shutil.copy(start, tmp_path / "moved.pth"))) == 0
+    assert same_weights(copy, uninterrupted)
+
+
+def test_a_state_from_before_weights_were_recorded_goes_on(copy, arguments, uninterrupted, other_weights):
+    state = checkpoint.read(copy / "last.pth")
+    for name in ("weights", "weights_sha256", "teacher_sha256"):
+        del state["config"][name]
+    checkpoint.write(copy / "last.pth", state)
+    assert main(arguments(copy, resume=True, weights=other_weights)) == 0
+    assert same_weights(copy, uninterrupted)
+
+
+OF_A_TEACHER = {
+    "recipe": Recipe().to_dict(), "label": "real", "split_sha256": ["1"], "weights": "a.pth", "weights_sha256": "2",
+    "teacher": ["t.npz"], "teacher_sha256": ["3"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "refused"),
+    [
+        ({}, {}, None),
+        ({}, {"teacher": ["moved.npz"]}, None),
+        ({}, {"teacher_sha256": ["4"]}, "--teacher"),
+        ({}, {"teacher": [], "teacher_sha256": []}, "--teacher"),
+        ({"teacher": [], "teacher_sha256": []}, {}, "--teacher"),
+        ({"teacher_sha256": None}, {"teacher_sha256": ["4"]}, None),
+        ({"teacher_sha256": None}, {"teacher": ["other.npz"]}, "--teacher"),
+        ({"teacher_sha256": None, "teacher": []}, {"packed": "pack"}, None),
+        ({}, {"weights": "b.pth", "weights_sha256": "5"}, "--weights"),
+        ({}, {"weights": "", "weights_sha256": ""}, "--weights"),
+        ({}, {"weights_sha256": ""}, None),  # the file is gone, and not needed any more
+    ],
+)
+def test_whether_a_run_goes_on_depends_on_what_its_files_hold(tmp_path, before, now, refused):
+    """None stands for a key that the state does not have."""
+    config = {k: v for k, v in {**OF_A_TEACHER, **before}.items() if v is not None}
+    checkpoint.write(tmp_path / "last.pth", {"format": "agetrain-state-1", "config": config})
+    if refused is None:
+        assert train._load_state(tmp_path / "last.pth", {**OF_A_TEACHER, **now})
+    else:
+        with pytest.raises(UsageError, match=f"another {refused};"):
+            train._load_state(tmp_path / "last.pth", {**OF_A_TEACHER, **now})
+
+
+def interrupt_at(patch, step):
+    """Ctrl-C in the n-th step; an epoch has 4."""
+    take_step, steps = train.take_step, []
+
+    def stop(*values, **more):
+        steps.append(1)
+        if len(steps) == step:
+            raise KeyboardInterrupt
+        return take_step(*values, **more)
+
+    patch.setattr(train, "take_step", stop)
+
+
+@pytest.mark.parametrize("resume", [{}, {"resume": True}], ids=["anew", "resume without a state"])
+def test_a_run_that_begins_leaves_nothing_of_an_earlier_one_to_go_on_from(
+    copy, arguments, other_weights, monkeypatch, capsys, resume
+):
+    if resume:
+        (copy / "last.pth").unlink()
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        assert main(arguments(copy, weights=other_weights, **resume)) == 130
+    assert "no epoch was finished" in one_line(capsys.readouterr().err)
+    assert not [path.name for path in copy.iterdir() if path.suffix == ".pth" or path.name.startswith("metrics")]
+    assert main(arguments(copy, weights=other_weights, resume=True, epochs=1)) == 0
+    digest = checkpoint.file_sha256(other_weights)
+    assert digest[:16] in checkpoint.load(copy / "best.pth")["training"]["start"]
+    assert json.loads((copy / "config.json").read_text())["weights_sha256"] == digest
+
+
+def test_an_interrupted_run_says_what_is_left(tmp_path, arguments, monkeypatch, capsys):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 6)
+        assert main(arguments(out)) == 130
+    assert "the best epoch so far is in best.pth, --resume goes on" in one_line(capsys.readouterr().err)
+    assert checkpoint.load(out / "best.pth")["training"]["epoch"] == 1
+
+
+def test_a_run_that_is_interrupted_before_it_begins_leaves_the_folder_as_it_is(copy, arguments, monkeypatch, capsys):
+    """And does not take the state of the earlier run in it for its own."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = bytes_of(copy)
+    monkeypatch.setattr("agetrain.run.training_set", stop)
+    assert main(arguments(copy)) == 130
+    assert "no epoch was finished" in one_line(capsys.readouterr().err)
+    assert bytes_of(copy) == before
+
+
+def test_a_run_that_cannot_start_leaves_the_folder_as_it_is(copy, arguments, capsys):
+    before = bytes_of(copy)
+    assert main(arguments(copy, weights="/nowhere/w.pth")) == 4
+    one_line(capsys.readouterr().err)
+    assert main(arguments(copy, weights=copy / "best.pth")) == 2
+    assert "write over it" in one_line(capsys.readouterr().err)
     assert bytes_of(copy) == before
 
 

@@ -1,7 +1,10 @@
 """The report of a run: reproduced beside published, and what it hides nothing of."""
 
+from dataclasses import asdict
+
 import pytest
 
+from agetrain.augment import Augmentation
 from agetrain.experiments import EXPERIMENTS, FLAWS
 from agetrain.report import run_report
 
@@ -19,9 +22,10 @@ METRICS = [
 ]  # fmt: skip
 
 
-def report_of(name, notes=(), epoch=2):
+def report_of(name, notes=(), epoch=2, **changed):
     experiment = EXPERIMENTS[name]
-    training = {"recipe": experiment.recipe.to_dict(), "epoch": epoch, "start": "torchvision IMAGENET1K_V1"}
+    recipe = {**experiment.recipe.to_dict(), **changed}
+    training = {"recipe": recipe, "epoch": epoch, "start": "torchvision IMAGENET1K_V1"}
     return run_report(experiment, {"history": HISTORY, "metrics": METRICS, "training": training}, notes)
 
 
@@ -50,6 +54,27 @@ def test_a_run_by_absolute_error_is_in_years():
 
 def test_what_was_read_off_a_plot_is_about_so():
     assert row(report_of("A5"), "published")[1:] == ["about 10.2", "about 10.7"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"loss": "mse"}, "loss"),
+        ({"select_on": "train-part", "lr": 1e-4}, "lr, select_on"),
+        ({"augmentation": asdict(Augmentation.named("original"))}, "augmentation"),
+        ({"repeats": [1.0]}, "repeats"),
+    ],
+)
+def test_another_recipe_does_not_stand_beside_what_was_published(changed, told):
+    text = report_of("A8", **changed)
+    assert row(text, "published") == ["published", f"not comparable: changed {told}", ""]
+    assert "7.863" not in text
+    assert "reproduced, kept epoch 2 of 3" in text
+
+
+def test_chance_arithmetic_and_length_are_no_other_recipe():
+    text = report_of("A8", seed=4, selection_seed=1, precision="bf16", epochs=3, patience=2)
+    assert row(text, "published")[1:] == ["1", "7.863"]
 
 
 @pytest.mark.parametrize("name", ["F0", "best"])

@@ -174,6 +174,80 @@ def test_a_picture_too_large_to_decode_is_refused(file):
         read_picture(file("bomb.png", bomb))
 
 
+def ftyp(major: bytes, *others: bytes) -> bytes:
+    """The box with which HEIC, AVIF, MP4 and MOV files begin: a main brand, and those that it is compatible with."""
+    brands = major + bytes(4) + b"".join(others)
+    return struct.pack(">I", 8 + len(brands)) + b"ftyp" + brands
+
+
+HEIC_STARTS = [
+    ftyp(b"heic", b"mif1", b"heic"),
+    ftyp(b"heix", b"mif1", b"MiHE"),
+    ftyp(b"hevc", b"msf1"),
+    ftyp(b"mif1", b"mif1", b"heic", b"miaf"),
+    ftyp(b"mif1", b"miaf"),
+    ftyp(b"msf1", b"hevc"),
+    ftyp(b"heic", b"avif"),
+]
+
+
+@pytest.mark.parametrize("start", HEIC_STARTS, ids=lambda start: start[8:].decode().replace("\0", " "))
+def test_a_heic_photo_is_refused_and_never_opened_as_a_video(file, tmp_path, write_video, small, start):
+    # FFmpeg decodes the first tile of such a photo and calls it a video: behind the mark there is one here, too.
+    video = write_video(tmp_path / "v.mp4", [small] * 3).read_bytes()
+    for name in ("photo.heic", "photo.jpg", "photo"):
+        path = file(name, start + video[int.from_bytes(video[:4], "big") :])
+        source = open_source(path)
+        assert source.kind == "picture"
+        with pytest.raises(SourceError, match=rf"{name}: a HEIC photo.*convert it to JPEG.*most compatible") as caught:
+            list(source)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("brand", [b"isom", b"mp42", b"M4V ", b"qt  ", b"iso5"])
+def test_a_video_that_lists_a_brand_of_pictures_is_a_video(file, tmp_path, write_video, small, brand):
+    video = write_video(tmp_path / "v.mp4", [small] * 3).read_bytes()
+    start = ftyp(brand, b"mif1", b"heic", b"avif")
+    assert len(start) == int.from_bytes(video[:4], "big")  # else the index would no longer point to the frames
+    assert len(frames_of(file("w.mp4", start + video[len(start) :]))) == 3
+
+
+needs_avif = pytest.mark.skipif(not cv2.haveImageWriter("a.avif"), reason="this OpenCV has no AVIF")
+
+
+@needs_avif
+@pytest.mark.parametrize("others", [b"avif mif1 miaf MA1B", b"mif1 avif miaf MA1B", b"miaf MA1B mif1 avif"])
+@pytest.mark.parametrize("major", [b"avif", b"mif1"])
+def test_an_avif_is_a_picture_as_its_brands_say(file, small, major, others):
+    data = encode(".avif", small)
+    start = ftyp(major, *others.split())
+    assert len(start) == int.from_bytes(data[:4], "big")
+    data = start + data[len(start) :]
+    source = open_source(file("a.avif", data))
+    [frame] = source
+    assert source.kind == "picture"
+    assert np.abs(frame.image.astype(int) - small).mean() < 8
+
+
+def test_an_avif_that_cannot_be_decoded_is_refused_like_any_picture(file):
+    path = file("a.avif", ftyp(b"avif", b"mif1", b"miaf") + bytes(500))
+    with pytest.raises(SourceError, match=r"a\.avif: not a picture that can be decoded; .*convert it to JPEG"):
+        frames_of(path)
+
+
+@pytest.mark.parametrize("names", [("a.heic", "b.HEIC", "c.heif"), ("a.avif",)])
+def test_photos_of_a_folder_that_cannot_be_read_are_named_and_counted(tmp_path, file, small, names, caplog):
+    brand = b"heic" if len(names) > 1 else b"avif"
+    for name in names:
+        file(name, ftyp(brand, b"mif1") + bytes(500))
+    file("d.png", encode(".png", small))
+    for source in (open_source(tmp_path), open_source(f"{tmp_path}/*")):
+        caplog.clear()
+        assert [frame.source for frame in source] == [str(tmp_path / "d.png")]
+        assert source.failed == len(names)
+        assert [name in message for name, message in zip(names, caplog.messages, strict=True)] == [True] * len(names)
+
+
 def test_a_folder_gives_its_pictures_by_name_and_counts_the_broken_ones(tmp_path, file, small, caplog):
     for name in ("b.png", "a.JPG", "c.webp"):
         file(name, encode(name[-4:].lower() if name != "c.webp" else ".webp", small))

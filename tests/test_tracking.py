@@ -47,6 +47,18 @@ def test_a_fast_face_is_expected_further_on():
     assert tracker.update([face(140, 0), face(175, 0)], 0.5) == [2, 1]
 
 
+@pytest.mark.parametrize("burst", [2, 3, 5])
+def test_frames_in_bursts_are_no_faces_that_fly(burst):
+    """A network delivers several frames within milliseconds; the face moves on evenly, and its box trembles."""
+    tracker, tremble = Tracker(), np.random.default_rng(0)
+    for i in range(100):
+        time_s = i // burst * burst / 25 + i % burst * 0.005
+        assert tracker.update([face(3 * i + tremble.uniform(-1, 1), tremble.uniform(-1, 1))], time_s) == [1]
+        if i > 3 * burst:
+            assert abs(tracker.tracks[1].velocity[0] - 75) < 30
+            assert abs(tracker.tracks[1].velocity[1]) < 30
+
+
 def test_a_far_face_or_one_of_another_size_is_not_the_same():
     tracker = Tracker()
     tracker.update([face(0, 0)], 0.0)

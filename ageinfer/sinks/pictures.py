@@ -1,5 +1,6 @@
 """Annotated pictures: a single one, or a folder of them."""
 
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -116,7 +117,7 @@ class Untouchable:
     """Pictures that no output may take the place of."""
 
     def __init__(self, paths: Iterable[str | Path] = ()) -> None:
-        self._paths = {Path(path).resolve() for path in paths}
+        self._paths = {os.path.realpath(path) for path in paths}  # Path.resolve raises for links in a circle
 
     def refuse(self, path: Path, frame: Frame) -> None:
         """Makes sure that a file is neither one of them nor the frame's own source.
@@ -128,5 +129,5 @@ class Untouchable:
             is_source = path.samefile(frame.source)
         except (OSError, ValueError):  # one of them is not there, or no file at all
             is_source = False
-        if is_source or (self._paths and path.resolve() in self._paths):
+        if is_source or (self._paths and os.path.realpath(path) in self._paths):
             raise OutputError(f"{path}: would overwrite a picture that is read; choose another folder")

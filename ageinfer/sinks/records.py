@@ -76,20 +76,31 @@ class _TextSink(Sink):
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._begun = False
         if path == "-":
             self._stream = _standard_output()
             return
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self._stream = io.FileIO(path, "w")
+            # Not emptied before there is something to write: a run that fails leaves the records of the one before.
+            self._stream = io.FileIO(path, "w", opener=lambda name, flags: os.open(name, flags & ~os.O_TRUNC, 0o666))
         except OSError as error:
             raise cannot_write(path, error) from error
+
+    def _empty(self) -> None:
+        """Removes what a file held before; standard output may be a file that is appended to, and keeps it."""
+        if not self._begun and self._path != "-":
+            number = self._stream.fileno()
+            if stat.S_ISREG(os.fstat(number).st_mode):
+                os.ftruncate(number, 0)
+        self._begun = True
 
     def _write(self, text: str) -> None:
         # A file name need not be UTF-8; in JSON, what takes the place of such a byte is its escape.
         rest = memoryview(text.encode("utf-8", "backslashreplace"))
         written = 0
         try:
+            self._empty()
             while rest:
                 count = self._stream.write(rest)
                 if count is None:  # whoever gave us the pipe made it non-blocking
@@ -154,11 +165,9 @@ class CsvSink(_TextSink):
         OutputError: it cannot be opened for writing.
     """
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self._write(",".join(CSV_COLUMNS) + "\r\n")
-
     def write(self, annotated: AnnotatedFrame) -> None:
+        if not self._begun:
+            self._write(",".join(CSV_COLUMNS) + "\r\n")
         if annotated.result.faces:
             text = io.StringIO(newline="")
             csv.writer(text).writerows(csv_rows(annotated.result))

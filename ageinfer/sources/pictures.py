@@ -5,7 +5,7 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,18 @@ from ageinfer.errors import SourceError
 from ageinfer.sources.base import Source
 from ageinfer.types import Frame, Image
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-# JPEG, PNG, BMP, TIFF, PNM. (A GIF is a video.)
+# HEIC is among them although it cannot be read: a photo in a folder must be named as failed, not passed over.
+PICTURE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".heif"}
+)
+# JPEG, PNG, BMP, TIFF, PNM. (A GIF is a video; WebP, AVIF and HEIC have theirs further in.)
 _PICTURE_SIGNATURES = (
     b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6",
 )  # fmt: skip
+# Brands of the "ftyp" box with which such a file begins, like any MP4. The last two are of both.
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"})
+_LONGEST_BRANDS = 1024  # bytes; a broken file may announce any length
 _LARGEST_FILE = 1 << 30  # bytes; OpenCV refuses pictures of more than 2^30 pixels
 _LONGEST_PATH = 4096  # bytes, of Linux
 _ODD_FILES = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
@@ -29,7 +36,21 @@ log = logging.getLogger(__name__)
 
 def looks_like_picture(head: bytes) -> bool:
     """Whether a file that begins so (12 bytes are enough) is a picture rather than a video."""
-    return any(head.startswith(signature) for signature in _PICTURE_SIGNATURES) or head[8:12] == b"WEBP"
+    # To FFmpeg a HEIC photo is a video of its first tile.
+    is_still = head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS | _HEIC_BRANDS
+    return is_still or head[8:12] == b"WEBP" or any(head.startswith(signature) for signature in _PICTURE_SIGNATURES)
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether a file that begins so, with its whole "ftyp" box, is a HEIC photo."""
+    # The first brand decides: a video, too, may list those of pictures among the others.
+    if data[4:8] != b"ftyp" or data[8:12] not in _HEIC_BRANDS:
+        return False
+    if data[8:12] not in (b"mif1", b"msf1"):
+        return True
+    # These two may stand before AVIF as well.
+    others = data[16 : min(int.from_bytes(data[:4], "big"), _LONGEST_BRANDS)]
+    return not any(others[i : i + 4] in _AVIF_BRANDS for i in range(0, len(others), 4))
 
 
 def refuse_odd_files(path: str | Path, mode: int) -> None:
@@ -48,7 +69,7 @@ def read_picture(path: str | Path) -> Image:
     Grey, 16-bit and transparent pictures are converted.
 
     Raises:
-        SourceError: it is not there, not a picture, or cut off.
+        SourceError: it is not there, not a picture, cut off, or in a format that OpenCV cannot decode, as HEIC is.
     """
     try:
         status = os.stat(path)  # noqa: PTH116, a Path would cost a second for every million of pictures
@@ -60,6 +81,11 @@ def read_picture(path: str | Path) -> Image:
         raise SourceError(f"{path}: cannot be read: {error.strerror}; check the path") from error
     except ValueError as error:  # a null character
         raise SourceError(f"{path!r}: not a path ({error}); check it") from error
+    if is_heic(data):  # OpenCV cannot decode it
+        raise SourceError(
+            f"{path}: a HEIC photo, which cannot be read; convert it to JPEG, and set the phone's camera to "
+            '"most compatible" for the next ones'
+        )
     if _is_cut_off(data):
         raise SourceError(f"{path}: the picture is cut off before its end; copy it again")
     image = None
@@ -120,19 +146,23 @@ class PictureListSource(Source):
         name: of the whole list.
         files: the paths; may be an iterator that does not know its length.
         frame_count: how many these are, or None.
+
+    Attributes:
+        files: the paths, where they are known beforehand; else none.
     """
 
     kind = "folder"
 
     def __init__(self, name: str, files: Iterable[str | Path], frame_count: int | None) -> None:
         self.name = name
-        self.files = files
+        self.files: Sequence[str | Path] = files if isinstance(files, Sequence) else ()
         self.frame_count = frame_count
+        self._files = files
 
     def __iter__(self) -> Iterator[Frame]:
         self._begin()
         done = 0
-        for file in self.files:
+        for file in self._files:
             if self._closed:
                 return
             try:
