@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ageexport.errors import AgeExportError, UsageError
+from ageexport.errors import AgeExportError, ParityError, UsageError
 from ageinfer._messages import messages_on_stderr
 
 if TYPE_CHECKING:
@@ -102,13 +102,18 @@ def run(options: argparse.Namespace) -> None:
         proof = evidence.open_evidence(values, path, options.data, pictures)
         name = options.name or (options.output or path).stem
         made, missed = export.export(values, sha256, proof, precisions, name, crops, opset=options.opset)
-    # The fp32 file is written too where it is all that could be proved.
-    wanted = [m for m in made if m.precision != "fp32" or "fp32" in precisions or missed is not None]
+    # The fp32 file is written too where another precision missed its bound, but not to the name meant for that one.
+    unasked = missed is not None and "fp32" not in precisions
+    wanted = [m for m in made if m.precision != "fp32" or "fp32" in precisions or unasked]
     base = path.with_suffix(".onnx") if options.output is None else output
     paths = [_path_of(m, base, alone=len(precisions) == 1 and options.output is not None) for m in wanted]
+    if unasked:
+        paths[0] = _path_of_unasked(base, precisions)  # fp32 is the first
     export.write(wanted, made, paths)
     for model, file in zip(wanted, paths, strict=True):
         print(_told(model, file, made[0]))
+    if missed is not None and unasked:
+        raise ParityError(f"{missed}; in fp32 it was proved, and that is {paths[0]}") from missed
     if missed is not None:
         raise missed
     print(f"beside each: its card (.md) and its proof (.parity.json)\nnext: ageinfer SOURCE --model {paths[-1]}")
@@ -118,6 +123,13 @@ def _path_of(model: "Made", base: Path, *, alone: bool) -> Path:
     if alone or model.precision == "fp32":
         return base
     return base.with_suffix(f".{model.precision}.onnx")
+
+
+def _path_of_unasked(base: Path, precisions: Sequence[str]) -> Path:
+    """Where an fp32 file goes that nobody asked for: ``age.fp32.onnx`` beside ``age.onnx`` or ``age.int8.onnx``."""
+    stem = base.with_suffix("")
+    named = stem.suffix.removeprefix(".") in precisions
+    return (stem if named else base).with_suffix(".fp32.onnx")
 
 
 def _told(model: "Made", file: Path, fp32: "Made") -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ageexport.errors import AgeExportError
+from ageexport.errors import AgeExportError, ParityError
 from ageexport.graph import multiply_adds, strip
 from ageinfer.providers import open_session
 from ageinfer.types import Image
@@ -113,15 +113,24 @@ def int8_attempts(model: onnx.ModelProto, faces: Image) -> Iterator[Reduced]:
 
 
 def int8_again(model: onnx.ModelProto, faces: Image, ranges: str, in_float: tuple[str, ...]) -> Reduced:
-    """The quantised form that a model file's metadata describe.
+    """The quantised form that a model file's metadata describe, if `int8_attempts` makes such forms.
 
     Args:
         model: as for `int8_attempts`.
         faces: as for `int8_attempts`.
         ranges: how the file says that they were found.
         in_float: what it says was kept in float.
+
+    Raises:
+        ParityError: it makes no such form.
     """
-    return Quantiser(model, faces).quantise(ranges, in_float)
+    if ranges not in METHODS:
+        raise ParityError(f"the file says ranges by {ranges!r}, and ageexport finds them by {' or '.join(METHODS)}")
+    quantiser = Quantiser(model, faces)
+    layers = sum(name in quantiser.costs for name in quantiser.nodes)
+    if in_float not in [quantiser.leading(count) for count in range(layers)]:
+        raise ParityError("the layers that the file says were kept in float are not the leading ones")
+    return quantiser.quantise(ranges, in_float)
 
 
 def faces_sha256(faces: Image) -> str:

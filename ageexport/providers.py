@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from ageexport.ladder import Bounds, Rung
+from ageexport.ladder import Bounds, Rung, Status
 from ageinfer.errors import MissingDependencyError
 from ageinfer.providers import open_session
 from ageinfer.types import Image
@@ -90,7 +90,8 @@ def _compared(
         return Rung.at_most("L4", what, difference, bound, len(ages), provider=provider)
     mean = float(np.abs(ages - on_cpu).mean())
     note = f"at most {difference:.3g}"
-    return Rung("L4", f"{what}, mean difference", mean, None, "years", len(ages), "reported", provider, note)
+    status: Status = "reported" if difference < np.inf else "failed"  # a NaN fails too
+    return Rung("L4", f"{what}, mean difference", mean, None, "years", len(ages), status, provider, note)
 
 
 def machine() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Whether a model file is what its checkpoint gives: exported again, compared bit by bit, and proved once more."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from onnx import numpy_helper
 from ageexport import evidence, export, graph, original, parity, precision
 from ageexport.errors import ParityError
 from ageinfer.errors import ModelError
-from ageinfer.modelfile import ModelMetadata, check_age_model, read_model
+from ageinfer.modelfile import METADATA_KEY, ModelMetadata, check_age_model, read_model
 
 # What is computed from calibration faces (scales, zero points, quantised biases, the corrected bias of the last layer)
 # depends on rounding in the float network, which differs a little from processor to processor; weights do not.
@@ -52,10 +53,12 @@ def verify(file: Path, checkpoint: Path, data: str | None, said: original.Descri
         pictures, crops = Path(folder, "pictures"), Path(folder, "crops")
         proof = evidence.open_evidence(values, checkpoint, data, pictures)
         values = export.completed(values, proof, crops)
-        _same_facts(file, metadata, values)
-        fp32 = graph.convert(values, metadata.export["opset"])
+        given = onnx.load_from_string(model)
+        fp32 = graph.convert(values, _opset(file, given))
         again = _again(fp32, metadata, values, proof, crops)
-        _same_graph(file, onnx.load_from_string(model), again, metadata)
+        sealed = graph.sealed(again.model, values, metadata.name, sha256, again.precision, again.made)
+        _same_facts(file, given, onnx.load_from_string(sealed))
+        _same_graph(file, given, again.model, metadata)
         truth = parity.reference(values, proof, crops)
         beside = None if metadata.precision == "fp32" else graph.sealed(fp32, values, metadata.name, sha256)
         ladder = parity.prove(model, metadata.precision, truth, beside)
@@ -68,42 +71,83 @@ def verify(file: Path, checkpoint: Path, data: str | None, said: original.Descri
     )
 
 
-def _same_facts(file: Path, metadata: ModelMetadata, values: dict[str, Any]) -> None:
-    for key, expected in (
-        ("crop", values["crop"]), ("label", values["label"]), ("age_range", list(values["age_range"])),
-        ("decode", values["decode"]), ("age_std_kind", values["age_std_kind"]),
-    ):  # fmt: skip
-        found = getattr(metadata, key)
-        found = found.to_dict() if key == "crop" else list(found) if key == "age_range" else found
-        if found != expected:
-            raise ParityError(f"{file}: says {key} {found}, the checkpoint {expected}")
+def _opset(file: Path, model: onnx.ModelProto) -> int:
+    found: int = next((o.version for o in model.opset_import if o.domain == ""), 0)
+    if found not in graph.OPSETS:
+        raise ParityError(f"{file}: opset {found}, which ageexport does not write")
+    return found
 
 
-def _again(
-    fp32: onnx.ModelProto, metadata: ModelMetadata, values: dict[str, Any], proof: evidence.Evidence, folder: Path
-) -> onnx.ModelProto:
-    """The graph of the file's precision, made anew."""
-    bare = graph.without_metadata(fp32)
-    if metadata.precision == "fp32":
-        return bare
-    if metadata.precision == "fp16":
-        return precision.fp16(bare).model
-    faces = export.calibration_faces(values, proof, folder)
-    made = metadata.export
-    if precision.faces_sha256(faces) != made["calibration_sha256"]:
-        raise ParityError(
-            f"the faces at hand are not the {made['calibration_faces']} that the file was calibrated on, so it cannot "
-            "be made again; give the same --data, or the parity.npz of the run"
-        )
-    return precision.int8_again(bare, faces, made["ranges"], tuple(made["kept_in_float"])).model
-
-
-def _same_graph(file: Path, given: onnx.ModelProto, again: onnx.ModelProto, metadata: ModelMetadata) -> None:
-    """Compares node by node and constant by constant.
+def _same_facts(file: Path, given: onnx.ModelProto, again: onnx.ModelProto) -> None:
+    """Compares all that a file says of itself with what it would say if it were exported now.
 
     Raises:
         ParityError: something differs.
     """
+    said, expected = _facts(given), _facts(again)
+    for key in (*expected, *said):  # what is missing, and what is there beyond it
+        if said.get(key) != expected.get(key):
+            place = ".".join(key).removeprefix(f"{METADATA_KEY}.")
+            raise ParityError(
+                f"{file}: says {place} {said.get(key, 'nothing')[:80]}, the checkpoint gives "
+                f"{expected.get(key, 'nothing')[:80]}"
+            )
+
+
+def _facts(model: onnx.ModelProto) -> dict[tuple[str, ...], str]:
+    """Every single thing that a file says, by its place in the metadata, but versions and its hashes.
+
+    The runtime compares the hashes with the file itself. In a quantised file they may rightly differ from those of one
+    made elsewhere, see `_CALIBRATED_SHARE`.
+    """
+    properties: dict[str, Any] = {p.key: p.value for p in model.metadata_props}
+    metadata = json.loads(properties[METADATA_KEY])
+    for key in ("graph_sha256", "metadata_sha256"):
+        del metadata[key]
+    for key in graph.versions():
+        metadata["export"].pop(key, None)
+    properties[METADATA_KEY] = metadata
+    keys = sorted(p.key for p in model.metadata_props)  # one of them twice would say two things
+    return {**_leaves(properties), ("metadata_props",): json.dumps(keys)}
+
+
+def _leaves(value: Any, place: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
+    """The values inside of dictionaries and lists as JSON, which tells 1 from true and takes a NaN for itself."""
+    if isinstance(value, dict | list) and value:
+        inner = value.items() if isinstance(value, dict) else ((str(i), v) for i, v in enumerate(value))
+        return {leaf: text for key, v in inner for leaf, text in _leaves(v, (*place, key)).items()}
+    return {place: json.dumps(value)}
+
+
+def _again(
+    fp32: onnx.ModelProto, metadata: ModelMetadata, values: dict[str, Any], proof: evidence.Evidence, folder: Path
+) -> precision.Reduced:
+    """The graph of the file's precision, made anew."""
+    bare = graph.without_metadata(fp32)
+    if metadata.precision == "fp32":
+        return precision.Reduced(bare, "fp32", {})
+    if metadata.precision == "fp16":
+        return precision.fp16(bare)
+    faces = export.calibration_faces(values, proof, folder)
+    made = metadata.export
+    if precision.faces_sha256(faces) != made.get("calibration_sha256"):
+        raise ParityError(
+            f"the faces at hand are not the {made.get('calibration_faces')} that the file was calibrated on, so it "
+            "cannot be made again; give the same --data, or the parity.npz of the run"
+        )
+    return precision.int8_again(bare, faces, made.get("ranges", ""), tuple(made.get("kept_in_float", ())))
+
+
+def _same_graph(file: Path, given: onnx.ModelProto, again: onnx.ModelProto, metadata: ModelMetadata) -> None:
+    """Compares node by node and constant by constant, and what is round them.
+
+    Raises:
+        ParityError: something differs.
+    """
+    expected_round = _round(again)
+    for what, found in _round(given).items():
+        if found != expected_round[what]:
+            raise ParityError(f"{file}: other {what} than the checkpoint gives")
     if [_kind(n) for n in given.graph.node] != [_kind(n) for n in again.graph.node]:
         now, then = graph.versions(), metadata.export
         other = ", ".join(f"{k} {then[k]}, here {now[k]}" for k in now if k in then and then[k] != now[k])
@@ -128,6 +172,22 @@ def _same_graph(file: Path, given: onnx.ModelProto, again: onnx.ModelProto, meta
                 f"{file}: {name}: {int((~equal).sum())} of {equal.size} values are not what the checkpoint gives; it "
                 "was changed after the export"
             )
+
+
+def _round(model: onnx.ModelProto) -> dict[str, list[bytes]]:
+    """All of a model but nodes, constants and metadata.
+
+    The version of ONNX's own format is left out: it follows the version of the package.
+    """
+    rest = graph.without_metadata(model)
+    rest.ClearField("ir_version")
+    rest.graph.ClearField("node")
+    rest.graph.ClearField("initializer")
+    parts = {
+        "inputs": rest.graph.input, "outputs": rest.graph.output, "operator sets": rest.opset_import,
+        "functions or descriptions": [rest],
+    }  # fmt: skip
+    return {what: [part.SerializeToString(deterministic=True) for part in of_one] for what, of_one in parts.items()}
 
 
 def _as_calibrated(array: np.ndarray, expected: np.ndarray, fractions: bool) -> np.ndarray:

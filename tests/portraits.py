@@ -178,17 +178,18 @@ def write_pack(folder, proof, spec, count=None):
 
 
 def tampered(data, change_graph=None, **changes):
-    """A model with another graph or other metadata, whose hashes fit again."""
+    """A model with another graph or other metadata, whose hashes fit again; its other properties stay."""
     import onnx
 
     from ageinfer.modelfile import METADATA_KEY, ModelMetadata, graph_sha256, metadata_properties
 
-    metadata = ModelMetadata.from_json(metadata_properties(data)[METADATA_KEY])
+    properties = metadata_properties(data)
+    metadata = ModelMetadata.from_json(properties[METADATA_KEY])
     model = onnx.load_from_string(data)
     if change_graph:
         change_graph(model.graph)
     metadata = dataclasses.replace(metadata, graph_sha256=graph_sha256(model.SerializeToString()), **changes)
-    onnx.helper.set_model_props(model, {METADATA_KEY: metadata.to_json()})
+    onnx.helper.set_model_props(model, {**properties, METADATA_KEY: metadata.to_json()})
     return model.SerializeToString()
 
 

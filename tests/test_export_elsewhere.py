@@ -62,6 +62,18 @@ def test_a_runtime_that_is_not_here_is_not_measured_and_never_passed(exported_di
     assert all(r.note for r in rungs)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_what_is_no_number_fails_elsewhere_too(precision, monkeypatch):
+    def no_cuda(*_):
+        raise MissingDependencyError("no CUDA here")
+
+    monkeypatch.setattr(providers, "open_session", no_cuda)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    monkeypatch.setattr(providers, "openvino_ages", lambda *_: np.array([30.0, np.nan]))
+    *_, rung = providers.rungs(b"", precision, np.zeros((2, 8, 8, 3), np.uint8), np.array([30.0, 30.0]), Bounds())
+    assert (rung.provider, rung.status) == ("openvino", "failed")
+
+
 def test_a_session_that_falls_back_to_the_cpu_is_no_proof_of_cuda(exported_distribution, monkeypatch):
     """ONNX Runtime opens the CPU in place of CUDA without an error, and would then agree with itself."""
     if not cuda():

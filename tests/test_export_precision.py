@@ -124,6 +124,15 @@ def opened(model, name):
     return copy
 
 
+@pytest.mark.parametrize(
+    ("ranges", "kept", "told"), [("by hand", (), "ranges by 'by hand'"), ("minmax", ("node_of_mine",), "leading ones")]
+)
+def test_a_form_that_ageexport_does_not_make(fp32, faces, ranges, kept, told):
+    """Words that would otherwise be taken from a file and found again in what is made by them."""
+    with pytest.raises(ParityError, match=told):
+        precision.int8_again(graph.without_metadata(fp32), faces, ranges, kept)
+
+
 def test_the_same_faces_give_the_same_file(fp32, int8, faces):
     again = precision.int8_again(
         graph.without_metadata(fp32), faces, int8.made["ranges"], tuple(int8.made["kept_in_float"])
@@ -293,11 +302,35 @@ def test_an_int8_file_that_misses_its_bound_is_not_written_but_fp32_is(place, bo
     (place / "best.int8.onnx").write_bytes(b"an older one")
     assert main([str(place / "best.pth"), "--precision", "int8", "--quiet"]) == 6
     captured = capsys.readouterr()
-    assert "best.onnx: fp32" in captured.out
+    assert "best.fp32.onnx: fp32" in captured.out
     assert "MAE in int8 and in fp32" in captured.err
+    assert f"in fp32 it was proved, and that is {place / 'best.fp32.onnx'}" in captured.err
     assert (place / "best.int8.onnx").read_bytes() == b"an older one"
-    assert (place / "best.onnx").is_file()
+    assert (place / "best.fp32.onnx").is_file()
+    assert not list(place.glob("best.onnx"))  # fp32 was not asked for
     assert not (place / "best.mixed.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "instead"), [("age.int8.onnx", "age.fp32.onnx"), ("age.fp32.onnx", "age.fp32.fp32.onnx")]
+)
+def test_fp32_is_never_written_to_the_place_of_int8(place, bounds, int8, monkeypatch, capsys, output, instead):
+    bounds(int8_mae=1e-9)
+    monkeypatch.setattr(precision, "int8_attempts", lambda model, faces: iter([int8]))
+    (place / output).write_bytes(b"an older one")
+    arguments = [place / "best.pth", "--precision", "int8", "-o", place / output, "--quiet"]
+    assert main([str(a) for a in arguments]) == 6
+    assert (place / output).read_bytes() == b"an older one"
+    data = (place / instead).read_bytes()
+    assert ModelMetadata.from_json(metadata_properties(data)[METADATA_KEY]).precision == "fp32"
+    assert str(place / instead) in capsys.readouterr().err
+
+
+def test_fp32_that_was_asked_for_keeps_its_name(place, bounds, int8, monkeypatch):
+    bounds(int8_mae=1e-9)
+    monkeypatch.setattr(precision, "int8_attempts", lambda model, faces: iter([int8]))
+    assert main([str(place / "best.pth"), "--precision", "fp32", "int8", "--quiet"]) == 6
+    assert sorted(p.name for p in place.glob("*.onnx")) == ["best.onnx"]
 
 
 @pytest.mark.parametrize("wanted", ["int4", ""])

@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 from portraits import change_initializer, tampered, write_pack
 
-from ageexport import evidence, export, parity
+from ageexport import evidence, export, graph, parity
 from ageexport.errors import EvidenceError, ParityError
 from ageexport.ladder import Bounds, Ladder, Rung
 from ageexport.parity import prove
@@ -84,6 +84,8 @@ GRAPHS = {
     "age a little off": scale_output("age", 1.0002),
     "deviation halved": scale_output("age_std", 0.5),
     "probabilities halved": scale_output("age_probs", 0.5),
+    "deviation not a number": scale_output("age_std", np.nan),
+    "probabilities not a number": scale_output("age_probs", np.nan),
 }
 
 
@@ -103,6 +105,29 @@ def test_a_changed_graph_is_caught(good, truth, change):
     assert "L1" in failed(ladder)
     with pytest.raises(ParityError, match="L1 PyTorch and ONNX Runtime"):
         export.require(ladder)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+@pytest.mark.parametrize("output", ["age", "age_std", "age_probs"])
+def test_what_is_no_number_fails_in_every_precision(good, truth, output, precision):
+    model = tampered(good, scale_output(output, np.nan), precision=precision)
+    ladder = prove(model, precision, truth, good, FEW)
+    by_the_runtime = set() if output == "age_probs" else {"L2"}
+    assert failed(ladder) >= {"L1"} | by_the_runtime
+    assert not {"L1", "L2"} & failed(prove(tampered(good, precision=precision), precision, truth, good, FEW))
+
+
+def test_the_deviation_is_compared_by_the_runtime_too(good, truth):
+    ladder = prove(tampered(good, scale_output("age_std", 0.5)), "fp32", truth, bounds=FEW)
+    assert failed(ladder) == {"L1", "L2"}
+
+
+def test_a_fault_in_the_form_that_is_exported_is_caught(values, some, tmp_path, monkeypatch):
+    """The truth is the network as it was trained: else both sides would pool wrongly and agree."""
+    monkeypatch.setattr(graph._Mean, "forward", lambda self, features: features.amax(dim=(2, 3)))
+    model = graph.sealed(graph.convert(values), values, "m", "0" * 64)
+    ladder = prove(model, "fp32", parity.reference(values, some, tmp_path, FEW), bounds=FEW)
+    assert failed(ladder) == {"L1", "L2", "L3"}
 
 
 def test_a_changed_weight_without_a_new_hash_is_caught_too(good, truth):

@@ -1,5 +1,6 @@
 """What ageexport must not write: whatever was not proved, and whatever is not a checkpoint."""
 
+import json
 import os
 import pickle
 import shutil
@@ -13,14 +14,16 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from portraits import change_initializer, tampered, write_pack
+from portraits import change_initializer, tampered, write_appa_real, write_pack
 
 from ageexport import evidence, providers
 from ageexport.__main__ import main
 from ageexport.errors import EvidenceError
+from ageexport.ladder import Bounds
 from ageexport.latency import Latency
 from ageinfer.cropspec import CropSpec
 from agetrain import checkpoint
+from agetrain.datasets import load_dataset
 
 
 @pytest.fixture(scope="session")
@@ -296,6 +299,46 @@ def test_as_a_command(tmp_path):
     assert ran.returncode == 4
     assert len(ran.stderr.splitlines()) == 1
     assert ran.stdout == ""
+
+
+def told_splits(values, folder, caplog, **learned):
+    """What the evidence and the log say, where the checkpoint says this of the data set that it learned."""
+    caplog.clear()
+    values = {**values, "training": {**values["training"], "data": [{"dataset": "appa-real", **learned}]}}
+    origin = evidence.from_dataset("", folder, values).origin
+    return origin, caplog.text
+
+
+def test_pictures_that_may_have_been_learned_are_told(good, appa_real, caplog):
+    values = good[1]
+    own, _ = load_dataset("appa-real", appa_real)
+    apparent, _ = load_dataset("appa-real", appa_real, "apparent")
+    assert told_splits(values, appa_real, caplog, split_sha256=own.split_sha256()) == ("appa-real valid", "")
+    for learned, told in (({"split_sha256": "0" * 64}, "not the one"), ({}, "is not recorded")):
+        origin, logged = told_splits(values, appa_real, caplog, **learned)
+        assert origin.startswith("appa-real valid, split official, ")
+        assert told in origin
+        assert "some of these pictures may have been learned" in origin
+        assert origin in logged
+    # A run on real ages leaves a checkpoint for the apparent age too: by the same split, whose hash is over other ages.
+    other = {**values, "label": "apparent"}
+    by_real = {"label": "real", "split_sha256": own.split_sha256()}
+    assert own.split_sha256() != apparent.split_sha256()
+    assert told_splits(other, appa_real, caplog, **by_real) == ("appa-real valid", "")
+    # What the checkpoint did not learn at all cannot have been learned by another split.
+    assert "learned" not in evidence.from_dataset("appa-real", appa_real, {**values, "training": {"data": []}}).origin
+
+
+def test_the_card_says_that_pictures_may_have_been_learned(
+    place, at_once, astronaut, tmp_path_factory, capsys, monkeypatch
+):  # fmt: skip
+    monkeypatch.setattr("ageexport.parity.Bounds", lambda: Bounds(fewest_labelled=20))
+    folder = write_appa_real(tmp_path_factory.mktemp("appa"), astronaut, train=4, valid=24)
+    assert main([str(place / "best.pth"), "--data", f"appa-real={folder}", "--quiet"]) == 0
+    told = "some of these pictures may have been learned"
+    assert told in capsys.readouterr().err
+    assert told in (place / "best.md").read_text()
+    assert told in json.loads((place / "best.parity.json").read_text())["origin"]
 
 
 def test_evidence_knows_its_parts(proof):

@@ -114,6 +114,116 @@ def test_other_words_about_the_same_graph(good, verify, changes):
     assert f"says {next(iter(changes))}" in said
 
 
+def forged(**changes):
+    """Other words about the training, or one of the figures."""
+
+    def apply(data):
+        metadata = ModelMetadata.from_json(metadata_properties(data)[METADATA_KEY])
+        return tampered(data, training={**metadata.training, **changes})
+
+    return apply
+
+
+def better_figures(data):
+    metadata = ModelMetadata.from_json(metadata_properties(data)[METADATA_KEY])
+    return tampered(data, metrics=[{**metadata.metrics[0], "mae": 1.23}])
+
+
+def without_figures(data):
+    return tampered(data, metrics=[])
+
+
+def another_licence(data):
+    metadata = ModelMetadata.from_json(metadata_properties(data)[METADATA_KEY])
+    [learned] = metadata.training["data"]
+    return tampered(data, training={**metadata.training, "data": [{**learned, "licence": "any use"}]})
+
+
+def another_export(data):
+    metadata = ModelMetadata.from_json(metadata_properties(data)[METADATA_KEY])
+    return tampered(data, export={**metadata.export, "quantised_share": 0.9})
+
+
+def with_model(change):
+    """A change of what is round the graph; its hash is made anew where the graph is meant."""
+
+    def apply(data):
+        model = onnx.load_from_string(data)
+        change(model)
+        return tampered(model.SerializeToString())
+
+    return apply
+
+
+def set_property(key, value):
+    def change(model):
+        kept = {p.key: p.value for p in model.metadata_props if p.key != key}
+        onnx.helper.set_model_props(model, {**kept, **({key: value} if value else {})})
+
+    return with_model(change)
+
+
+@pytest.mark.parametrize(
+    ("forge", "told"),
+    [
+        (better_figures, "says metrics.0.mae 1.23, the checkpoint gives 9.5"), (without_figures, "says metrics."),
+        (forged(train_median=99.0), "says training.train_median 99.0, the checkpoint gives 34.0"),
+        (another_licence, 'says training.data.0.licence "any use"'), (forged(mirrored=True), "says training.mirrored"),
+        (forged(calibration={"n": 9999}), "says training.calibration.n 9999, the checkpoint gives nothing"),
+        (another_export, "says export.quantised_share"), (set_property("model_license", "CC0"), "says model_license"),
+        (set_property("model_author", None), "says model_author nothing"),
+        (set_property("more", "x"), "says metadata_props"),
+    ],
+)  # fmt: skip
+def test_forged_metadata_with_the_hash_made_anew(good, verify, forge, told):
+    """The graph is the checkpoint's to the last bit; what the file says of it is not."""
+    changed = forge(good)
+    check_age_model(changed, "m.onnx")  # the runtime accepts it: its hashes fit
+    status, said = verify(changed)
+    assert status == 6, said
+    assert told in said
+
+
+def other_input(model):
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def other_output(model):
+    model.graph.output[2].type.tensor_type.shape.dim[1].dim_param = "years"
+
+
+def other_opset(model):
+    model.opset_import[0].version = 19
+
+
+def a_function(model):
+    identity = onnx.helper.make_node("Identity", ["a"], ["b"])
+    model.functions.append(
+        onnx.helper.make_function("mine", "F", ["a"], ["b"], [identity], [onnx.helper.make_opsetid("", 18)])
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (other_input, "other inputs"), (other_output, "other outputs"), (other_opset, "other operator sets"),
+        (a_function, "other functions"),
+    ],
+)  # fmt: skip
+def test_other_things_round_the_same_nodes(good, verify, change, told):
+    status, said = verify(with_model(change)(good))
+    assert status == 6, said
+    assert told in said
+
+
+def test_other_versions_and_another_name_are_no_forgery(good, verify):
+    """A file of last year's packages, under a name of its own, is still what the checkpoint gives."""
+    metadata = ModelMetadata.from_json(metadata_properties(good)[METADATA_KEY])
+    older = tampered(good, name="mine", export={**metadata.export, "torch": "2.0", "python": "3.9"})
+    status, said = verify(older)
+    assert status == 0, said
+
+
 def test_the_file_of_another_checkpoint(exported_linear, good, verify):
     status, said = verify(good, weights=exported_linear.checkpoint)
     assert status == 6
