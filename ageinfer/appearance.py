@@ -15,10 +15,13 @@ _MARGIN = 0.2
 # Of a face so many grey pixels are kept, and its middle, without this border, is looked for in the next sight of it:
 # a detector that moves or widens its box must not look like another face.
 _PIXELS, _BORDER = 28, 5
+_INNER = (slice(_BORDER, -_BORDER), slice(_BORDER, -_BORDER))
 # Measured on the clips and portraits of benchmarks/video.py: one face from frame to frame correlates with 0.97 in the
 # median and 99 times in 100 with more than 0.79; two portraits with 0.49 in the median and 9 times in 10 with less
 # than 0.69.
 _LEAST_CORRELATION = 0.65
+# A face is still where it is expected if that much of it is found again there, to the pixel.
+_LEAST_STILL = 0.9
 # Over a longer gap a face turns.
 _LONGEST_GAP_S = 0.2
 
@@ -47,6 +50,21 @@ class Appearance:
         self._last[number] = (time_s, looks)
         return time_s - before_s <= _LONGEST_GAP_S and correlation(before, looks) < _LEAST_CORRELATION
 
+    def still(self, number: int, looks: Image, time_s: float) -> bool:
+        """Takes the next sight of a track, from where its face is expected, if it looks there as it did.
+
+        Args:
+            number: of the track.
+            looks: of `small_grey`.
+            time_s: of the frame, in seconds.
+        """
+        if number not in self._last:
+            return False
+        alike = cv2.matchTemplate(looks[_INNER], self._last[number][1][_INNER], cv2.TM_CCOEFF_NORMED).item()
+        if alike >= _LEAST_STILL:
+            self._last[number] = (time_s, looks)
+        return alike >= _LEAST_STILL
+
     def forget_all_but(self, numbers: frozenset[int]) -> None:
         """Drops what is known of tracks that have ended."""
         self._last = {n: seen for n, seen in self._last.items() if n in numbers}
@@ -65,5 +83,4 @@ def small_grey(image: Image, box: Box) -> Image:
 
 def correlation(before: Image, now: Image) -> float:
     """How much the middle of one sight is found again in another one, -1 to 1; both of `small_grey`."""
-    inner = before[_BORDER:-_BORDER, _BORDER:-_BORDER]
-    return float(cv2.matchTemplate(now, inner, cv2.TM_CCOEFF_NORMED).max())
+    return float(cv2.matchTemplate(now, before[_INNER], cv2.TM_CCOEFF_NORMED).max())

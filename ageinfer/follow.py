@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
+from ageinfer.appearance import Appearance, small_grey
 from ageinfer.detect import SAME_FACE_IOU, FaceDetector, detect_near, detect_reduced
 from ageinfer.tracking import Tracker
-from ageinfer.types import DEFAULT_FPS, Detection, Frame, Image, overlap
+from ageinfer.types import DEFAULT_FPS, Box, Detection, Frame, Image, overlap
 
 # Between two looks at the whole frame: at most so many frames, and no longer than a person notices.
 _MOST_FRAMES, _LONGEST_S = 8, 0.35
@@ -19,6 +21,10 @@ _LEAST_FACE_PX = 40.0
 # That is forgotten by this factor with every look in which nothing is missed: it may have been no face.
 _FORGETTING = 0.97
 _LEAST_SIDE_PX = 320
+# A face that was found where it was expected, and in the next frame looks there as it did, needs no detector in that
+# frame. In the one after that it does, and where frames are further apart than this:
+_CARRIED_S = 0.05
+_AS_EXPECTED_IOU = 0.85
 
 
 class FaceFollower:
@@ -26,7 +32,9 @@ class FaceFollower:
 
     Looks at the whole frame now and then, and in between only near the faces that are known. A face that is missed in
     one way is looked for in the other before the frame is done. The scale of a whole look follows the faces: as small
-    as the smallest known one allows, and once a second the frame's own.
+    as the smallest known one allows, and once a second the frame's own. A face that moves as expected and looks the
+    same is carried over one frame between two looks. Where a face is replaced by one that looks different, the track
+    ends and another begins.
 
     Args:
         detector: finds the faces.
@@ -63,6 +71,8 @@ class FaceFollower:
         self._full_size_s = -math.inf
         self._least_seen_px = _LEAST_FACE_PX
         self._looked_at = 1.0  # scale of the last whole look
+        self._appearance = Appearance()
+        self._last: dict[int, _Sight] = {}  # of each track in the last frame
 
     def __call__(self, frame: Frame) -> tuple[list[Detection], list[int]]:
         """Finds the faces of the next frame.
@@ -76,10 +86,20 @@ class FaceFollower:
             self._size = image.shape[:2]
             self._looked_s = self._full_size_s = -math.inf
             tracks.clear()
+            self._last = {}
         before = {n for n, t in tracks.items() if t.seen_s >= self._time_s}
         self._since_look += 1
         whole = self._is_look_due(time_s)
-        found = self._look(image, time_s) if whole else self._near(image, time_s)
+        expected = {n: track.expected(time_s) for n, track in tracks.items()}
+        carried: dict[int, Detection] = {}
+        if whole:
+            found = self._look(image, time_s)
+        else:
+            carried = self._carried(image, expected, time_s)
+            found = self._near(image, time_s, tracks.keys() - carried)
+            # A look near one face may show its neighbour, too.
+            carried = {n: c for n, c in carried.items() if all(overlap(c.box, d.box) < SAME_FACE_IOU for d in found)}
+            found += carried.values()
         numbers = self._tracker.update(found, time_s)
         lost = before - set(numbers)
         if lost:  # looked for in the other way, before the frame is done
@@ -91,6 +111,7 @@ class FaceFollower:
             found += more
         if whole or lost:
             self._plan(calm=not lost and set(numbers) <= before, time_s=time_s)
+        self._remember(image, found, numbers, expected, carried, time_s)
         self._time_s = time_s
         order = sorted(range(len(found)), key=lambda i: -found[i].score)
         return [found[i] for i in order], [numbers[i] for i in order]
@@ -104,10 +125,6 @@ class FaceFollower:
     def alive(self) -> frozenset[int]:
         """The numbers of the tracks that have not ended."""
         return frozenset(self._tracker.tracks)
-
-    def renumber(self, number: int) -> int:
-        """Makes a new track of one: another face is where its face was."""
-        return self._tracker.renumber(number)
 
     def _clock(self, frame: Frame) -> float:
         """The time of a frame in seconds, later than that of the frame before whatever the source says."""
@@ -138,11 +155,37 @@ class FaceFollower:
         self._looked_at = min(side or whole, whole) / whole
         return self._large_enough(detect_reduced(self._detector, image, side))
 
-    def _near(self, image: Image, time_s: float, numbers: Collection[int] | None = None) -> list[Detection]:
-        """Finds faces near the places where those of some tracks are expected; of all tracks without numbers."""
-        tracks = self._tracker.tracks
-        places = [tracks[n].expected(time_s) for n in (tracks if numbers is None else numbers) if n in tracks]
-        return self._large_enough(detect_near(self._detector, image, places))
+    def _near(self, image: Image, time_s: float, numbers: Collection[int]) -> list[Detection]:
+        """Finds faces near the places where those of some tracks are expected."""
+        places = [track.expected(time_s) for n, track in self._tracker.tracks.items() if n in numbers]
+        return self._large_enough(detect_near(self._detector, image, places)) if places else []
+
+    def _carried(self, image: Image, expected: dict[int, Box], time_s: float) -> dict[int, Detection]:
+        """The faces, by track, that are surely where they are expected."""
+        carried = {}
+        if time_s - self._time_s <= _CARRIED_S:
+            for number, box in expected.items():
+                sight = self._last.get(number)
+                if sight and sight.as_expected and self._appearance.still(number, small_grey(image, box), time_s):
+                    x, y = sight.detection.box[:2]
+                    carried[number] = sight.detection.moved((1, 1), (box[0] - x, box[1] - y))
+        return carried
+
+    def _remember(
+        self, image: Image, found: list[Detection], numbers: list[int], expected: dict[int, Box],
+        carried: dict[int, Detection], time_s: float,
+    ) -> None:  # fmt: skip
+        """Keeps how the faces of this frame were found and how they look; a track of another face gets a new number."""
+        self._last = {}
+        for i, (detection, number) in enumerate(zip(found, numbers, strict=True)):
+            if number in carried:
+                self._last[number] = _Sight(detection, as_expected=False)
+                continue
+            as_expected = number in expected and overlap(expected[number], detection.box) >= _AS_EXPECTED_IOU
+            if self._appearance.changed(number, small_grey(image, detection.box), time_s):
+                numbers[i] = self._tracker.renumber(number)
+            self._last[numbers[i]] = _Sight(detection, as_expected)
+        self._appearance.forget_all_but(self.alive)
 
     def _large_enough(self, detections: list[Detection]) -> list[Detection]:
         return [d for d in detections if max(d.box[2:]) >= self._least_face_px]
@@ -159,3 +202,16 @@ class FaceFollower:
         self._interval = min(2 * self._interval, _MOST_FRAMES) if calm else 1
         self._least_seen_px = max(_LEAST_FACE_PX, self._least_seen_px * (_FORGETTING if calm else 1))
         self._since_look, self._looked_s = 0, time_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """A face in a frame.
+
+    Attributes:
+        detection: of it.
+        as_expected: the detector found it where it was expected.
+    """
+
+    detection: Detection
+    as_expected: bool

@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 
 from ageinfer.ahead import ahead
-from ageinfer.appearance import Appearance, small_grey
 from ageinfer.detect import FaceDetector, WholePicture, detect_closely, detect_reduced, open_detector
 from ageinfer.errors import SourceError, UsageError
 from ageinfer.estimate import AgeEstimator
@@ -218,14 +217,9 @@ class Pipeline:
             largest_side=look.largest_side or largest_side,
             least_face_px=look.least_face_px,
         )
-        appearance = Appearance()
         for frame in frames:
             _checked(frame.image)
             detections, numbers = follower(frame)
-            for i, detection in enumerate(detections):
-                if appearance.changed(numbers[i], small_grey(frame.image, detection.box), follower.time_s):
-                    numbers[i] = follower.renumber(numbers[i])
-            appearance.forget_all_but(follower.alive)
             yield Followed(frame, detections, numbers, follower.alive, follower.time_s)
 
     def aged(self, followed: Iterable["Followed"]) -> Generator[tuple[Frame, FrameResult]]:

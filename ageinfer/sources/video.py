@@ -13,6 +13,8 @@ from ageinfer.errors import SourceError
 from ageinfer.sources.base import Source, sensible_fps
 from ageinfer.types import Frame, Image
 
+_ONE_THREAD_PIXELS = 1280 * 720
+
 log = logging.getLogger(__name__)
 
 
@@ -121,7 +123,7 @@ def _open(path: Path) -> Any:
     except UnicodeEncodeError:  # OpenCV crashes
         raise SourceError(f"{str(path)!a}: OpenCV cannot open this name; rename the video") from None
     try:
-        capture = cv2.VideoCapture(name)
+        capture = _capture(name)
         opened = capture.isOpened()
     except cv2.error:
         opened = False
@@ -130,6 +132,19 @@ def _open(path: Path) -> Any:
     if begins(path, 12)[4:8] == b"ftyp":  # MP4 and MOV often have their index at the end
         raise SourceError(f"{path}: the index of this video is missing: it is cut off; copy or record it again")
     raise SourceError(f"{path}: neither a picture nor a video that can be decoded; convert it to JPEG or MP4")
+
+
+def _capture(name: str) -> Any:
+    """Small frames are decoded by one thread, which is fast enough and leaves the other cores to the networks.
+
+    FFmpeg's several threads take up to half as much processor time again.
+    """
+    capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    pixels = capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    if capture.isOpened() and pixels <= _ONE_THREAD_PIXELS:
+        return capture
+    capture.release()
+    return cv2.VideoCapture(name)
 
 
 def _is_cut_off_gif(path: Path) -> bool:
