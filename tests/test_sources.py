@@ -347,6 +347,16 @@ def test_a_video_whose_pictures_change_their_size_goes_on(tmp_path, write_video,
         assert np.abs(frame.image.astype(int) - parts[0][0]).mean() < 14
 
 
+def test_small_frames_are_decoded_by_one_thread_and_large_ones_by_many(tmp_path, write_video, small, monkeypatch):
+    path = write_video(tmp_path / "clip.mp4", [small] * 3)
+    for pixels, few in ((small.shape[0] * small.shape[1], True), (small.shape[0] * small.shape[1] - 1, False)):
+        monkeypatch.setattr("ageinfer.sources.video._ONE_THREAD_PIXELS", pixels)
+        with open_source(path) as source:
+            threads = source._capture.get(cv2.CAP_PROP_N_THREADS)
+            assert (threads == 1) == (few or os.cpu_count() == 1)
+            assert len(list(source)) == 3
+
+
 def test_a_video_can_be_closed_in_the_middle(tmp_path, write_video, small):
     path = write_video(tmp_path / "v.avi", [small] * 50)
     with open_source(path) as source:
