@@ -48,7 +48,9 @@ from agetrain.datasets import Sample, load_dataset
 from agetrain.metrics import measure
 
 MODELS = Path(__file__).parents[1] / "models"
-SHIPPED = (MODELS / "age-small.onnx", MODELS / "age-small.fp32.onnx")
+SHIPPED = tuple(
+    MODELS / f"{name}.onnx" for name in ("age-small", "age-small.fp32", "age-accurate", "age-accurate.fp32")
+)
 FACES, FACE_PX = (1, 5, 20), 100
 FRAME, COLUMNS, ROWS = (960, 1280), 5, 4
 ADULTS = (18, 75)  # what the peer with the narrowest range was made for; everybody is measured there too
