@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from ageinfer.appearance import Appearance, small_grey
@@ -72,7 +71,7 @@ class FaceFollower:
         self._least_seen_px = _LEAST_FACE_PX
         self._looked_at = 1.0  # scale of the last whole look
         self._appearance = Appearance()
-        self._last: dict[int, _Sight] = {}  # of each track in the last frame
+        self._as_expected: dict[int, Detection] = {}  # by track: what the detector found so in the last frame
 
     def __call__(self, frame: Frame) -> tuple[list[Detection], list[int]]:
         """Finds the faces of the next frame.
@@ -86,7 +85,7 @@ class FaceFollower:
             self._size = image.shape[:2]
             self._looked_s = self._full_size_s = -math.inf
             tracks.clear()
-            self._last = {}
+            self._as_expected = {}
         before = {n for n, t in tracks.items() if t.seen_s >= self._time_s}
         self._since_look += 1
         whole = self._is_look_due(time_s)
@@ -164,11 +163,11 @@ class FaceFollower:
         """The faces, by track, that are surely where they are expected."""
         carried = {}
         if time_s - self._time_s <= _CARRIED_S:
-            for number, box in expected.items():
-                sight = self._last.get(number)
-                if sight and sight.as_expected and self._appearance.still(number, small_grey(image, box), time_s):
-                    x, y = sight.detection.box[:2]
-                    carried[number] = sight.detection.moved((1, 1), (box[0] - x, box[1] - y))
+            for number, detection in self._as_expected.items():
+                box = expected[number]
+                if self._appearance.still(number, small_grey(image, box), time_s):
+                    x, y = detection.box[:2]
+                    carried[number] = detection.moved((1, 1), (box[0] - x, box[1] - y))
         return carried
 
     def _remember(
@@ -176,15 +175,14 @@ class FaceFollower:
         carried: dict[int, Detection], time_s: float,
     ) -> None:  # fmt: skip
         """Keeps how the faces of this frame were found and how they look; a track of another face gets a new number."""
-        self._last = {}
+        self._as_expected = {}
         for i, (detection, number) in enumerate(zip(found, numbers, strict=True)):
             if number in carried:
-                self._last[number] = _Sight(detection, as_expected=False)
                 continue
-            as_expected = number in expected and overlap(expected[number], detection.box) >= _AS_EXPECTED_IOU
             if self._appearance.changed(number, small_grey(image, detection.box), time_s):
                 numbers[i] = self._tracker.renumber(number)
-            self._last[numbers[i]] = _Sight(detection, as_expected)
+            if number in expected and overlap(expected[number], detection.box) >= _AS_EXPECTED_IOU:
+                self._as_expected[numbers[i]] = detection
         self._appearance.forget_all_but(self.alive)
 
     def _large_enough(self, detections: list[Detection]) -> list[Detection]:
@@ -202,16 +200,3 @@ class FaceFollower:
         self._interval = min(2 * self._interval, _MOST_FRAMES) if calm else 1
         self._least_seen_px = max(_LEAST_FACE_PX, self._least_seen_px * (_FORGETTING if calm else 1))
         self._since_look, self._looked_s = 0, time_s
-
-
-@dataclass(frozen=True, slots=True)
-class _Sight:
-    """A face in a frame.
-
-    Attributes:
-        detection: of it.
-        as_expected: the detector found it where it was expected.
-    """
-
-    detection: Detection
-    as_expected: bool
