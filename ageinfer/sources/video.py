@@ -137,7 +137,7 @@ def _open(path: Path) -> Any:
 def _capture(name: str) -> Any:
     """Small frames are decoded by one thread, which is fast enough and leaves the other cores to the networks.
 
-    FFmpeg's several threads take up to half as much processor time again.
+    Several threads of FFmpeg take more processor time together, for no gain at that size.
     """
     capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     pixels = capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
