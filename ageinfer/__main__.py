@@ -1,8 +1,6 @@
 """``python -m ageinfer`` is the ``ageinfer`` command."""
 
-import sys
-
-from ageinfer.cli import main
+from ageinfer.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -1,9 +1,34 @@
 """How the commands of this project say what they log: on standard error, for as long as they run."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from ageinfer.errors import OutputError
+
+
+def say(text: str, *, end: str = "\n") -> None:
+    """Tells the person at the terminal, on standard error; a run goes on where nothing can be written there."""
+    with suppress(OSError):
+        print(text, end=end, file=sys.stderr, flush=True)
+
+
+def put(text: str) -> None:
+    """Prints to standard output.
+
+    Raises:
+        OutputError: it cannot be written.
+        BrokenPipeError: its reader has seen enough.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again when it ends
+        raise OutputError(f"standard output cannot be written: {error.strerror}; make room, or use a file") from error
 
 
 @contextmanager

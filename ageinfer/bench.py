@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ageinfer._messages import put
 from ageinfer._opencv import cv2
 from ageinfer.detect import FaceDetector, WholePicture
 from ageinfer.draw import AnnotatedFrame
@@ -308,5 +309,5 @@ def run(options: argparse.Namespace, pipeline: Pipeline) -> ExitStatus:
     if options.frames < 1:
         raise UsageError(f"--frames {options.frames}: use 1 or more")
     bench = measure(lambda: open_source(Path(options.source)), pipeline, options.frames)
-    print(json.dumps(asdict(bench)) if options.json else rendered(bench))
+    put(json.dumps(asdict(bench)) if options.json else rendered(bench))
     return ExitStatus.OK

@@ -6,14 +6,15 @@ import logging
 import os
 import stat
 import sys
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 import ageinfer
-from ageinfer._messages import messages_on_stderr
+from ageinfer._messages import messages_on_stderr, put, say
 from ageinfer.errors import AgeInferError, ExitStatus, UsageError
 from ageinfer.interrupts import Interrupts
 from ageinfer.progress import Progress
@@ -37,6 +38,7 @@ _STATUS_TEXTS = {
 }
 
 
+_LAST_CAMERA = 99  # OpenCV takes hundreds in the number for the name of a driver
 _TOKEN_VARIABLE = "AGEINFER_TOKEN"  # noqa: S105 - the name, not the token
 
 
@@ -76,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     out.add_argument("--faces", metavar="DIR", help="the best picture of each face")
     out.add_argument("--window", action="store_true", help="show a window")
     out.add_argument("--serve", action="store_true", help="show a web page (needs the extra serve)")
-    out.add_argument("--serve-at", default="127.0.0.1:8080", metavar="HOST:PORT", help="of the page (127.0.0.1:8080)")
+    out.add_argument("--serve-at", metavar="HOST:PORT", help="the same at this address instead of 127.0.0.1:8080")
     out.add_argument("--blur", action="store_true", help="make faces unrecognisable in pictures, video and on the page")
     out.add_argument("--json-schema", action="store_true", help="print the JSON schema of the records and end")
     add_pipeline_options(parser)
@@ -121,6 +123,18 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def command() -> NoReturn:
+    """What is installed as ``ageinfer``: `main`, and the end of the process."""
+    status = main()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    if threading.active_count() > 1:
+        # One hangs in FFmpeg or in a driver, and would bring the interpreter down if it came back while that ends.
+        os._exit(status)
+    sys.exit(status)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -138,13 +152,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except AgeInferError as error:
             if options.debug:
                 raise
-            print(f"ageinfer: {' '.join(str(error).splitlines())}", file=sys.stderr)
+            say(f"ageinfer: {' '.join(str(error).splitlines())}")
             return error.exit_status
         except BrokenPipeError:  # the reader of our standard output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return ExitStatus.OUTPUT
         except KeyboardInterrupt:
-            print("ageinfer: interrupted; what was written is complete up to there", file=sys.stderr)
+            say("ageinfer: interrupted; what was written is complete up to there")
             return ExitStatus.INTERRUPTED
 
 
@@ -189,7 +203,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     if options.json_schema:
         from ageinfer.sinks import record_schema
 
-        print(json.dumps(record_schema(), indent=2))
+        put(json.dumps(record_schema(), indent=2))
         return ExitStatus.OK
     check_options(options)
     from ageinfer.sources import open_camera, open_source
@@ -202,6 +216,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
         else:
             source = stack.enter_context(open_camera(options.camera, reconnect_for_s=patience_s))
         sinks = [stack.enter_context(sink) for sink in open_sinks(options, source, pipeline, interrupts)]
+        stack.callback(interrupts.hold)  # the first to be called: the sinks complete what they wrote
         process(source, pipeline, sinks, interrupts, quiet=options.quiet, blur=options.blur)
     if interrupts.requested:
         raise KeyboardInterrupt
@@ -216,23 +231,32 @@ def check_options(options: argparse.Namespace) -> None:
     Raises:
         UsageError: they do.
     """
+    from ageinfer.sinks import file_identity
+
     if (options.source is None) == (options.camera is None):
         raise UsageError("name one SOURCE, or --camera N (see ageinfer --help)")
     if options.jsonl == "-" and options.csv == "-":
         raise UsageError("--jsonl - and --csv - both want standard output; write one of them to a file")
     if options.camera is not None and options.camera < 0:
         raise UsageError(f"--camera {options.camera}: cameras are numbered from 0")
+    if options.camera is not None and options.camera > _LAST_CAMERA:
+        raise UsageError(f"--camera {options.camera}: use 0 to {_LAST_CAMERA}, or the path of the device")
     if not options.reconnect_for >= 0:
         raise UsageError(f"--reconnect-for {options.reconnect_for}: use seconds, 0 or more, or inf")
     if options.blur and options.faces:
         raise UsageError("--faces keeps pictures of faces, --blur hides them; leave one of them out")
     if options.blur and options.min_face:
         raise UsageError("--min-face leaves small faces out, and --blur could not hide them; leave one of them out")
-    taken = {os.path.realpath(options.source): "the source"} if options.source else {}
+    for name in ("output", "faces"):
+        if getattr(options, name) == "-":
+            raise UsageError(f"--{name} -: only records go to standard output; name a place (./- for one named so)")
+    if options.detector_file and options.detector != "dlib-cnn":
+        raise UsageError(f"--detector-file is for --detector dlib-cnn; --detector is {options.detector}")
+    taken = {file_identity(options.source): "the source"} if options.source else {}
     for name in ("output", "jsonl", "csv", "faces"):
         path = getattr(options, name)
         if path and path != "-":
-            place = os.path.realpath(path)  # Path.resolve raises for links in a circle
+            place = file_identity(path)
             if place in taken:
                 raise UsageError(f"--{name} {path} would overwrite {taken[place]}; choose another name")
             if not _is_device(path):
@@ -255,8 +279,6 @@ def open_pipeline(options: argparse.Namespace) -> "Pipeline":
     from ageinfer.pipeline import Pipeline
 
     looking = looking_of(options)
-    if options.threads is not None and options.threads < 1:
-        raise UsageError(f"--threads {options.threads}: use 1 or more")
     return Pipeline.default(
         options.model, options.detector, detector_file=options.detector_file, looking=looking,
         precision=options.precision, provider=options.provider, threads=options.threads,
@@ -276,7 +298,8 @@ def looking_of(options: argparse.Namespace) -> "Looking":
         side = "auto"
     elif options.detect_size != "full":
         side = _whole_number("--detect-size", options.detect_size, "auto, full or pixels")
-    every = None
+    # Who enters between two looks would be shown; `ageinfer bench` has no --blur.
+    every = 1 if getattr(options, "blur", False) else None
     if options.detect_every != "auto":
         every = _whole_number("--detect-every", options.detect_every, "auto or a number of frames")
     if not 0 <= options.min_face < float("inf"):
@@ -305,9 +328,9 @@ def open_sinks(
     files = getattr(source, "files", ())  # those that are still to be read, too
     window = partial(sinks.WindowSink, hold_pictures=not live, should_end=lambda: interrupts.requested)
     if options.jsonl:
-        yield sinks.JsonlSink(options.jsonl)
+        yield sinks.JsonlSink(options.jsonl, untouchable=files)
     if options.csv:
-        yield sinks.CsvSink(options.csv)
+        yield sinks.CsvSink(options.csv, untouchable=files)
     if options.output:
         path = Path(options.output)
         if source.kind == "picture":
@@ -318,11 +341,12 @@ def open_sinks(
             yield sinks.VideoSink(path, source.fps, real_time=live)
     if options.faces:
         yield sinks.FaceSnapshots(Path(options.faces), untouchable=files)
-    if options.serve:
+    serves = options.serve or options.serve_at
+    if serves:
         yield _open_web_view(options, source, pipeline)
     if options.window:
         yield window()
-    if not (options.jsonl or options.csv or options.output or options.faces or options.serve or options.window):
+    if not (options.jsonl or options.csv or options.output or options.faces or serves or options.window):
         shows = source.kind in ("camera", "video") and sinks.display_works()
         yield window() if shows else sinks.JsonlSink("-")
 
@@ -331,9 +355,10 @@ def _open_web_view(options: argparse.Namespace, source: "Source", pipeline: "Pip
     from ageinfer.sources.address import without_secrets
     from ageinfer.web import WebInfo, WebSink, make_token
 
-    host, _, port = options.serve_at.rpartition(":")
+    place = options.serve_at or "127.0.0.1:8080"
+    host, _, port = place.rpartition(":")
     if not host or not port.isdecimal():
-        raise UsageError(f"--serve-at {without_secrets(options.serve_at)}: use HOST:PORT, for example 127.0.0.1:8080")
+        raise UsageError(f"--serve-at {without_secrets(place)}: use HOST:PORT, for example 127.0.0.1:8080")
     host = host.strip("[]")
     here_only = host in ("localhost", "::1") or host.startswith("127.")
     token = os.environ.get(_TOKEN_VARIABLE) or (None if here_only else make_token())
@@ -360,12 +385,12 @@ def process(
         precision = told(estimator.metadata.precision, estimator.times_as_fast)
         by = f"{pipeline.detector.identifier}, {estimator.threads} thread(s) a network"
         model = f"{estimator.metadata.name} on {estimator.provider} ({precision})"
-        _say(f"ageinfer {ageinfer.__version__}: {model}, faces by {by}")
+        say(f"ageinfer {ageinfer.__version__}: {model}, faces by {by}")
     for sink in sinks:
         if isinstance(sink, WebSink):
             # A token that was given stays out of what may be a log.
             given = bool(os.environ.get(_TOKEN_VARIABLE))
-            _say(
+            say(
                 f"the page: {sink.url.partition('?')[0]} (its token: {_TOKEN_VARIABLE})"
                 if given
                 else f"the page: {sink.url}"
@@ -387,9 +412,4 @@ def process(
         progress.clear()
         if progress.frames and not quiet:
             rate = f" ({progress.frames / progress.seconds:.0f} frames a second)" if progress.frames > 1 else ""
-            _say(f"frames {progress.frames}, faces {progress.faces}, {progress.seconds:.1f} s{rate}")
-
-
-def _say(text: str) -> None:
-    """To the person at the terminal; standard output belongs to the records."""
-    print(text, file=sys.stderr)
+            say(f"frames {progress.frames}, faces {progress.faces}, {progress.seconds:.1f} s{rate}")

@@ -12,7 +12,7 @@ from ageinfer.errors import ExitStatus
 
 
 class Interrupts:
-    """Takes SIGINT and SIGTERM while it is entered: a supervisor's stop is a person's Ctrl-C.
+    """Takes SIGINT, SIGTERM and SIGHUP while it is entered: a supervisor's stop, or a lost connection, is a Ctrl-C.
 
     Attributes:
         requested: somebody wants the run to end.
@@ -27,11 +27,19 @@ class Interrupts:
         if threading.current_thread() is threading.main_thread():  # no other one may; interrupts go to that one anyway
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._take)
+            # Under nohup it is ignored, and is to be.
+            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+                self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._take)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.hold()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def hold(self) -> None:
+        """From now on an interrupt is only noted: what was written is being completed."""
+        self._waiting = False
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -116,7 +116,7 @@ def _explained(path: str | Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise ModelError(f"{path}: no such model file; leave --model out to use the one that is shipped") from None
+        raise ModelError(f"{path}: no such model file; without this option the one that is shipped is used") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot read the model: {error.strerror}") from error
 

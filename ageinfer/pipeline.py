@@ -325,9 +325,9 @@ def _checked(image: Image) -> Image:
     """The picture, if it is one.
 
     Raises:
-        ValueError: it has another type or shape than uint8 BGR ``[height, width, 3]``.
+        ValueError: it has another type or shape than uint8 BGR ``[height, width, 3]``, or no pixels.
     """
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,) or image.size == 0:
         found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ValueError(f"a frame must be a uint8 BGR array [height, width, 3], not {found}")
     return image

@@ -3,6 +3,8 @@
 import sys
 import time
 
+from ageinfer._messages import say
+
 _EVERY_S = 0.25
 
 
@@ -33,7 +35,7 @@ class Progress:
         now = time.monotonic()
         if self._shown and now - self._last >= _EVERY_S:
             self._last = now
-            print(f"\r\033[K{self.text()}", end="", file=sys.stderr, flush=True)
+            say(f"\r\033[K{self.text()}", end="")
 
     def text(self) -> str:
         """The line, for example ``[#######.............] 35 % 120/342 frames, 41 a second, 0:05 left``."""
@@ -50,4 +52,4 @@ class Progress:
     def clear(self) -> None:
         """Takes the line away."""
         if self._shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            say("\r\033[K", end="")

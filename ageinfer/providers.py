@@ -30,6 +30,8 @@ _REMEDIES = {
     "openvino": "replace the package onnxruntime by onnxruntime-openvino",
     "coreml": "it is part of onnxruntime on macOS",
 }
+# More only wait for each other, and thousands never come to an end.
+_MOST_THREADS = 16
 # One node, y = -x: the smallest model with which a provider can be tried.
 _SMALLEST_MODEL = (
     b'\x08\x07:2\n\x0b\n\x01x\x12\x01y"\x03Neg\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
@@ -69,18 +71,21 @@ def open_session(model: bytes, name: str, provider: str = "auto", threads: int |
         model: the bytes of an ONNX file.
         name: how messages call the model.
         provider: one of `PROVIDERS`; ``auto``: CUDA where a session on it can be made, else the CPU.
-        threads: intra-op threads; None for `default_threads`.
+        threads: intra-op threads, 1 to 16 or to as many as there are cores; None for `default_threads`.
 
     Returns:
         A session; ``session.get_providers()[0]`` is what it really runs on.
 
     Raises:
-        UsageError: there is no provider of that name.
+        UsageError: there is no provider of that name, or the number of threads is out of range.
         MissingDependencyError: the provider asked for by name cannot be used here.
         ModelError: ONNX Runtime cannot read the model.
     """
     if provider not in PROVIDERS:
         raise UsageError(f"unknown provider {provider!r}: use one of {', '.join(PROVIDERS)}")
+    most = max(_MOST_THREADS, usable_cores())
+    if threads is not None and not 1 <= threads <= most:
+        raise UsageError(f"{threads} threads for a network: use 1 to {most}")
     for candidate in _BEST_FIRST if provider == "auto" else (provider,):
         if candidate == "cpu":
             break

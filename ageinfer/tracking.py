@@ -1,5 +1,6 @@
 """Which face of this frame is which of the frames before."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ _LARGEST_JUMP, _LARGEST_GROWTH = 0.75, 1.5
 _VELOCITY_GAIN, _VELOCITY_LEAST_S = 0.5, 0.03
 # Prediction beyond this is a guess; the face is expected where it was lost.
 _LONGEST_PREDICTION_S = 0.25
+# Cameras that give single pictures now and then: who is there in two that follow each other is taken for the same, but
+# not after longer than this.
+_LONGEST_GAP_S = 10.0
 
 
 @dataclass(slots=True)
@@ -64,7 +68,8 @@ class Tracker:
     """Gives the faces of successive frames the numbers of their tracks.
 
     Faces are matched with the places where tracks are expected, the best overlap first, and then by nearness. A track
-    whose face is not seen waits for it where it was, and ends after ``patience_s``.
+    whose face is not seen waits for it where it was, and ends after ``patience_s``; one that was seen in the frame
+    before goes on in the next one, though it may come later than that.
 
     Attributes:
         patience_s: how long a face may be out of sight, in seconds of the source.
@@ -74,6 +79,7 @@ class Tracker:
     patience_s: float = 1.0
     tracks: dict[int, Track] = field(default_factory=dict)
     _last_number: int = 0
+    _newest_s: float = -math.inf  # of the frames so far
 
     def update(self, detections: Sequence[Detection], time_s: float) -> list[int]:
         """Takes the faces of the next frame, or more faces of the same one: a track gets one face a frame.
@@ -85,7 +91,11 @@ class Tracker:
         Returns:
             The number of the track of each detection.
         """
-        self.tracks = {n: t for n, t in self.tracks.items() if time_s - t.seen_s <= self.patience_s}
+        gap_s = time_s - self._newest_s
+        if gap_s > 0:
+            patience_s = max(self.patience_s, gap_s if gap_s <= _LONGEST_GAP_S else 0.0)
+            self.tracks = {n: t for n, t in self.tracks.items() if time_s - t.seen_s <= patience_s}
+            self._newest_s = time_s
         places = {track.number: track.expected(time_s) for track in self.unseen(time_s)}
         pairs = [
             (fit, n, i)

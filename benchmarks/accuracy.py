@@ -64,7 +64,7 @@ class Ours(Estimator):
     def __init__(self, path: Path, detector: YuNet) -> None:
         self._pipeline = Pipeline(detector, AgeEstimator(path, provider="cpu", threads=1))
         described = self._pipeline.estimator.metadata
-        self.name, self.version = described.name, path.name
+        self.name, self.version = f"{described.name}, {described.precision}", path.name
         self.learned_from = tuple(data["dataset"] for data in described.training.get("data", ()))
         self.megabytes = path.stat().st_size / 1e6
 

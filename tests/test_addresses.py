@@ -132,8 +132,10 @@ def test_a_pipeline_is_called_by_its_elements():
         ("rtsp://ⓧ:ⓨ @cam/a", r"^rtsp://cam/a: .*a space is %20"),
         ("rtsp://ⓧ:ⓨ@cam/a\r\nX: y", r"write special characters as %XX"),
         ("rtsp://", r"^rtsp://: not an address"),
-        ("rtsp://ⓧ:ⓨ/z@cam/a", r"^rtsp://cam/a: no host in this address; .*/ is %2F"),
-        ("http://cam:99999/a", r"^http://cam:99999/a: no host in this address"),
+        ("rtsp://ⓧ:ⓨ/z@cam/a", r"^rtsp://cam/a: the host cannot be told; .*/ is %2F"),
+        ("rtsp://ⓧ:1234/ⓨ@cam/a", r"^rtsp://cam/a: the host cannot be told; .* @ as %40"),
+        ("rtsp://localhost:1234/ⓨ@cam/a", r"^rtsp://cam/a: the host cannot be told"),  # not even asked for
+        ("http://cam:99999/a", r"^http://cam:99999/a: the host cannot be told"),
         ("rtsp:/ⓧ:ⓨ@cam/a", r"^cam/a: no such file"),  # one slash is missing
         ("ⓧ:ⓨ@cam/a", r"^cam/a: no such file"),
     ],

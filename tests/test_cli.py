@@ -19,6 +19,7 @@ from mjpeg import network_camera
 from ageinfer.cli import main
 from ageinfer.errors import ExitStatus
 from ageinfer.progress import Progress
+from ageinfer.sinks import VideoSink
 from ageinfer.sources import LiveSource
 
 
@@ -120,6 +121,12 @@ ERRORS = {
     "output is source": (["PICTURE", "--output", "PICTURE"], ExitStatus.USAGE),
     "records over source": (["PICTURE", "--jsonl", "./folder/../PICTURE"], ExitStatus.USAGE),
     "no threads": (["PICTURE", "--threads", "0"], ExitStatus.USAGE),
+    "endless threads": (["PICTURE", "--threads", "5000"], ExitStatus.USAGE),
+    "threads beyond numbers": (["PICTURE", "--threads", "99999999999"], ExitStatus.USAGE),
+    "camera that is a driver": (["--camera", "2147483648"], ExitStatus.USAGE),
+    "detector file of another detector": (["PICTURE", "--detector-file", "a.dat"], ExitStatus.USAGE),
+    "pictures to standard output": (["PICTURE", "--output", "-"], ExitStatus.USAGE),
+    "faces to standard output": (["PICTURE", "--faces", "-"], ExitStatus.USAGE),
     "no frames between": (["CLIP", "--detect-every", "0"], ExitStatus.USAGE),
     "sometimes": (["CLIP", "--detect-every", "often"], ExitStatus.USAGE),
     "seldom": (["CLIP", "--age-interval", "5"], ExitStatus.USAGE),
@@ -262,6 +269,88 @@ def test_an_interrupted_run_ends_with_130_and_valid_outputs(long_clip, tmp_path)
     assert 5 <= len(records) < 600
     assert len(rows_of(table)) == count_frames(video) == len(records)  # the frame at hand is finished everywhere
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r.csv", "r.jsonl", "v.mp4"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
+@pytest.mark.parametrize("suffix", [".avi", ".mp4"])
+def test_an_interrupt_while_the_video_is_completed_does_not_cost_it(clip, tmp_path, monkeypatch, capsys, suffix):
+    release = VideoSink._readable_frames
+
+    def interrupted(sink):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        return release(sink)
+
+    monkeypatch.setattr(VideoSink, "_readable_frames", interrupted)
+    video = tmp_path / f"v{suffix}"
+    assert main([str(clip), "--output", str(video), "--quiet"]) == ExitStatus.INTERRUPTED
+    assert capsys.readouterr().err == "ageinfer: interrupted; what was written is complete up to there\n"
+    assert count_frames(video) == 30
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_is_gone_ends_a_run_properly_unless_nohup_was_there(clip, monkeypatch, tmp_path, ignored):
+    write = VideoSink.write
+
+    def hung_up(sink, annotated):
+        if annotated.frame.index == 10:
+            os.kill(os.getpid(), signal.SIGHUP)
+        write(sink, annotated)
+
+    monkeypatch.setattr(VideoSink, "write", hung_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        status = main([str(clip), "--output", str(tmp_path / "v.avi"), "--quiet"])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert status == (ExitStatus.OK if ignored else ExitStatus.INTERRUPTED)
+    assert count_frames(tmp_path / "v.avi") == (30 if ignored else 11)
+
+
+def test_a_thread_that_hangs_in_a_driver_does_not_hold_the_end_up(tmp_path):
+    """It would also bring the interpreter down if it came back while that ends."""
+    script = """
+import threading, time
+import ageinfer.cli
+threading.Thread(target=time.sleep, args=(60,)).start()
+ageinfer.cli.main = lambda: print("done") or 7
+ageinfer.cli.command()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "done\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_log_does_not_cost_a_result(clip, tmp_path):
+    command = [sys.executable, "-m", "ageinfer", clip, "--jsonl", tmp_path / "r.jsonl"]
+    with Path("/dev/full").open("w") as full:
+        assert subprocess.run(command, stderr=full, timeout=60, check=False).returncode == ExitStatus.OK
+    assert len(records_of((tmp_path / "r.jsonl").read_text())) == 30
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("arguments", [["--json-schema"], ["bench", "CLIP", "--frames", "2"], ["doctor", "--json"]])
+def test_what_is_printed_to_a_full_disk_is_an_output_error(clip, arguments):
+    command = [sys.executable, "-m", "ageinfer", *(str(clip) if a == "CLIP" else a for a in arguments)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=90, check=False)
+    assert done.returncode == ExitStatus.OUTPUT
+    assert done.stderr.splitlines()[-1].startswith("ageinfer: standard output cannot be written: No space left")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX links")
+def test_records_do_not_take_the_place_of_a_source_under_another_name(run_cli, clip, astronaut_path, tmp_path):
+    video, picture = tmp_path / "v.avi", tmp_path / "pictures" / "a.jpg"
+    picture.parent.mkdir()
+    shutil.copyfile(clip, video)
+    shutil.copyfile(astronaut_path, picture)
+    (tmp_path / "w.avi").hardlink_to(video)
+    assert run_cli(video, "--jsonl", tmp_path / "w.avi").returncode == ExitStatus.USAGE
+    assert run_cli(picture.parent, "--csv", picture).returncode == ExitStatus.OUTPUT
+    assert video.read_bytes() == clip.read_bytes()
+    assert picture.read_bytes() == astronaut_path.read_bytes()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
@@ -466,6 +555,18 @@ def test_blur_hides_faces_in_the_picture_and_not_in_the_records(run_cli, astrona
     assert records_of(again.stdout)[0]["faces"] == []
 
 
+def test_blur_hides_who_enters_a_video_from_the_first_frame_on(run_cli, write_video, portrait, tmp_path):
+    """A whole frame is else looked at now and then only, in calm scenes."""
+    empty = np.full((256, 512, 3), 90, np.uint8)
+    alone, both = empty.copy(), empty.copy()
+    alone[:, :256] = both[:, :256] = both[:, 256:] = portrait
+    clip = write_video(tmp_path / "v.avi", [alone] * 43 + [both] * 3)
+    done = run_cli(clip, "--blur", "--output", tmp_path / "hidden.avi", "--jsonl", "-")
+    assert [len(record["faces"]) for record in records_of(done.stdout)] == [1] * 43 + [2] * 3
+    again = run_cli(tmp_path / "hidden.avi", "--jsonl", "-", "--detect-every", "1")
+    assert all(record["faces"] == [] for record in records_of(again.stdout))
+
+
 def test_the_best_picture_of_each_face_is_kept(run_cli, clip, astronaut_path, tmp_path):
     assert run_cli(clip, "--faces", tmp_path / "kept").returncode == 0
     assert [p.name for p in (tmp_path / "kept").iterdir()] == ["track-00001.jpg"]
@@ -493,7 +594,7 @@ def test_the_schema_of_the_records_is_printed_and_fits_them(run_cli, astronaut_p
 
 def test_the_page_shows_the_run(long_clip, tmp_path):
     pytest.importorskip("uvicorn")
-    command = [sys.executable, "-m", "ageinfer", long_clip, "--serve", "--serve-at", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "ageinfer", long_clip, "--serve-at", "127.0.0.1:0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         lines = [process.stderr.readline() for _ in range(2)]
         assert "age-small on cpu" in lines[0]  # first of all, what it runs on

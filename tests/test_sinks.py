@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -156,9 +157,8 @@ def test_a_name_that_no_picture_can_have_is_refused(tmp_path, name):
         PictureSink(tmp_path / name)
 
 
-@pytest.mark.parametrize(
-    "suffix", sorted(PICTURE_SUFFIXES - {".heic", ".heif"})
-)  # which OpenCV can neither read nor write
+# OpenCV can neither read nor write HEIC, a .jfif it can only read, and a .pbm has no greys.
+@pytest.mark.parametrize("suffix", sorted(PICTURE_SUFFIXES - {".heic", ".heif", ".jfif", ".pbm"}))
 def test_every_picture_of_a_folder_can_be_written_under_its_own_name(tmp_path, suffix):
     folder = tmp_path / "deep" / "out"
     write_all(FolderSink(folder), annotated(PLAIN, source=f"in/one{suffix}"), annotated(source="in/two.png"))
@@ -288,7 +288,52 @@ except OutputError as error:
     command = [sys.executable, "-c", script, str(path)]
     process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert process.returncode == OutputError.exit_status, process.stderr
+    if suffix == ".mp4":  # whose index is written at the end
+        assert list(tmp_path.iterdir()) == []
+    else:
+        assert [p.name for p in tmp_path.iterdir()] == [path.name]
+        assert 3 < len(frames_in(path)) < 30
+
+
+def free(monkeypatch, megabytes):
+    """The disk has so much room."""
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=megabytes << 20))
+
+
+def test_a_video_is_refused_where_it_could_not_be_completed(tmp_path, monkeypatch):
+    free(monkeypatch, 15)
+    with pytest.raises(OutputError, match=r"almost full \(15 MB free, 16 are needed\)"):
+        VideoSink(tmp_path / "v.mp4", 25)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_ends_while_it_can_still_be_completed(tmp_path, monkeypatch):
+    monkeypatch.setattr("ageinfer.sinks.video._ROOM_EVERY_S", 0)
+    path = tmp_path / "v.mp4"
+    free(monkeypatch, 100)
+    with VideoSink(path, 25) as sink:
+        for i in range(20):
+            sink.write(annotated(PLAIN, index=i))
+        free(monkeypatch, 10)
+        with pytest.raises(OutputError, match="the video so far is kept"):
+            sink.write(annotated(PLAIN, index=20))
+    assert len(frames_in(path)) == 20
+    assert [p.name for p in tmp_path.iterdir()] == ["v.mp4"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX links")
+@pytest.mark.parametrize("make", [JsonlSink, CsvSink])
+@pytest.mark.parametrize("link", ["itself", "symlink_to", "hardlink_to"])
+def test_records_never_take_the_place_of_a_picture_that_is_read(tmp_path, make, link):
+    picture = tmp_path / "a.jpg"
+    picture.write_bytes(b"pixels")
+    name = picture if link == "itself" else tmp_path / "other"
+    if link != "itself":
+        getattr(name, link)(picture)
+    with pytest.raises(OutputError, match="would overwrite a picture that is read"):
+        make(str(name), untouchable=[picture])
+    assert picture.read_bytes() == b"pixels"
 
 
 def changed(record: dict, path: str, value) -> dict:
@@ -825,7 +870,7 @@ REAL_TIMES = {
     "trembling": [i / 10 + 0.04 * (-1) ** i for i in range(40)],
     "at 7.3 a second from an odd start": [123.4 + i / 7.3 for i in range(30)],
     "long gap in the middle": [0, 0.1, 0.2, 9.0, 9.1, 9.2],
-    "long gap at the end": [0, 0.1, 30.0],
+    "long gap at the end": [0, 0.1, 10.0],
 }
 
 
@@ -850,16 +895,26 @@ def test_without_real_time_every_frame_is_written_once(tmp_path):
 
 def test_a_gap_is_made_up_for_in_pieces(tmp_path):
     sink = VideoSink(tmp_path / "v.avi", 10, real_time=True)
-    times = [0.0, 0.1, *(100 + i / 10 for i in range(200))]
+    times = [0.0, 0.1, *(10 + i / 10 for i in range(200))]
     longest = 0.0
     with sink:
         for frame in live(*times):
             before = sink._frames
             sink.write(frame)
             longest = max(longest, sink._frames - before)
-        assert sink._frames == 1200  # made up for, well before the end
+        assert sink._frames == 300  # made up for, well before the end
     assert longest == 11
-    assert len(frames_in(tmp_path / "v.avi")) == 1200
+    assert len(frames_in(tmp_path / "v.avi")) == 300
+
+
+@pytest.mark.parametrize("gap_s", [11, 8 * 3600])
+def test_a_gap_of_more_than_ten_seconds_is_left_out(tmp_path, caplog, gap_s):
+    times = [0.0, 0.1, 0.2, *(0.2 + gap_s + i / 10 for i in range(5))]
+    write_all(VideoSink(tmp_path / "v.avi", 10, real_time=True), *live(*times))
+    assert numbers_in(tmp_path / "v.avi") == list(range(8))
+    assert [r.getMessage().partition(": ")[2] for r in caplog.records] == [
+        f"nothing came for {gap_s} s, which the video leaves out"
+    ]
 
 
 def test_a_live_source_that_starts_its_time_anew_goes_on_in_the_video(tmp_path):

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ageinfer.errors import SourceError
+from ageinfer.providers import usable_cores
 from ageinfer.sources import open_camera, open_source, read_picture
 from ageinfer.sources.pictures import paths_from
 
@@ -353,7 +354,7 @@ def test_small_frames_are_decoded_by_one_thread_and_large_ones_by_many(tmp_path,
         monkeypatch.setattr("ageinfer.sources.video._ONE_THREAD_PIXELS", pixels)
         with open_source(path) as source:
             threads = source._capture.get(cv2.CAP_PROP_N_THREADS)
-            assert (threads == 1) == (few or os.cpu_count() == 1)
+            assert (threads == 1) == (few or usable_cores() == 1)
             assert len(list(source)) == 3
 
 
@@ -666,3 +667,29 @@ def test_damaged_files_give_frames_or_an_error(tmp_path, real_files, suffix, fli
     path = tmp_path / f"file{suffix}"
     path.write_bytes(data[: max(1, int(share * len(data)))])
     check_frames_or_source_error(path)
+
+
+PLAYLISTS = {
+    "hls": b"#EXTM3U\n#EXTINF:10,\nother.avi\n#EXT-X-ENDLIST\n",
+    "ffmpeg": b"ffconcat version 1.0\nfile other.avi\n",
+    "dash": b"<?xml version='1.0'?>\n<mpd type='static'></mpd>\n",
+    "sdp": b"v=0\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+}
+
+
+@pytest.mark.parametrize("end", [b"", b"\0"])
+@pytest.mark.parametrize("kind", PLAYLISTS)
+def test_a_playlist_does_not_lead_to_other_files(tmp_path, kind, end):
+    path = tmp_path / "list.m3u8"
+    path.write_bytes(PLAYLISTS[kind] + end)
+    with pytest.raises(SourceError, match="neither a picture nor a video"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("suffix", [".mjpeg", ".MJPG"])
+def test_jpegs_one_behind_the_other_are_a_video_by_their_name(tmp_path, astronaut_path, suffix):
+    path = tmp_path / f"v{suffix}"
+    path.write_bytes(astronaut_path.read_bytes() * 12)
+    with open_source(path) as source:
+        assert source.kind == "video"
+        assert len(list(source)) == 12

@@ -39,6 +39,22 @@ def test_a_face_that_comes_back_in_time_is_the_same_one_and_later_a_new_one():
     assert tracker.update([face(110, 105)], 1.95) == [2]
 
 
+@pytest.mark.parametrize(("every_s", "same"), [(1.25, True), (9.0, True), (11.0, False)])
+def test_a_face_in_every_frame_of_a_slow_source_is_one_track(every_s, same):
+    tracker = Tracker(patience_s=1.0)
+    for i in range(5):
+        assert tracker.update([face(100, 100)], i * every_s) == [1 if same else 2 * i + 1]
+        # More faces of the same frame do not end the tracks of the frame before.
+        assert tracker.update([face(500 + 200 * i, 100)], i * every_s)[0] > 1
+
+
+def test_a_face_that_one_frame_of_a_slow_source_lacks_is_a_new_one():
+    tracker = Tracker(patience_s=1.0)
+    assert tracker.update([face(100, 100)], 0.0) == [1]
+    assert tracker.update([], 2.0) == []
+    assert tracker.update([face(100, 100)], 4.0) == [2]
+
+
 def test_a_fast_face_is_expected_further_on():
     tracker = Tracker()
     for i in range(5):  # 35 pixels a frame: too far for one box to overlap the next

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import ageinfer
+from ageinfer._messages import put
 from ageinfer.doctor.devices import examine_cameras, examine_codecs, examine_display
 from ageinfer.doctor.findings import Finding, State, as_json, as_line, exit_status
 from ageinfer.doctor.machine import examine_machine
@@ -49,9 +50,9 @@ def run(options: argparse.Namespace) -> ExitStatus:
     for finding in examine(camera=options.camera, model=options.model, speed=not options.no_speed):
         findings.append(finding)
         if not options.json:
-            print(as_line(finding), flush=True)
+            put(as_line(finding))
     if options.json:
-        print(as_json(ageinfer.__version__, findings), flush=True)
+        put(as_json(ageinfer.__version__, findings))
     return exit_status(findings)
 
 

@@ -4,7 +4,7 @@ Records are written as they come, one whole line each, so that a crash loses non
 written under a temporary name and moved into place when they are complete.
 """
 
-from ageinfer.sinks.base import Sink
+from ageinfer.sinks.base import Sink, file_identity
 from ageinfer.sinks.pictures import FolderSink, PictureSink, write_picture
 from ageinfer.sinks.records import CSV_COLUMNS, CsvSink, JsonlSink, csv_rows, record_schema
 from ageinfer.sinks.snapshots import FaceSnapshots, view_quality
@@ -13,6 +13,6 @@ from ageinfer.sinks.window import WindowSink, display_works
 
 __all__ = [
     "CSV_COLUMNS", "VIDEO_CODECS", "CsvSink", "FaceSnapshots", "FolderSink", "JsonlSink", "PictureSink",
-    "Sink", "VideoSink", "WindowSink", "codec_problem", "csv_rows", "display_works", "record_schema", "view_quality",
-    "write_picture",
+    "Sink", "VideoSink", "WindowSink", "codec_problem", "csv_rows", "display_works", "file_identity", "record_schema",
+    "view_quality", "write_picture",
 ]  # fmt: skip

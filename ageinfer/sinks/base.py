@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+from collections.abc import Hashable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +42,34 @@ class Sink(AbstractContextManager["Sink", None]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Untouchable:
+    """Files that no output may take the place of: those that are read, under whatever name."""
+
+    def __init__(self, paths: Iterable[str | Path] = ()) -> None:
+        self._files = {file_identity(path) for path in paths}
+
+    def refuse(self, path: str | Path, source: str = "") -> None:
+        """Makes sure that a file is neither one of them nor the source at hand.
+
+        Raises:
+            OutputError: it is.
+        """
+        file = file_identity(path)
+        if file in self._files or (source and file == file_identity(source)):
+            raise OutputError(f"{path}: would overwrite a picture that is read; choose another place")
+
+
+def file_identity(path: str | Path) -> Hashable:
+    """The same for all names of a file, links of both kinds among them; of one that is not there, its real path."""
+    try:
+        status = os.stat(path)  # noqa: PTH116, Path raises for names that are too long
+    except OSError:
+        return os.path.realpath(path)  # Path.resolve raises for links in a circle
+    except ValueError:  # a null character: no file has such a name
+        return str(path)
+    return status.st_dev, status.st_ino
 
 
 def unfinished_beside(path: Path) -> Path:

@@ -1,6 +1,5 @@
 """Annotated pictures: a single one, or a folder of them."""
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -8,8 +7,8 @@ from pathlib import Path
 from ageinfer._opencv import cv2
 from ageinfer.draw import AnnotatedFrame
 from ageinfer.errors import OutputError, UsageError
-from ageinfer.sinks.base import Sink, cannot_write, make_folder, prepare_place, unfinished_beside
-from ageinfer.types import Frame, Image
+from ageinfer.sinks.base import Sink, Untouchable, cannot_write, make_folder, prepare_place, unfinished_beside
+from ageinfer.types import Image
 
 
 class PictureSink(Sink):
@@ -30,7 +29,7 @@ class PictureSink(Sink):
         prepare_place(path)
 
     def write(self, annotated: AnnotatedFrame) -> None:
-        Untouchable().refuse(self._path, annotated.frame)
+        Untouchable().refuse(self._path, annotated.frame.source)
         write_picture(self._path, annotated.image)
 
 
@@ -59,14 +58,14 @@ class FolderSink(Sink):
     def write(self, annotated: AnnotatedFrame) -> None:
         name = Path(annotated.frame.source).name or "picture"
         path = self._folder / self._names.unique(name if can_encode(Path(name).suffix) else f"{name}.png")
-        self._untouchable.refuse(path, annotated.frame)
+        self._untouchable.refuse(path, annotated.frame.source)
         write_picture(path, annotated.image)
 
 
 def can_encode(suffix: str) -> bool:
-    """Whether OpenCV can write pictures of a suffix such as ``.jpg``."""
+    """Whether OpenCV can write pictures of a suffix such as ``.jpg``; not black and white ones, as ``.pbm`` are."""
     # It is asked for the suffix alone: a name that is not UTF-8 would crash it.
-    return suffix.isascii() and len(suffix) > 1 and cv2.haveImageWriter(f"picture{suffix}")
+    return suffix.isascii() and len(suffix) > 1 and suffix.lower() != ".pbm" and cv2.haveImageWriter(f"picture{suffix}")
 
 
 def write_picture(path: Path, image: Image) -> None:
@@ -111,23 +110,3 @@ class Names:
         self._numbers[candidate.casefold()] = 1
         self._numbers[key] = number
         return candidate
-
-
-class Untouchable:
-    """Pictures that no output may take the place of."""
-
-    def __init__(self, paths: Iterable[str | Path] = ()) -> None:
-        self._paths = {os.path.realpath(path) for path in paths}  # Path.resolve raises for links in a circle
-
-    def refuse(self, path: Path, frame: Frame) -> None:
-        """Makes sure that a file is neither one of them nor the frame's own source.
-
-        Raises:
-            OutputError: it is.
-        """
-        try:
-            is_source = path.samefile(frame.source)
-        except (OSError, ValueError):  # one of them is not there, or no file at all
-            is_source = False
-        if is_source or (self._paths and os.path.realpath(path) in self._paths):
-            raise OutputError(f"{path}: would overwrite a picture that is read; choose another folder")

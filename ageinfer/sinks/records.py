@@ -7,6 +7,7 @@ import os
 import select
 import stat
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 
 from ageinfer.draw import AnnotatedFrame
 from ageinfer.errors import OutputError
-from ageinfer.sinks.base import Sink, cannot_write
+from ageinfer.sinks.base import Sink, Untouchable, cannot_write
 from ageinfer.types import FrameResult
 
 _POINTS = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")
@@ -74,12 +75,13 @@ def _standard_output() -> _Stream:
 class _TextSink(Sink):
     """Lines of text into a file, or into standard output for ``-``; each goes to the system at once, and whole."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, untouchable: Iterable[str | Path] = ()) -> None:
         self._path = path
         self._begun = False
         if path == "-":
             self._stream = _standard_output()
             return
+        Untouchable(untouchable).refuse(path)
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             # Not emptied before there is something to write: a run that fails leaves the records of the one before.
@@ -139,9 +141,10 @@ class JsonlSink(_TextSink):
 
     Args:
         path: of the file, or ``-`` for standard output.
+        untouchable: files that must not be overwritten, see `ageinfer.sinks.FolderSink`.
 
     Raises:
-        OutputError: it cannot be opened for writing.
+        OutputError: it cannot be opened for writing, or must not be overwritten.
     """
 
     def write(self, annotated: AnnotatedFrame) -> None:
@@ -160,9 +163,10 @@ class CsvSink(_TextSink):
 
     Args:
         path: of the file, or ``-`` for standard output.
+        untouchable: files that must not be overwritten, see `ageinfer.sinks.FolderSink`.
 
     Raises:
-        OutputError: it cannot be opened for writing.
+        OutputError: it cannot be opened for writing, or must not be overwritten.
     """
 
     def write(self, annotated: AnnotatedFrame) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from ageinfer._opencv import cv2
 from ageinfer.draw import AnnotatedFrame, enlarged
 from ageinfer.errors import UsageError
-from ageinfer.sinks.base import Sink, make_folder
-from ageinfer.sinks.pictures import Names, Untouchable, write_picture
+from ageinfer.sinks.base import Sink, Untouchable, make_folder
+from ageinfer.sinks.pictures import Names, write_picture
 from ageinfer.types import Face, Frame, Image
 
 # A file name may have 255 bytes; the rest is left for numbers and a suffix.
@@ -116,7 +116,7 @@ class FaceSnapshots(Sink):
         if view is None:
             self._files += 1
             path = self._folder / self._names.unique(f"track-{track:05}.jpg")
-            self._untouchable.refuse(path, frame)
+            self._untouchable.refuse(path, frame.source)
             view = self._views[key] = _View(path, due_s=now_s)
         view.quality = quality
         view.image = image.copy()  # the frame may be overwritten by the next one, and is larger
@@ -143,7 +143,7 @@ class FaceSnapshots(Sink):
             if image.size and self._has_room():
                 self._files += 1
                 path = self._folder / f"{stem}-{number}.jpg"
-                self._untouchable.refuse(path, frame)
+                self._untouchable.refuse(path, frame.source)
                 write_picture(path, image)
 
     def _has_room(self) -> bool:

@@ -1,6 +1,9 @@
 """An annotated video file."""
 
+import logging
 import math
+import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,12 @@ _CODEC_NAMES = {"mp4v": "MPEG-4", "MJPG": "Motion JPEG"}
 _LARGEST_SIDE = {"mp4v": 8190, "MJPG": 65534}  # in pixels
 _LEAST_SIDE = 16  # in pixels; with less, OpenCV 5.0 writes Motion JPEG beyond its buffers
 _HIGHEST_FPS = 1000.0
+# The encoder does not say when a disk is full. While so much is free, a video can still be completed: the index that
+# is written at its end takes some 10 bytes a frame.
+_LEAST_ROOM, _ROOM_EVERY_S = 16 << 20, 1.0
+_LONGEST_GAP_S = 10.0
+
+log = logging.getLogger(__name__)
 
 _proved: set[str] = set()  # suffixes whose codec is known to work in this process
 
@@ -35,12 +44,13 @@ class VideoSink(Sink):
         path: of the video; its suffix chooses container and codec (`VIDEO_CODECS`).
         fps: frames a second; `DEFAULT_FPS` where it is unknown.
         real_time: for live sources, whose frames come irregularly: repeats or skips frames by their ``time_s``, so that
-            the video lasts as long as what it shows. A long gap is made up for by at most one second of repeated
-            frames a frame, and the rest at the end.
+            the video lasts as long as what it shows. A gap of some seconds is made up for by at most one second of
+            repeated frames a frame, and the rest at the end; one of more than ten is left out.
 
     Raises:
         UsageError: there is no codec for the suffix.
-        OutputError: the folder is not there or cannot be written to, or this OpenCV has no such encoder.
+        OutputError: the folder is not there, cannot be written to or has hardly any room, or this OpenCV has no such
+            encoder.
     """
 
     def __init__(self, path: Path, fps: float | None, *, real_time: bool = False) -> None:
@@ -54,6 +64,7 @@ class VideoSink(Sink):
         self._last: Image | None = None
         self._slot = 0  # of the last frame in real time
         self._began_s = self._last_s = 0.0
+        self._room_seen_s = -math.inf  # when it last was, by the clock of this machine
         if path.suffix.lower() not in VIDEO_CODECS:
             raise UsageError(f"{path}: for a video, --output takes {', '.join(VIDEO_CODECS)}")
         prepare_place(path)
@@ -69,6 +80,7 @@ class VideoSink(Sink):
             if problem is not None:
                 raise OutputError(f"{path}: {problem}")
             _proved.add(suffix)
+        self._check_room()
 
     def write(self, annotated: AnnotatedFrame) -> None:
         image = annotated.image
@@ -85,6 +97,9 @@ class VideoSink(Sink):
             self._began_s = time_s
         elif time_s < self._last_s:  # a source that was opened again and starts its time anew
             self._began_s += time_s - self._last_s
+        elif time_s - self._last_s > _LONGEST_GAP_S:
+            self._began_s += time_s - self._last_s - 1 / self._fps
+            log.warning("%s: nothing came for %.0f s, which the video leaves out", self._path, time_s - self._last_s)
         self._last_s = time_s
         self._slot = round((time_s - self._began_s) * self._fps)
         self._repeat_until(self._slot, at_most=max(1, round(self._fps)))
@@ -122,6 +137,8 @@ class VideoSink(Sink):
             )
 
     def _put(self, image: Image) -> None:
+        if time.monotonic() - self._room_seen_s >= _ROOM_EVERY_S:
+            self._check_room()
         self._writer.write(image)
         self._frames += 1
 
@@ -130,27 +147,56 @@ class VideoSink(Sink):
         for _ in range(missing if at_most is None else min(missing, at_most)):
             self._put(self._last)  # type: ignore[arg-type]
 
-    def _complete(self) -> None:
-        self._writer.release()
+    def _check_room(self) -> None:
+        """Makes sure that the video can be completed.
+
+        Raises:
+            OutputError: the disk is almost full.
+        """
+        self._room_seen_s = time.monotonic()
         try:
-            if not self._is_complete():
-                raise OutputError(f"{self._path}: the video could not be completed; is the disk full?")
-            self._unfinished.replace(self._path)
+            free = shutil.disk_usage(self._path.parent).free
         except OSError as error:
             raise cannot_write(self._path, error) from error
-        finally:
-            with suppress(OSError):
-                self._unfinished.unlink(missing_ok=True)
+        if free < _LEAST_ROOM:
+            raise OutputError(
+                f"{self._path}: the disk is almost full ({free >> 20} MB free, {_LEAST_ROOM >> 20} are needed); make "
+                "room or choose another place, the video so far is kept"
+            )
 
-    def _is_complete(self) -> bool:
-        """Whether the last frame can be read back: the writer does not say when a disk is full."""
+    def _complete(self) -> None:
+        self._writer.release()
+        frames = self._readable_frames()
+        try:
+            if frames:
+                self._unfinished.replace(self._path)
+            else:
+                self._unfinished.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+        if frames < self._frames:
+            kept = f"its first {frames} frames are kept" if frames else "nothing of it is left"
+            raise OutputError(f"{self._path}: the video could not be completed, {kept}; is the disk full?")
+
+    def _readable_frames(self) -> int:
+        """How many frames can be read back: all if the last can, else only they are counted."""
         written = cv2.VideoCapture(str(self._unfinished))
         try:
+            if not written.isOpened():
+                return 0
             # Some containers announce one frame less than they hold.
-            if not written.isOpened() or written.get(cv2.CAP_PROP_FRAME_COUNT) < self._frames - 1:
-                return False
-            written.set(cv2.CAP_PROP_POS_FRAMES, max(0, self._frames - 2))
-            return bool(written.read()[0])
+            if written.get(cv2.CAP_PROP_FRAME_COUNT) >= self._frames - 1:
+                written.set(cv2.CAP_PROP_POS_FRAMES, max(0, self._frames - 2))
+                if written.read()[0]:
+                    return self._frames
+        finally:
+            written.release()
+        written = cv2.VideoCapture(str(self._unfinished))
+        try:
+            frames = 0
+            while written.grab():
+                frames += 1
+            return frames
         finally:
             written.release()
 

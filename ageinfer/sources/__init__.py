@@ -1,6 +1,7 @@
 """Where frames come from: pictures, videos, cameras, streams."""
 
 import glob
+import re
 import stat
 from pathlib import Path
 
@@ -22,6 +23,11 @@ from ageinfer.sources.pictures import (
 )
 from ageinfer.sources.streams import open_pipeline, open_stream
 from ageinfer.sources.video import VideoSource, begins
+
+# JPEGs one behind the other, as a camera's recording.
+_MOTION_JPEG_SUFFIXES = (".mjpeg", ".mjpg")
+# HLS, FFmpeg's own, DASH and SDP, as FFmpeg recognises them: a null character behind makes no video of them.
+_PLAYLIST = re.compile(rb"\A(#EXTM3U|ffconcat)|<MPD|^c=IN IP", re.IGNORECASE | re.MULTILINE)
 
 __all__ = [
     "PICTURE_SUFFIXES", "FolderSource", "LiveSource", "PictureListSource", "PictureSource", "Source", "VideoSource",
@@ -68,9 +74,10 @@ def open_source(source: str | Path, *, stall_s: float = 5.0, reconnect_for_s: fl
         raise SourceError(f"{redacted(str(path))}: cannot be read: {error.strerror}; check its permissions") from error
     except ValueError as error:  # a null character
         raise SourceError(f"{str(path)!a}: not a path ({error}); check it") from None
-    if looks_like_picture(head):
+    if looks_like_picture(head) and path.suffix.lower() not in _MOTION_JPEG_SUFFIXES:
         return PictureSource(path)
     # FFmpeg would draw a text file, letter by letter, and follow a playlist to other files.
-    if b"\0" not in head and not head.startswith(b"YUV4MPEG2"):
+    is_text = b"\0" not in head and not head.startswith((b"YUV4MPEG2", b"\xff\xd8\xff"))
+    if is_text or _PLAYLIST.search(head):
         raise SourceError(f"{path}: neither a picture nor a video; give a picture, a video or a folder of pictures")
     return VideoSource(path)

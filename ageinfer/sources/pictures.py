@@ -17,8 +17,11 @@ from ageinfer.types import Frame, Image
 
 # HEIC is among them although it cannot be read: a photo in a folder must be named as failed, not passed over.
 PICTURE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".heif"}
-)
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+        ".avif", ".heic", ".heif",
+    }
+)  # fmt: skip
 # JPEG, PNG, BMP, TIFF, PNM. (A GIF is a video; WebP, AVIF and HEIC have theirs further in.)
 _PICTURE_SIGNATURES = (
     b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6",

@@ -69,7 +69,8 @@ def _parts(address: str) -> tuple[SplitResult, int]:
     """The address in its parts, and its port.
 
     Raises:
-        SourceError: it has no host or an impossible port, as when a password holds a character like / or #.
+        SourceError: it has no host, an impossible port or an @ behind the host, as when a password holds a character
+            like / or #.
     """
     try:
         parts = urlsplit(address)
@@ -77,11 +78,14 @@ def _parts(address: str) -> tuple[SplitResult, int]:
     except ValueError:
         port, host = None, None
     else:
-        if host or parts.scheme not in _PORTS:
+        # With an @ behind the host, it is more likely the name of a user whose password holds a /: not to be asked for
+        # in public, nor to be shown.
+        _, _, behind = address.partition(parts.netloc)
+        if (host or parts.scheme not in _PORTS) and not (parts.scheme in _PORTS and "@" in behind):
             return parts, port or _PORTS.get(parts.scheme, 0)
     raise SourceError(
-        f"{redacted(address)}: no host in this address; write special characters in user name and password as %XX "
-        "(/ is %2F, # is %23, ? is %3F, @ is %40)"
+        f"{redacted(address)}: the host cannot be told; write special characters in user name and password as %XX "
+        "(/ is %2F, # is %23, ? is %3F), and every other @ as %40"
     )
 
 
