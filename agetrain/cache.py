@@ -91,7 +91,7 @@ def prepare(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title
         title: of the progress bar.
 
     Raises:
-        DatasetError: a picture cannot be read, or no space is left.
+        DatasetError: a picture or the cache cannot be read, or no space is left.
     """
     if spec.detector not in (DEFAULT_DETECTOR, NO_DETECTOR):
         raise DatasetError(f"crops for detector {spec.detector!r} cannot be made; this release has {DEFAULT_DETECTOR}")
@@ -109,9 +109,15 @@ def prepare(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title
     def years(name: str) -> npt.NDArray[np.float32]:
         return np.array([np.nan if getattr(s, name) is None else getattr(s, name) for s in samples], np.float32)
 
+    try:
+        crops, found = np.load(target / "crops.npy", mmap_mode="r"), np.load(target / "found.npy")
+        if not len(crops) == len(found) == len(samples):
+            raise ValueError(f"{len(crops)} crops and {len(found)} entries for {len(samples)} pictures")
+    except (OSError, ValueError, EOFError) as error:
+        raise DatasetError(f"{target}: a damaged cache ({error}); delete this folder, it is made again") from error
     return CropCache(
-        crops=np.load(target / "crops.npy", mmap_mode="r"),
-        found=np.load(target / "found.npy"),
+        crops=crops,
+        found=found,
         ages=years("age_years"),
         stds=years("std_years"),
         others=years("other_years"),

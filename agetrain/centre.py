@@ -54,7 +54,11 @@ def centre_folder(
     record = target / LOG_NAME
     try:
         target.mkdir(parents=True, exist_ok=True)
-        done = _read_log(record, kind)
+        done = {
+            name: outcome
+            for name, outcome in _read_log(record, kind).items()
+            if outcome != "kept" or (target / name).is_file()
+        }
         todo = [f for f in files if f.relative_to(source).as_posix() not in done]
         if done:
             log.info("%s: %d of %d pictures are done already", target, len(files) - len(todo), len(files))
@@ -76,6 +80,14 @@ def centre_folder(
     except OSError as error:
         raise DatasetError(f"{target}: cannot be written: {error.strerror}; free some space") from error
     return Counter(done[f.relative_to(source).as_posix()] for f in files)
+
+
+def is_centred(folder: Path, kind: str) -> bool:
+    """Whether a folder was made by `centre_folder` with that detector."""
+    try:
+        return (folder / LOG_NAME).read_text().partition("\n")[0] == f"file,outcome,{kind}"
+    except OSError:
+        return False
 
 
 def _read_log(record: Path, kind: str) -> dict[str, str]:

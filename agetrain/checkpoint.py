@@ -207,6 +207,11 @@ def _git_commit() -> str | None:
     """The commit of this checkout, marked ``+`` where files differ from it; None outside of one."""
     here = Path(__file__).parent
     try:
+        # The repository may be another one that merely lies round the environment which this was installed into.
+        subprocess.run(
+            ["git", "ls-files", "--error-unmatch", Path(__file__).name], cwd=here, capture_output=True, timeout=10,
+            check=True,
+        )  # fmt: skip
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
         ).stdout.strip()

@@ -64,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="predictions to learn from, see agetrain.evaluate --predictions; several are averaged",
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that is in --out")
     parser.add_argument("--pack", type=Path, metavar="DIR", help="do not train: pack all that training needs into DIR")
     parser.add_argument("--packed", type=Path, metavar="DIR", help="train from such a folder; no pictures are needed")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
@@ -126,7 +127,10 @@ def described_fields(of: type) -> dict[str, str]:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: use a number, or one for each data set, as 3,1,1") from None
 
 
 def _dashed(name: str) -> str:
@@ -163,11 +167,13 @@ def _read_config(options: argparse.Namespace) -> None:
         options.config_values = values
         options.experiment = options.experiment or values["experiment"]
         options.label = options.label or values["label"]
-        options.dataset = options.dataset or [f"{d['name']}={d['folder']}" for d in values["data"]]
+        if not values.get("packed"):
+            options.dataset = options.dataset or [f"{d['name']}={d['folder']}" for d in values["data"]]
         options.split = options.split or (Path(values["split"]) if values["split"] else None)
         options.split_csv = options.split_csv or [Path(p) for p in values["split_csv"]] or None
         options.allow_overlap |= values["allow_overlap"]
         options.teacher = options.teacher or [Path(p) for p in values["teacher"]]
+        options.packed = options.packed or (Path(values["packed"]) if values.get("packed") else None)
         # Older ones do not know it.
         options.weights = options.weights or (Path(values["weights"]) if values.get("weights") else None)
     except OSError as error:

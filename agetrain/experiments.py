@@ -50,7 +50,8 @@ class Experiment:
         published: what was reported; None for ``best``.
         flaws: which of `FLAWS` touch it.
         assumed: fields that the original work did not record.
-        note: of variants of the data.
+        note: what else is to be known of it.
+        centred: on pictures that were cut to their faces by ``python -m agetrain.prepare --centre dlib`` first.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Experiment:
     flaws: tuple[int, ...] = ()
     assumed: tuple[str, ...] = ()
     note: str = ""
+    centred: bool = False
 
 
 _ORIGINAL = Recipe(
@@ -133,10 +135,10 @@ _ROWS = (
         "F3", "L1loss-fe-dropout", "afad", replace(_AFAD_FC, loss="l1", epochs=15, dropout=0.5), Published(4.07, 9.5),
         (1, 2, 6, 7),
     ),
-    Experiment("C1", "finetun-0.0005", "cacd", _CACD, Published(4.05, 5.54), (2, 4, 6, 7)),
+    Experiment("C1", "finetun-0.0005", "cacd", _CACD, Published(4.05, 5.54), (2, 4, 5, 6, 7)),
     Experiment(
         "C2", "finetuning_prep", "cacd", _CACD, Published(3.8, 5.2, True), (2, 4, 6, 7),
-        note="on pictures centred first: python -m agetrain.prepare cacd --centre dlib",
+        note="on pictures centred first: python -m agetrain.prepare cacd --centre dlib", centred=True,
     ),
     Experiment("best", "the corrected recipe, for any data set", "", Recipe()),
 )  # fmt: skip
@@ -173,6 +175,8 @@ def table() -> str:
             figures = f"published: train {about}{p.train:g}, valid {about}{p.valid:g} {unit}"
         elif p is None:
             figures = "see docs/reproduction.md"
+        told = "; ".join(note for note in (p.note if p else "", row.note) if note)
+        figures += f" ({told})" if told else ""
         repeats = f" x{r.repeats[0]:g}" if r.repeats != (1.0,) else ""
         lines.append(
             f"{row.id:<5}{row.dataset or 'any':<10} {r.backbone:<13}{trained:<17}{r.loss:<13}lr {r.lr:<7g}"

@@ -12,8 +12,10 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from agetrain.errors import DatasetError
 from agetrain.files import replacing
@@ -22,6 +24,7 @@ from agetrain.progress import progress
 _CHUNK = 1 << 20
 _TIMEOUT_S = 60
 _TRIES = 3
+_OF_MACOS = ("__MACOSX", ".DS_Store")
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +47,13 @@ def download(url: str, target: Path, *, title: str) -> Path:
     Raises:
         DatasetError: it cannot be had, is cut off, or differs from the first download.
     """
+    name = shown(url)
     if not url.startswith(("http://", "https://")):
-        raise DatasetError(f"{url}: not an http or https address")
+        raise DatasetError(f"{name}: not an http or https address")
+    if urlsplit(url).username is not None:
+        raise DatasetError(f"{name}: user names in addresses are not supported; download it yourself, give --archive")
     if url.startswith("http://"):
-        log.warning("%s: plain HTTP, anybody on the way can change it; compare the hash with somebody else's", url)
+        _warn_of_plain_http(name)
     if not target.exists():
         unfinished = target.with_name(f"{target.name}.part")
         try:
@@ -59,21 +65,43 @@ def download(url: str, target: Path, *, title: str) -> Path:
                 except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
                     if attempt == _TRIES or (isinstance(error, urllib.error.HTTPError) and error.code < 500):
                         raise
-                    log.warning("%s: %s; trying again", url, error)
+                    log.warning("%s: %s; trying again", name, error)
             unfinished.replace(target)
         except urllib.error.HTTPError as error:
             raise DatasetError(
-                f"{url}: the server answers {error.code} {error.reason}; is there a new address?"
+                f"{name}: the server answers {error.code} {error.reason}; is there a new address?"
             ) from error
         except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", None) or error
             raise DatasetError(
-                f"{url}: cannot be downloaded ({reason}); run the same command again to go on"
+                f"{name}: cannot be downloaded ({reason}); run the same command again to go on"
             ) from error
         except OSError as error:
             raise DatasetError(f"{unfinished}: cannot be written: {error.strerror}; free some space") from error
     _check_first_hash(target)
     return target
+
+
+def shown(url: str) -> str:
+    """An address as it may be shown: without user, password and query, where keys are."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "***" if parts.query else "", ""))
+
+
+def file_name(url: str) -> str:
+    """What the file of an address is called.
+
+    Raises:
+        DatasetError: it ends with a folder.
+    """
+    name = PurePosixPath(unquote(urlsplit(url).path)).name if not url.endswith("/") else ""
+    if not name or name == "..":
+        raise DatasetError(f"{shown(url)}: the address of a file is needed, this one has no file name")
+    return name
+
+
+def _warn_of_plain_http(name: str) -> None:
+    log.warning("%s: plain HTTP, anybody on the way can change it; compare the hash with somebody else's", name)
 
 
 def _download_rest(url: str, unfinished: Path, title: str) -> None:
@@ -91,6 +119,8 @@ def _download_rest(url: str, unfinished: Path, title: str) -> None:
             return
         raise
     with answer:
+        if url.startswith("https://") and answer.url.startswith("http://"):  # the server sent us there
+            _warn_of_plain_http(shown(answer.url))
         resumed = answer.status == 206
         length = answer.headers.get("Content-Length")
         expected = None if length is None else int(length) + (have if resumed else 0)
@@ -145,6 +175,8 @@ def joined_parts(parts: Sequence[Path], target: Path) -> Path:
 def unpack(archive: Path, target: Path) -> None:
     """Unpacks a zip or tar file into a folder that is not there yet; a folder round everything is left away.
 
+    So is what macOS packs beside it.
+
     Names that lead out of the folder, links and devices are refused, and nothing of such an archive is left. An
     interrupted run leaves nothing that looks like the folder.
 
@@ -169,6 +201,10 @@ def unpack(archive: Path, target: Path) -> None:
         else:
             _unpack_tar(archive, place)
         root = place
+        for beside in (root / name for name in _OF_MACOS):
+            shutil.rmtree(beside, ignore_errors=True)
+            with suppress(OSError):
+                beside.unlink()
         inside = list(root.iterdir())
         if len(inside) == 1 and inside[0].is_dir():
             root = inside[0]

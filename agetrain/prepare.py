@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shutil
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,7 +48,8 @@ def get(options: argparse.Namespace, folder: Path) -> None:
     """Brings the data set's folder about.
 
     Raises:
-        DatasetError: there is nothing to download and no archive was given, or either is broken.
+        DatasetError: there is nothing to download and no archive was given, or either is broken or holds something
+            else.
     """
     module = DATASETS[options.dataset]
     downloads = [options.url] if options.url else list(getattr(module, "DOWNLOADS", ()))
@@ -60,8 +62,9 @@ def get(options: argparse.Namespace, folder: Path) -> None:
     elif downloads:
         place = folder.parent / f".{module.NAME}-archives"
         for i, url in enumerate(downloads):
-            title = url.rpartition("/")[2] + (f" ({i + 1} of {len(downloads)})" if len(downloads) > 1 else "")
-            downloaded.append(fetch.download(url, place / url.rpartition("/")[2], title=title))
+            name = fetch.file_name(url)
+            title = name + (f" ({i + 1} of {len(downloads)})" if len(downloads) > 1 else "")
+            downloaded.append(fetch.download(url, place / name, title=title))
         files = downloaded
     else:
         raise DatasetError(
@@ -75,6 +78,12 @@ def get(options: argparse.Namespace, folder: Path) -> None:
     finally:
         if len(files) > 1:
             archive.unlink()
+    try:
+        load_dataset(options.dataset, folder)
+    except DatasetError:
+        # Nothing that the next run would take for the data set; what was downloaded stays for it.
+        shutil.rmtree(folder)
+        raise
     if downloaded and not options.keep_archive:
         for file in downloaded:
             file.unlink()

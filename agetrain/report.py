@@ -84,7 +84,7 @@ def run_report(experiment: Experiment, record: dict[str, Any], notes: Sequence[s
         record: what is written into ``metrics.json``.
         notes: what makes the figures not comparable.
     """
-    history, recipe = record["history"], record["training"]["recipe"]
+    history, recipe, data = record["history"], record["training"]["recipe"], record["training"]["data"]
     mse = recipe["loss"] == "mse"
     unit = "years squared" if mse else "years"
     kept = history[record["training"]["epoch"] - 1]
@@ -95,12 +95,14 @@ def run_report(experiment: Experiment, record: dict[str, Any], notes: Sequence[s
         about = "about " if p.approximate else ""
         published = f"{about}{p.train:g} | {about}{p.valid:g}"
         changed = changed_fields(experiment, recipe)
+        if record["training"]["start"].startswith("checkpoint"):
+            changed.append("the start")
         if changed:
             published = f"not comparable: changed {', '.join(changed)} |"
         lines += [
             f"| loss, {unit} | train | valid |",
             "|---|---|---|",
-            f"| published | {published} |",
+            f"| published{f', {p.note}' if p.note else ''} | {published} |",
             f"| reproduced, kept epoch {record['training']['epoch']} of {len(history)} | {kept['train_loss']:.3g} | "
             f"{valid:.4g} |",
             f"| reproduced, last epoch | {history[-1]['train_loss']:.3g} | "
@@ -121,6 +123,9 @@ def run_report(experiment: Experiment, record: dict[str, Any], notes: Sequence[s
         lines += [f"{number}. {FLAWS[number]}" for number in experiment.flaws]
     if experiment.assumed:
         lines += ["", f"Assumed, because it was not recorded: {', '.join(experiment.assumed)}."]
+    if experiment.note:
+        lines += ["", f"Note: {experiment.note}."]
+    lines += ["", *(f"- {d['dataset']}: split {d['split']}, SHA-256 {d['split_sha256'][:16]}" for d in data)]
     seconds = [h["seconds"] for h in history]
     lines += [
         "",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from agetrain import cache, checkpoint, packing, report
+from agetrain import cache, centre, checkpoint, packing, report
 from agetrain.cache import CropCache, join
 from agetrain.data import Teacher, TrainingSet
 from agetrain.datasets import Dataset, Sample, load_dataset
@@ -23,7 +23,7 @@ from agetrain.predict import predict
 from agetrain.recipe import Recipe
 from agetrain.splits import check_overlap, with_csvs, with_split_file
 from agetrain.tracking import Tracker
-from agetrain.train import STATE_FILE, train
+from agetrain.train import BEST_FILES, STATE_FILE, train
 
 WIDE_CROP_FACTOR = 1.4
 WORST_ERRORS = 16
@@ -71,15 +71,16 @@ def run(options: argparse.Namespace, experiment: Experiment, recipe: Recipe) -> 
         config |= _sources(options, recipe)
         tracker = train(
             recipe, data, out, processes, weights=options.weights, teacher=teacher, wandb_mode=options.wandb,
-            resume=options.resume, config=config,
+            resume=options.resume, overwrite=options.overwrite, config=config,
         )  # fmt: skip
         if not processes.first:
             return
+        # Before the tracker is closed, which may wait for a server.
+        if parity is not None:
+            report.write_parity_pack(out / "parity.npz", *parity, join(data.valid), data.label, recipe.seed)
+        elif (options.packed / "parity.npz").is_file():
+            (out / "parity.npz").write_bytes((options.packed / "parity.npz").read_bytes())
         results = _finish(out, experiment, data, processes, notes, tracker)
-    if parity is not None:
-        report.write_parity_pack(out / "parity.npz", *parity, join(data.valid), data.label, recipe.seed)
-    elif (options.packed / "parity.npz").is_file():
-        (out / "parity.npz").write_bytes((options.packed / "parity.npz").read_bytes())
     for facts, result in zip(data.facts, results, strict=True):
         print(
             f"{facts['dataset']} valid, {data.label} age: MAE {result.mae:.2f} years over {result.n} pictures "
@@ -156,6 +157,8 @@ def open_datasets(
             dataset = with_csvs(dataset, options.split_csv)
         elif options.split:
             dataset = with_split_file(dataset, options.split)
+            if experiment.published is not None:
+                notes.append(f"trained on the split of {options.split}, so the published figure is not comparable")
         elif experiment.published is not None and dataset.split != "official":
             notes.append(
                 f"the original split was not given (--split-csv): trained on the split '{dataset.split}', so the "
@@ -166,6 +169,14 @@ def open_datasets(
         folders.append(folder)
     if experiment.dataset and [d.name for d in datasets] != [experiment.dataset]:
         notes.append(f"{experiment.id} was published on {experiment.dataset}: the published figure is not comparable")
+    if experiment.published is not None and label != "real":
+        notes.append(f"{experiment.id} was published for real age: the published figure is not comparable")
+    if experiment.centred and not all(centre.is_centred(folder, "dlib") for folder in folders):
+        notes.append(
+            f"{experiment.id} was published on pictures centred by dlib first (python -m agetrain.prepare "
+            f"{experiment.dataset} --centre dlib), which these are not: the published figure is not comparable"
+        )
+        log.warning("%s", notes[-1])
     return datasets, folders, notes
 
 
@@ -244,11 +255,8 @@ def _finish(
     history = checkpoint.read(out / STATE_FILE)["progress"]["history"]
     results: list[Metrics] = []
     answered: list[np.ndarray] = []
-    of_this_run = checkpoint.load(out / "best.pth")["training"]
-    for path in sorted(out.glob("best*.pth")):
+    for path in [out / name for name in BEST_FILES if (out / name).is_file()]:
         values = checkpoint.load(path)
-        if any(values["training"][k] != of_this_run[k] for k in ("recipe", "data")):
-            continue  # an earlier run left it
         network = checkpoint.rebuild(values).to(processes.device)
         figures = []
         for facts, crops in zip(data.facts, data.valid, strict=True):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+_FINISH_S = 60
+
 MODES = ("auto", "online", "offline", "disabled")
 
 log = logging.getLogger(__name__)
@@ -22,8 +24,8 @@ class Tracker:
     """Sends configuration and metrics to W&B.
 
     Args:
-        mode: ``online``, ``offline``, ``disabled``, or ``auto``: online where an API key is there (the variable
-            ``WANDB_API_KEY`` or ``~/.netrc``), else offline.
+        mode: ``online``, ``offline``, ``disabled``, or ``auto``: what the variable ``WANDB_MODE`` says; without it
+            online where an API key is there (the variable ``WANDB_API_KEY`` or ``~/.netrc``), else offline.
         project: of W&B.
         config: of the run.
         folder: where W&B puts its files.
@@ -39,7 +41,10 @@ class Tracker:
     def __init__(self, mode: str, project: str, config: dict[str, Any], folder: Path, run_id: str = "") -> None:
         self._run: Any = None
         self.run_id = run_id
-        if mode == "disabled":
+        chosen: Any = mode
+        if mode == "auto":
+            chosen = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+        if chosen == "disabled":
             return
         try:
             import wandb
@@ -48,10 +53,11 @@ class Tracker:
                 log.warning("W&B is not installed: nothing is tracked (pip install 'ageinfer[train]')")
                 return
             raise MissingDependencyError("W&B is not installed: pip install 'ageinfer[train]'") from error
-        chosen: Any = ("online" if _has_key() else "offline") if mode == "auto" else mode
         try:
+            # Without a limit, a server that is gone by the end would hold the process up for ever.
+            settings = wandb.Settings(silent=True, finish_timeout=_FINISH_S)
             self._run = wandb.init(
-                project=project, mode=chosen, config=config, dir=folder, settings=wandb.Settings(silent=True),
+                project=project, mode=chosen, config=config, dir=folder, settings=settings,
                 id=run_id or None, resume="allow" if run_id else None,
             )  # fmt: skip
             self.run_id = str(self._run.id)

@@ -35,6 +35,8 @@ from agetrain.recipe import Recipe
 from agetrain.tracking import Tracker
 
 STATE_FILE, CONFIG_FILE = "last.pth", "config.json"
+# Of the label that was asked for, and of the other one where a second head learns it.
+BEST_FILES = ("best.pth", "best-real.pth", "best-apparent.pth")
 _STATE_FORMAT = "agetrain-state-1"
 _REESTIMATION_BATCHES = 40
 
@@ -76,7 +78,8 @@ class Learner(nn.Module):
 
 def train(
     recipe: Recipe, data: TrainingSet, out: Path, processes: Processes, *, weights: str | Path | None = None,
-    teacher: Teacher | None = None, wandb_mode: str = "disabled", resume: bool = False, config: dict[str, Any],
+    teacher: Teacher | None = None, wandb_mode: str = "disabled", resume: bool = False, overwrite: bool = False,
+    config: dict[str, Any],
 ) -> Tracker:  # fmt: skip
     """Trains a network; leaves ``best.pth``, ``last.pth`` and ``config.json``, with a second label ``best-LABEL.pth``.
 
@@ -89,6 +92,7 @@ def train(
         teacher: predictions to learn from beside the labels.
         wandb_mode: see `Tracker`.
         resume: go on where ``last.pth`` stands, if it is there.
+        overwrite: replace what an earlier run left in the folder.
         config: of the run, for its records.
 
     Returns:
@@ -99,13 +103,18 @@ def train(
         DatasetError: too few of the pictures hold a face.
         DivergedError: the loss is no longer a number; checkpoints so far are kept.
         CheckpointError: a checkpoint cannot be written, or ``last.pth`` is not one.
-        UsageError: ``last.pth`` is of another run, or ``weights`` would be written over.
+        UsageError: ``last.pth`` is of another run, the folder holds an earlier one that was not to be replaced, or
+            ``weights`` would be written over.
     """
     device = processes.device
     batches = Batches(data, recipe, device, teacher, processes.rank, processes.world)
+    if not len(data.select):
+        raise DatasetError("no pictures to choose the epoch by: that part is empty; take more, or another split")
     if not data.select.found.any():
         raise DatasetError("a face in none of the pictures to choose the epoch by; look at them")
     state = _load_state(out / STATE_FILE, config) if resume else None
+    if state is None and not overwrite:
+        _check_is_free(out)
     torch.manual_seed(recipe.seed)
     other_known = bool(np.isfinite(batches.crops.others).any())
     network = AgeNet(
@@ -320,13 +329,25 @@ def _save_state(
     checkpoint.write(path, values)
 
 
+def _check_is_free(out: Path) -> None:
+    there = [name for name in (*BEST_FILES, STATE_FILE) if (out / name).exists()]
+    if there:
+        goes_on = "--resume goes on with it, " if STATE_FILE in there else ""
+        raise UsageError(
+            f"{out}: holds {there[0]} of an earlier run; {goes_on}another --out leaves it alone, --overwrite replaces "
+            "it"
+        )
+
+
 def _remove_earlier_run(out: Path, weights: str | Path | None) -> None:
-    """Removes what an earlier run left to go on from, so that nobody takes it, or its figures, for this run's."""
-    stale = [path for pattern in (STATE_FILE, "best*.pth", "metrics*.json") for path in out.glob(pattern)]
-    if weights and Path(weights).resolve() in [path.resolve() for path in stale]:
+    """Removes what an earlier run left, so that nobody takes it for this run's; files of other names stay."""
+    checkpoints = [out / name for name in (*BEST_FILES, STATE_FILE)]
+    if weights and Path(weights).resolve() in [path.resolve() for path in checkpoints]:
         raise UsageError(f"--weights {weights}: this run would write over it; choose another --out")
-    for path in stale:
-        path.unlink()
+    for path in checkpoints:
+        path.unlink(missing_ok=True)
+    for name in ("metrics.json", "metrics-real.json", "metrics-apparent.json", "report.md", "curve.png", "parity.npz"):
+        (out / name).unlink(missing_ok=True)
 
 
 def _load_state(path: Path, config: dict[str, Any]) -> dict[str, Any] | None:

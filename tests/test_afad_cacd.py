@@ -362,6 +362,31 @@ def test_without_the_original_lists_the_published_figure_is_not_comparable(small
     assert "not comparable" in note
 
 
+@pytest.mark.parametrize("centred", [False, True])
+def test_c2_says_where_its_pictures_are_not_centred(arguments, tmp_path, caplog, centred):
+    folder = fill(write_cacd(tmp_path / "pictures", [(30, f"First{n}_Last", 1) for n in range(40)]))
+    (folder / "centre.csv").write_text(f"file,outcome,{'dlib' if centred else 'ageinfer'}\n")
+    assert main(arguments("cacd", folder, pack=tmp_path / "pack", experiment="C2")) == 0
+    notes = json.loads((tmp_path / "pack" / "training-set.json").read_text())["config"]["notes"]
+    assert [note for note in notes if "--centre dlib" in note] == ([] if centred else notes[-1:])
+    assert ("--centre dlib" in caplog.text) == (not centred)
+
+
+def test_another_split_or_label_is_not_comparable_with_what_was_published(small_afad, arguments, tmp_path, appa_real):
+    write_afad(small_afad, [(30, 111, n, 0) for n in range(12, 40)])
+    fill(small_afad)
+    train = [("train", f"30/111/{n}-0.jpg") for n in range(12, 30)]
+    valid = [("valid", f"30/111/{n}-0.jpg") for n in range(30, 40)]
+    split = write_csv(tmp_path / "split.csv", ("part", "file"), train + valid)
+    assert main(arguments("afad", small_afad, split=split, pack=tmp_path / "pack")) == 0
+    [note] = json.loads((tmp_path / "pack" / "training-set.json").read_text())["config"]["notes"]
+    assert str(split) in note
+    assert "not comparable" in note
+    assert main(arguments("appa-real", appa_real, label="apparent", experiment="A8", pack=tmp_path / "other")) == 0
+    [note] = json.loads((tmp_path / "other" / "training-set.json").read_text())["config"]["notes"]
+    assert "published for real age" in note
+
+
 def overlapping_split(small_afad, tmp_path):
     """A split file with person 7 on both sides."""
     train = [("train", f"30/111/{n}-0.jpg") for n in range(8)]

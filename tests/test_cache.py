@@ -191,6 +191,26 @@ def test_a_cache_that_cannot_be_written_is_an_error_of_ours(samples, tmp_path):
         prepare(samples, SPEC, tmp_path / "file" / "cache", "test")
 
 
+@pytest.mark.parametrize("file", ["crops.npy", "found.npy"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "empty", "of others"])
+def test_a_damaged_cache_is_named_with_the_remedy(samples, folder, file, damage):
+    if (file, damage) == ("crops.npy", "gone"):
+        pytest.skip("then there is no cache, and it is made")
+    prepare(samples, SPEC, folder, "")
+    [place] = folder.iterdir()
+    path = place / file
+    data = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    elif damage == "of others":
+        np.save(path, np.load(path)[:-1])
+    else:
+        path.write_bytes(data[: len(data) - 1] if damage == "cut" else b"")
+    with pytest.raises(DatasetError, match=r"a damaged cache .* delete this folder") as error:
+        prepare(samples, SPEC, folder, "")
+    assert str(place) in str(error.value)
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_an_interruption_leaves_nothing_that_looks_like_a_cache(samples, folder, monkeypatch, killed):
     original = YuNet.detect

@@ -225,6 +225,19 @@ def test_a_second_run_does_nothing(source, tmp_path):
     assert (target / "centre.csv").read_bytes() == log
 
 
+def test_faces_that_were_deleted_are_cropped_again(source, tmp_path, by_runtime):
+    target = tmp_path / "target"
+    centred_again(source, target)
+    gone = pictures(target)[:2]
+    for path in gone:
+        path.unlink()
+    assert centred_again(source, target) == by_runtime[1]
+    assert all(path.is_file() for path in gone)
+    assert len((target / "centre.csv").read_text().splitlines()) == len(
+        (by_runtime[0] / "centre.csv").read_text().splitlines()
+    )
+
+
 def test_an_interrupted_run_goes_on(source, half_done, by_runtime):
     assert centred_again(source, half_done) == by_runtime[1]
     check_went_on(half_done, by_runtime)

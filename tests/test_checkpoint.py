@@ -1,5 +1,6 @@
 import os
 import pickle
+import subprocess
 
 import pytest
 import torch
@@ -231,6 +232,20 @@ def test_environment_names_versions_and_commit():
     assert facts["torch"] == torch.__version__.split("+")[0] or facts["torch"] == torch.__version__
     assert facts["python"].startswith("3.")
     assert facts["git_commit"] is None or len(facts["git_commit"].rstrip("+")) == 40
+
+
+def test_the_commit_of_a_repository_round_an_installation_is_not_ours(tmp_path, monkeypatch):
+    site = tmp_path / "env" / "agetrain"
+    site.mkdir(parents=True)
+    (site / "checkpoint.py").touch()
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(checkpoint, "__file__", str(site / "checkpoint.py"))
+    assert checkpoint.environment()["git_commit"] is None
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "ours"], check=True)
+    assert len(checkpoint.environment()["git_commit"]) == 40
 
 
 def test_file_hash(path):

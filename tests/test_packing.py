@@ -120,6 +120,18 @@ def test_other_choices_than_pixels_can_be_made_on_the_packed_side(pack, tmp_path
     assert config["data"][0]["name"] == "appa-real"
 
 
+def test_the_configuration_of_a_packed_run_needs_no_pictures(pack, tmp_path, run, weights, monkeypatch):
+    assert run(packed=pack, out=tmp_path / "first", **{**TINY, "epochs": 1}) == 0
+    config = json.loads((tmp_path / "first" / "config.json").read_text())
+    gone = [{**data, "folder": "gone"} for data in config["data"]]
+    (tmp_path / "config.json").write_text(json.dumps({**config, "data": gone}))
+    again = words(config=tmp_path / "config.json", out=tmp_path / "again", weights=weights, device="cpu")
+    assert main([*again, "--wandb", "disabled"]) == 0
+    assert json.loads((tmp_path / "again" / "config.json").read_text()) == config
+    first, second = (checkpoint.load(tmp_path / name / "best.pth")["weights"] for name in ("first", "again"))
+    assert all(bool((first[name] == second[name]).all()) for name in first)
+
+
 def test_without_an_experiment_a_pack_is_trained_as_it_was_packed(pack, tmp_path, weights):
     options = {"weights": weights, "device": "cpu", "wandb": "disabled", "packed": pack, "out": tmp_path / "out"}
     assert main(words(**options, epochs=1)) == 0

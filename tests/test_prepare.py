@@ -494,6 +494,44 @@ def test_a_second_run_downloads_nothing(release, tmp_path, capsys):
     assert "name another" in run(capsys, *arguments, "--url", f"{web.address}/r.zip", status=2)
 
 
+def test_what_is_secret_in_an_address_is_not_told(tmp_path, capsys, caplog):
+    with serving({}) as web:
+        address = f"{web.address}/no.zip?token=TOPSECRET"
+        told = run(capsys, "appa-real", "--out", tmp_path / "appa", "--url", address, status=3)
+        assert f"{web.address}/no.zip?***: the server answers 404" in told
+        address = f"{web.address}/no.zip".replace("://", "://me:TOPSECRET@")
+        told += run(capsys, "appa-real", "--out", tmp_path / "appa", "--url", address, status=3)
+        assert "user names in addresses are not supported" in told
+        assert [path for path, _ in web.asked if "me" in path] == []
+    assert "TOPSECRET" not in told + caplog.text
+    assert not any("TOPSECRET" in name for name in files_in(tmp_path))
+
+
+@pytest.mark.parametrize("path", ["/", "/folder/", ""])
+def test_an_address_without_a_file_is_refused(tmp_path, capsys, path):
+    told = run(capsys, "appa-real", "--out", tmp_path / "a", "--url", f"http://localhost{path}", status=3)
+    assert "no file name" in told
+
+
+def test_what_macos_packs_beside_a_data_set_is_left_away(appa_real, tmp_path, capsys):
+    files = {f"appa-real-release/{p.relative_to(appa_real)}": p.read_bytes() for p in appa_real.rglob("*.*")}
+    more = {"__MACOSX/appa-real-release/._train": b"x", ".DS_Store": b"x"}
+    archive = make_archive(tmp_path / "mac.zip", files | more)
+    run(capsys, "appa-real", "--out", tmp_path / "appa", "--archive", archive)
+    assert files_in(tmp_path / "appa") == files_in(appa_real)
+
+
+def test_an_archive_of_something_else_leaves_no_folder_and_its_download(tmp_path, capsys):
+    other = make_archive(tmp_path / "other.zip", CONTENT).read_bytes()
+    with serving({"r.zip": other}) as web:
+        for _ in range(2):  # nothing that the second run would take for the data set
+            arguments = ("appa-real", "--out", tmp_path / "data" / "appa", "--url", f"{web.address}/r.zip")
+            assert "gt_avg_train.csv" in run(capsys, *arguments, status=3)
+        assert len(web.asked) == 1
+    assert not (tmp_path / "data" / "appa").exists()
+    assert (tmp_path / "data" / ".appa-real-archives" / "r.zip").read_bytes() == other
+
+
 def test_a_second_download_that_differs_is_refused(release, tmp_path, capsys):
     with serving({"r.zip": release}) as web:
         arguments = ("appa-real", "--out", tmp_path / "appa", "--url", f"{web.address}/r.zip")

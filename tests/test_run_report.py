@@ -22,10 +22,11 @@ METRICS = [
 ]  # fmt: skip
 
 
-def report_of(name, notes=(), epoch=2, **changed):
+def report_of(name, notes=(), epoch=2, start="torchvision IMAGENET1K_V1", **changed):
     experiment = EXPERIMENTS[name]
     recipe = {**experiment.recipe.to_dict(), **changed}
-    training = {"recipe": recipe, "epoch": epoch, "start": "torchvision IMAGENET1K_V1"}
+    data = [{"dataset": "appa-real", "split": "official", "split_sha256": "ab" * 32}]
+    training = {"recipe": recipe, "epoch": epoch, "start": start, "data": data}
     return run_report(experiment, {"history": HISTORY, "metrics": METRICS, "training": training}, notes)
 
 
@@ -50,6 +51,17 @@ def test_a_run_by_absolute_error_is_in_years():
     assert "squared" not in text.split("Known flaws")[0]
     assert row(text, "published")[1:] == ["1", "7.863"]
     assert row(text, "reproduced, kept epoch 2 of 3")[1:] == ["50", "8.5"]
+
+
+def test_another_start_does_not_stand_beside_what_was_published():
+    text = report_of("A8", start="checkpoint best.pth, SHA-256 00")
+    assert row(text, "published")[1] == "not comparable: changed the start"
+
+
+def test_the_split_and_notes_of_the_experiment_are_told():
+    assert "\n- appa-real: split official, SHA-256 abababababababab\n" in report_of("A8")
+    assert "first 14 of 19 blocks" in report_of("A7")
+    assert row(report_of("A3"), "published")[0] == "published, epoch 12"
 
 
 def test_what_was_read_off_a_plot_is_about_so():

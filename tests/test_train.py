@@ -224,10 +224,17 @@ def test_a_configuration_that_does_not_know_its_weights_is_run_with_those_of_the
     assert options.weights == Path("other.pth")
 
 
-def test_what_an_earlier_run_left_is_not_taken_for_this_run(tmp_path, arguments, finished):
+def test_what_an_earlier_run_left_is_not_taken_for_this_run(tmp_path, arguments, finished, capsys):
     out = tmp_path / "out"
     shutil.copytree(finished, out)
-    assert main(arguments(out, "--auxiliary-weight", "0", "--epochs", "1", "--size", "48")) == 0
+    shutil.copyfile(out / "best.pth", out / "best-mine.pth")
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    again = arguments(out, "--auxiliary-weight", "0", "--epochs", "1", "--size", "48")
+    assert main(again) == 2  # an earlier run is not lost to a forgotten option
+    assert "--overwrite replaces it" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    assert main([*again, "--overwrite"]) == 0
+    assert (out / "best-mine.pth").read_bytes() == before["best.pth"]
     assert checkpoint.load(out / "best.pth")["crop"]["size"] == 48
     assert len(json.loads((out / "metrics.json").read_text())["history"]) == 1
     assert not list(out.glob("*-apparent.*"))
@@ -306,7 +313,8 @@ def test_weights_that_burst_in_the_last_step(tmp_path, arguments, finished, caps
     out = tmp_path / "out"
     if rerun:  # and the checkpoint of an earlier run must not be passed off as the result
         shutil.copytree(finished, out)
-    status = main(arguments(out, "--lr", "1e30", "--epochs", "1", "--batch-size", "18", "--warmup-epochs", "0"))
+    more = ["--overwrite"] if rerun else []
+    status = main(arguments(out, "--lr", "1e30", "--epochs", "1", "--batch-size", "18", "--warmup-epochs", "0", *more))
     assert status == 7
     assert "use a lower --lr" in capsys.readouterr().err
     assert not list(out.glob("*.pth"))
@@ -340,7 +348,8 @@ def test_options_that_make_no_sense(tmp_path, arguments, capsys, wrong):
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--head", "ordinal"), ("--crop", "mesh"), ("--epochs", "many"), ("--colour", "red")]
+    "wrong",
+    [("--head", "ordinal"), ("--crop", "mesh"), ("--epochs", "many"), ("--colour", "red"), ("--repeats", "3,x")],
 )
 def test_options_that_do_not_exist(tmp_path, arguments, capsys, wrong):
     with pytest.raises(SystemExit) as left:
@@ -399,7 +408,8 @@ def test_a_run_starts_from_a_checkpoint(place, arguments, finished, tmp_path):
     for name in ("backbone.features.0.0.weight", "head.1.weight", "head.1.bias"):
         torch.testing.assert_close(second[name], first[name], atol=1e-6, rtol=0)
     assert checkpoint.load(out / "best.pth")["training"]["start"].startswith("checkpoint best.pth, SHA-256 ")
-    linear = [*arguments(out, *tiny, "--head", "linear", "--loss", "l1"), "--weights", str(finished / "best.pth")]
+    linear = [*arguments(out, *tiny, "--head", "linear", "--loss", "l1", "--overwrite")]
+    linear += ["--weights", str(finished / "best.pth")]
     assert main(linear) == 0
     name = "backbone.features.0.0.weight"
     torch.testing.assert_close(weights_of(out)[name], first[name], atol=1e-6, rtol=0)

@@ -446,8 +446,30 @@ def test_auto_is_online_where_there_is_a_key(monkeypatch, tmp_path, key, netrc, 
     if netrc:
         (tmp_path / ".netrc").write_text(netrc)
         (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     Tracker("auto", "test", {}, tmp_path)
     assert next(kwargs for name, _, kwargs in calls if name == "init")["mode"] == mode
+
+
+@pytest.mark.parametrize("said", ["offline", "disabled"])
+def test_auto_does_what_the_variable_of_wandb_says(monkeypatch, tmp_path, said):
+    calls = fake_wandb(monkeypatch)
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setenv("WANDB_MODE", said)
+    Tracker("auto", "test", {}, tmp_path)
+    modes = [kwargs["mode"] for name, _, kwargs in calls if name == "init"]
+    assert modes == ([] if said == "disabled" else [said])
+    Tracker("online", "test", {}, tmp_path)  # asked for by name
+    assert [kwargs["mode"] for name, _, kwargs in calls if name == "init"][-1] == "online"
+
+
+def test_the_end_of_a_run_is_waited_for_no_longer_than_a_minute(monkeypatch, tmp_path):
+    """A server that is gone by then would hold the process up for ever."""
+    assert "finish_timeout" in pytest.importorskip("wandb").Settings.model_fields
+    calls = fake_wandb(monkeypatch)
+    Tracker("online", "test", {}, tmp_path)
+    [settings] = [kwargs for name, _, kwargs in calls if name == "Settings"]
+    assert 0 < settings["finish_timeout"] <= 60
 
 
 def test_disabled_does_not_even_import_it(monkeypatch, tmp_path):

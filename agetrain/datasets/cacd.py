@@ -59,6 +59,8 @@ def read_ranks(path: Path) -> dict[str, int]:
         from scipy.io import loadmat
     except ImportError as error:
         raise MissingDependencyError(f"{path.name} is read with SciPy: pip install 'ageinfer[train]'") from error
+    if not path.is_file():
+        raise DatasetError(f"{path}: not there; it is the metadata of CACD, to be had from {PAGE}")
     try:
         images = loadmat(str(path), squeeze_me=True, struct_as_record=True)["celebrityImageData"]
         names, ranks = images["name"].item(), images["rank"].item()
