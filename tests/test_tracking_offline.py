@@ -268,3 +268,43 @@ def test_a_run_goes_on_when_the_tracker_s_process_is_killed(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "the run goes on" in done.stdout
     assert done.stderr.count("nothing more is tracked") == 1
+
+
+@pytest.mark.slow
+def test_a_server_that_is_lost_during_a_run_does_not_hold_its_end_up(tmp_path):
+    server = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("wandb_server.py")], stdout=subprocess.PIPE, text=True
+    )
+    script = f"""
+import sys
+from pathlib import Path
+from agetrain import tracking
+tracking._FINISH_S = 10
+tracker = tracking.Tracker("online", "agetrain", {{}}, Path({str(tmp_path)!r}))
+tracker.log({{"loss": 1.0}}, 1)
+print("begun", flush=True)
+sys.stdin.readline()
+tracker.log({{"loss": 1.0}}, 2)
+Path("best.pth").write_bytes(b"weights")
+tracker.finish({{"mae": 1.0}}, Path("best.pth"))
+print("finished", flush=True)
+"""
+    address = server.stdout.readline().strip()
+    environment = {
+        **os.environ, "WANDB_BASE_URL": address, "WANDB_API_KEY": "k" * 40, "HOME": str(tmp_path),
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+    }  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "begun\n"
+        server.kill()  # in a process of its own, so that open connections break, too
+        server.communicate()
+        try:
+            out, err = process.communicate("\n", timeout=180)  # it was over 20 minutes without a limit
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert process.returncode == 0, err
+    assert out == "finished\n"
