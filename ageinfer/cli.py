@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import stat
 import sys
 import threading
@@ -125,7 +126,11 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
 
 def command() -> NoReturn:
     """What is installed as ``ageinfer``: `main`, and the end of the process."""
-    status = main()
+    try:
+        status = main()
+    except KeyboardInterrupt:  # just when it was over
+        status = ExitStatus.INTERRUPTED
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done; it would only look as if it was not
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
@@ -216,7 +221,6 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
         else:
             source = stack.enter_context(open_camera(options.camera, reconnect_for_s=patience_s))
         sinks = [stack.enter_context(sink) for sink in open_sinks(options, source, pipeline, interrupts)]
-        stack.callback(interrupts.hold)  # the first to be called: the sinks complete what they wrote
         process(source, pipeline, sinks, interrupts, quiet=options.quiet, blur=options.blur)
     if interrupts.requested:
         raise KeyboardInterrupt
@@ -407,6 +411,7 @@ def process(
             if interrupts.requested or any(sink.stop_requested for sink in sinks):
                 break
     finally:
+        interrupts.hold()  # until the sinks have completed what they wrote
         source.close()  # wakes whoever waits for it
         results.close()
         progress.clear()
