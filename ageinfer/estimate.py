@@ -1,4 +1,4 @@
-"""Ages from face crops: one ONNX session over a batch."""
+"""Ages from face crops: one ONNX session over batches."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +14,10 @@ from ageinfer.errors import ModelError, UsageError
 from ageinfer.modelfile import PRECISIONS, ModelMetadata, check_age_model, model_files, read_model, stated_metadata
 from ageinfer.providers import open_session, provider_of
 from ageinfer.types import Age, Image
+
+# What a thread of a CPU is given at once, in pixels of crops: what the layers of more faces hand on leaves its cache.
+# In one piece, 20 faces took 1.1 to 1.3 times as long (one thread, AMD EPYC, age-small and age-accurate).
+_CPU_PIXELS = 1 << 16
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +68,9 @@ class AgeEstimator:
             raise UsageError(f"unknown precision {precision!r}: use one of auto, {', '.join(PRECISIONS)}")
         network, self.times_as_fast = _open(model_files(model), precision, provider, threads)
         self.metadata, self._session = network.metadata, network.session
+        self._at_once: int | None = None  # faces; None: all
+        if self.provider == "cpu":
+            self._at_once = max(1, _CPU_PIXELS * self.threads // self.metadata.crop.size**2)
 
     @property
     def threads(self) -> int:
@@ -76,7 +83,7 @@ class AgeEstimator:
         return provider_of(self._session)
 
     def estimate(self, crops: Image) -> list[Age]:
-        """Estimates the age of each crop.
+        """Estimates the age of each crop, on a GPU all in one batch, on a CPU in batches that fit its cache.
 
         Args:
             crops: uint8 ``[n, size, size, 3]``, RGB, cut by `ageinfer.faces.crop_face` with ``metadata.crop``.
@@ -92,8 +99,12 @@ class AgeEstimator:
             raise ValueError(f"crops must be uint8 [n, {size}, {size}, 3], not {crops.dtype} {list(crops.shape)}")
         if len(crops) == 0:
             return []
-        ages, stds = self._session.run(["age", "age_std"], {"face": crops})
-        return [Age(age, std) for age, std in zip(ages.tolist(), stds.tolist(), strict=True)]
+        step = self._at_once or len(crops)
+        found: list[Age] = []
+        for start in range(0, len(crops), step):
+            ages, stds = self._session.run(["age", "age_std"], {"face": crops[start : start + step]})
+            found += [Age(age, std) for age, std in zip(ages.tolist(), stds.tolist(), strict=True)]
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class Looking:
 
 
 class Pipeline:
-    """Finds the faces of a frame and estimates the age of each, all faces in one batch.
+    """Finds the faces of a frame and estimates the age of each, all faces together.
 
     Called with a frame, it looks at that frame alone. `pictures` does so for many, with the faces of several in one
     batch; `video` follows faces from frame to frame and gives each track one age.

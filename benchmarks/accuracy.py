@@ -59,7 +59,7 @@ Ask = Callable[[Image, Sequence[Detection]], list[float]]
 
 
 class Ours(Estimator):
-    """A model file of this project, the way the pipeline uses it: all faces of a picture in one batch."""
+    """A model file of this project, the way the pipeline uses it: all faces of a picture together."""
 
     def __init__(self, path: Path, detector: YuNet) -> None:
         self._pipeline = Pipeline(detector, AgeEstimator(path, provider="cpu", threads=1))
@@ -453,7 +453,7 @@ def draw(results: dict[str, Any], file: Path) -> None:
     for ms, mean, name, ours in points:
         axes.scatter(ms, mean, color="tab:red" if ours else "tab:blue", zorder=2)
         # Beneath where another point's name stands above.
-        crowded = any(0.8 < ms / x < 1.25 and 0 < y - mean < 0.3 for x, y, _, _ in points)
+        crowded = any(0.45 < ms / x < 2.1 and 0 < y - mean < 0.3 for x, y, _, _ in points)
         place = (-6 if ms > middle else 6, -12 if crowded else 4)
         side = "right" if ms > middle else "left"
         axes.annotate(name, (ms, mean), xytext=place, textcoords="offset points", fontsize=8, ha=side)

@@ -130,3 +130,25 @@ def test_the_pipeline_refuses_what_is_no_picture(frame):
     with pytest.raises(ValueError, match="must be a uint8 BGR array") as caught:
         pipeline(frame)
     assert not isinstance(caught.value, SourceError)
+
+
+@pytest.mark.parametrize(
+    ("name", "threads", "most"), [("age-small", 1, 5), ("age-small", 2, 10), ("age-accurate", 1, 2)]
+)
+def test_on_a_cpu_many_faces_are_asked_about_in_pieces_that_change_no_answer(name, threads, most):
+    estimator = AgeEstimator(name, precision="fp32", provider="cpu", threads=threads)
+    size = estimator.metadata.crop.size
+    faces = np.random.default_rng(0).integers(0, 256, (13, size, size, 3), np.uint8)
+    session, sizes = estimator._session, []
+
+    class Counting:
+        def run(self, outputs, inputs):
+            sizes.append(len(inputs["face"]))
+            return session.run(outputs, inputs)
+
+    estimator._session = Counting()
+    together = estimator.estimate(faces)
+    assert sizes == [most] * (13 // most) + [13 % most] * (13 % most > 0)
+    alone = [estimator.estimate(face[None])[0] for face in faces]
+    assert [a.age_years for a in together] == pytest.approx([a.age_years for a in alone], abs=1e-3)
+    assert [a.std_years for a in together] == pytest.approx([a.std_years for a in alone], abs=1e-3)
