@@ -289,7 +289,7 @@ def test_a_run_that_begins_leaves_nothing_of_an_earlier_one_to_go_on_from(
         (copy / "last.pth").unlink()
     with monkeypatch.context() as patch:
         interrupt_at(patch, 2)
-        assert main(arguments(copy, weights=other_weights, **resume)) == 130
+        assert main(arguments(copy, weights=other_weights, overwrite=True, **resume)) == 130
     assert "no epoch was finished" in one_line(capsys.readouterr().err)
     assert not [path.name for path in copy.iterdir() if path.suffix == ".pth" or path.name.startswith("metrics")]
     assert main(arguments(copy, weights=other_weights, resume=True, epochs=1)) == 0
@@ -322,10 +322,16 @@ def test_a_run_that_is_interrupted_before_it_begins_leaves_the_folder_as_it_is(c
 
 def test_a_run_that_cannot_start_leaves_the_folder_as_it_is(copy, arguments, capsys):
     before = bytes_of(copy)
-    assert main(arguments(copy, weights="/nowhere/w.pth")) == 4
+    assert main(arguments(copy, weights="/nowhere/w.pth", overwrite=True)) == 4
     one_line(capsys.readouterr().err)
-    assert main(arguments(copy, weights=copy / "best.pth")) == 2
+    assert main(arguments(copy, weights=copy / "best.pth", overwrite=True)) == 2
     assert "write over it" in one_line(capsys.readouterr().err)
+    for resume in ({}, {"resume": True}):
+        if resume:
+            (copy / "last.pth").unlink()
+            del before["last.pth"]
+        assert main(arguments(copy, **resume)) == 2
+        assert "--overwrite replaces it" in one_line(capsys.readouterr().err.splitlines()[-1])
     assert bytes_of(copy) == before
 
 
