@@ -107,18 +107,18 @@ def beginning(records: dict[str, dict[str, Any]], of: str, name: str) -> dict[st
 
 def stand_in_table(records: dict[str, dict[str, Any]]) -> str:
     lines = [
-        "| run | loss | train / valid, kept epoch | last epoch | test MAE, years | always the median | note |",
+        "| run | loss | train / valid, kept epoch | last epoch | valid MAE, years | always the median | note |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, record in records.items():
         training, history = record["training"], record["history"]
         kept, last = history[training["epoch"] - 1], history[-1]
         loss = {"mse": "MSE", "l1": "L1"}[training["recipe"]["loss"]]
-        [test] = [m for m in record["metrics"] if m["part"] == "test"]
+        [valid] = [m for m in record["metrics"] if m["part"] == "valid"]
         lines.append(
             f"| [{name}](reproduction/{name}.json) | {loss} | {kept['train_loss']:.4g} / {loss_of(record, kept):.4g} "
             f"(epoch {training['epoch']}) | {last['train_loss']:.4g} / {loss_of(record, last):.4g} (epoch "
-            f"{len(history)}) | {test['mae']:.2f} | {test['mae_of_train_median']:.2f} | {record['note']} |"
+            f"{len(history)}) | {valid['mae']:.2f} | {valid['mae_of_train_median']:.2f} | {record['note']} |"
         )
     return "\n".join(lines)
 
