@@ -1,4 +1,4 @@
-"""How the commands of this project say what they log: on standard error, for as long as they run."""
+"""How the commands of this project speak: to standard output what was asked for, to standard error all else."""
 
 import logging
 import os
@@ -27,8 +27,13 @@ def put(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again when it ends
+        give_up_standard_output()
         raise OutputError(f"standard output cannot be written: {error.strerror}; make room, or use a file") from error
+
+
+def give_up_standard_output() -> None:
+    """What could not be written to it is forgotten: Python would try again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 import ageinfer
-from ageinfer._messages import messages_on_stderr, put, say
+from ageinfer._messages import give_up_standard_output, messages_on_stderr, put, say
 from ageinfer.errors import AgeInferError, ExitStatus, UsageError
 from ageinfer.interrupts import Interrupts
 from ageinfer.progress import Progress
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"ageinfer: {' '.join(str(error).splitlines())}")
             return error.exit_status
         except BrokenPipeError:  # the reader of our standard output has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            give_up_standard_output()
             return ExitStatus.OUTPUT
         except KeyboardInterrupt:
             say("ageinfer: interrupted; what was written is complete up to there")

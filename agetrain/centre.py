@@ -85,16 +85,21 @@ def centre_folder(
 def is_centred(folder: Path, kind: str) -> bool:
     """Whether a folder was made by `centre_folder` with that detector."""
     try:
-        return (folder / LOG_NAME).read_text().partition("\n")[0] == f"file,outcome,{kind}"
+        with (folder / LOG_NAME).open() as stream:  # of its many lines, the first alone
+            return stream.readline() == _header(kind)
     except OSError:
         return False
+
+
+def _header(kind: str) -> str:
+    return f"file,outcome,{kind}\n"
 
 
 def _read_log(record: Path, kind: str) -> dict[str, str]:
     if not record.exists():
         return {}
     text = record.read_text()
-    if f"file,outcome,{kind}\n".startswith(text):
+    if _header(kind).startswith(text):
         return {}
     rows = list(csv.reader(text.splitlines()))
     if rows[0] != ["file", "outcome", kind]:

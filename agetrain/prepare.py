@@ -44,12 +44,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def get(options: argparse.Namespace, folder: Path) -> None:
-    """Brings the data set's folder about.
+def get(options: argparse.Namespace, folder: Path) -> list[Path]:
+    """Brings the data set's folder about; returns what was downloaded for it.
 
     Raises:
-        DatasetError: there is nothing to download and no archive was given, or either is broken or holds something
-            else.
+        DatasetError: there is nothing to download and no archive was given, or either is broken.
     """
     module = DATASETS[options.dataset]
     downloads = [options.url] if options.url else list(getattr(module, "DOWNLOADS", ()))
@@ -78,15 +77,7 @@ def get(options: argparse.Namespace, folder: Path) -> None:
     finally:
         if len(files) > 1:
             archive.unlink()
-    try:
-        load_dataset(options.dataset, folder)
-    except DatasetError:
-        # Nothing that the next run would take for the data set; what was downloaded stays for it.
-        shutil.rmtree(folder)
-        raise
-    if downloaded and not options.keep_archive:
-        for file in downloaded:
-            file.unlink()
+    return downloaded
 
 
 def check(dataset: Dataset, folder: Path, *, decode: bool) -> None:
@@ -162,9 +153,18 @@ def run(options: argparse.Namespace) -> None:
         if options.archive or options.url:
             raise UsageError(f"--out {folder}: is there already; name another")
         print(f"{folder}: is there; nothing is downloaded")
+        dataset, _ = load_dataset(options.dataset, folder)
     else:
-        get(options, folder)
-    dataset, _ = load_dataset(options.dataset, folder)
+        downloaded = get(options, folder)
+        try:
+            dataset, _ = load_dataset(options.dataset, folder)
+        except DatasetError:
+            # Nothing that the next run would take for the data set; what was downloaded stays for it.
+            shutil.rmtree(folder)
+            raise
+        if not options.keep_archive:
+            for file in downloaded:
+                file.unlink()
     check(dataset, folder, decode=not options.no_check)
     if options.centre:
         centre_faces(options, dataset, folder)

@@ -53,6 +53,20 @@ def loss_of(record: dict[str, Any], figures: dict[str, float]) -> float:
     return figures["selection_mse" if record["training"]["recipe"]["loss"] == "mse" else "selection_mae"]
 
 
+def losses(record: dict[str, Any]) -> tuple[str, str]:
+    """Train and valid loss of the epoch that was kept, and of the last one, as cells of a table."""
+    history, kept = record["history"], record["training"]["epoch"]
+    first, last = (
+        f"{figures['train_loss']:.4g} / {loss_of(record, figures):.4g} (epoch {epoch})"
+        for epoch, figures in ((kept, history[kept - 1]), (len(history), history[-1]))
+    )
+    return first, last
+
+
+def loss_name(record: dict[str, Any]) -> str:
+    return {"mse": "MSE", "l1": "L1"}[record["training"]["recipe"]["loss"]]
+
+
 def table(records: dict[str, dict[str, Any]]) -> str:
     lines = [
         "| run | loss | published train / valid | reproduced, kept epoch | last epoch | valid MAE, years | "
@@ -60,18 +74,15 @@ def table(records: dict[str, dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, record in records.items():
-        training, history = record["training"], record["history"]
-        published = EXPERIMENTS[training["experiment"]].published
-        kept = history[training["epoch"] - 1]
+        published = EXPERIMENTS[record["training"]["experiment"]].published
+        kept, last = losses(record)
         about = "about " if published and published.approximate else ""
         told = f"{about}{published.train:g} / {about}{published.valid:g}" if published and published.valid else "-"
         [valid] = [m for m in record["metrics"] if m["part"] == "valid"][:1]
-        loss = {"mse": "MSE", "l1": "L1"}.get(training["recipe"]["loss"], training["recipe"]["loss"])
         lines.append(
-            f"| [{name}](reproduction/{record.get('file', name)}.json) | {loss} | {told} | {kept['train_loss']:.4g} / "
-            f"{loss_of(record, kept):.4g} (epoch {training['epoch']}) | {history[-1]['train_loss']:.4g} / "
-            f"{loss_of(record, history[-1]):.4g} (epoch {len(history)}) | {valid['mae']:.2f} | "
-            f"{valid['mae_of_train_median']:.2f} | {spread(history)} | {record['note']} |"
+            f"| [{name}](reproduction/{record.get('file', name)}.json) | {loss_name(record)} | {told} | {kept} | "
+            f"{last} | {valid['mae']:.2f} | {valid['mae_of_train_median']:.2f} | {spread(record['history'])} | "
+            f"{record['note']} |"
         )
     return "\n".join(lines)
 
@@ -111,14 +122,11 @@ def stand_in_table(records: dict[str, dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, record in records.items():
-        training, history = record["training"], record["history"]
-        kept, last = history[training["epoch"] - 1], history[-1]
-        loss = {"mse": "MSE", "l1": "L1"}[training["recipe"]["loss"]]
+        kept, last = losses(record)
         [valid] = [m for m in record["metrics"] if m["part"] == "valid"]
         lines.append(
-            f"| [{name}](reproduction/{name}.json) | {loss} | {kept['train_loss']:.4g} / {loss_of(record, kept):.4g} "
-            f"(epoch {training['epoch']}) | {last['train_loss']:.4g} / {loss_of(record, last):.4g} (epoch "
-            f"{len(history)}) | {valid['mae']:.2f} | {valid['mae_of_train_median']:.2f} | {record['note']} |"
+            f"| [{name}](reproduction/{name}.json) | {loss_name(record)} | {kept} | {last} | {valid['mae']:.2f} | "
+            f"{valid['mae_of_train_median']:.2f} | {record['note']} |"
         )
     return "\n".join(lines)
 

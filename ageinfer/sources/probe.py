@@ -80,8 +80,7 @@ def _parts(address: str) -> tuple[SplitResult, int]:
     else:
         # With an @ behind the host, it is more likely the name of a user whose password holds a /: not to be asked for
         # in public, nor to be shown.
-        _, _, behind = address.partition(parts.netloc)
-        if (host or parts.scheme not in _PORTS) and not (parts.scheme in _PORTS and "@" in behind):
+        if parts.scheme not in _PORTS or (host and "@" not in parts.path + parts.query + parts.fragment):
             return parts, port or _PORTS.get(parts.scheme, 0)
     raise SourceError(
         f"{redacted(address)}: the host cannot be told; write special characters in user name and password as %XX "
