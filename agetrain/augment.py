@@ -165,7 +165,7 @@ def augment(wide: Tensor, size: int, fill: tuple[int, int, int], how: Augmentati
         if how.flip:
             faces = torch.where(draws["mirrored"].to(device).view(-1, 1, 1, 1), faces.flip(3), faces)
     if how.soften:
-        faces = _soften(faces, draws["softened"].to(device), float(draws["soften_share"]))
+        faces = _soften(faces, draws["softened"], float(draws["soften_share"]))
     if how.blur:
         faces = _blur(faces, draws["blurred"], draws["blur_sigma"])
     faces = _colour(faces, how, draws)
@@ -230,13 +230,14 @@ def _hue_rotation(angle: Tensor) -> Tensor:
 
 def _soften(faces: Tensor, chosen: Tensor, share: float) -> Tensor:
     """Reduces the chosen faces to one resolution, the same for this batch, and enlarges them again."""
-    if not chosen.any():
+    indices = chosen.nonzero()[:, 0].to(faces.device)
+    if len(indices) == 0:
         return faces
     # A size, not a factor: with a factor the picture would move by the part of a pixel that is rounded away.
     smaller = [max(1, round(share * side)) for side in faces.shape[2:]]
-    small = F.interpolate(faces[chosen], size=smaller, mode="bilinear", antialias=True)
+    small = F.interpolate(faces[indices], size=smaller, mode="bilinear", antialias=True)
     faces = faces.clone()
-    faces[chosen] = F.interpolate(small, size=faces.shape[2:], mode="bilinear")
+    faces[indices] = F.interpolate(small, size=faces.shape[2:], mode="bilinear")
     return faces
 
 

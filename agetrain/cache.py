@@ -6,10 +6,14 @@ Preparing needs the runtime (`ageinfer.faces` cuts the crops, with its own detec
 import hashlib
 import json
 import logging
+import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +27,8 @@ from agetrain.progress import progress
 
 CACHE_VERSION = 2
 VALUES = ("found", "ages", "stds", "others", "other_stds", "digests")
+_PICTURES_PER_PROCESS = 64  # fewer are not worth the start of one
+_cropper: "_Cropper"  # of a process that does nothing else, see _open_cropper
 
 log = logging.getLogger(__name__)
 
@@ -139,35 +145,21 @@ def picture_digest(path: Path) -> bytes:
 
 
 def _build(samples: Sequence[Sample], spec: CropSpec, target: Path, title: str) -> None:
-    from ageinfer.detect import WholePicture, YuNet, detect_closely
-    from ageinfer.errors import SourceError
-    from ageinfer.faces import central_face, crop_face
-    from ageinfer.sources import read_picture
-
-    detector = WholePicture() if spec.detector == NO_DETECTOR else YuNet(provider="cpu")
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         unfinished.chmod(0o755)  # a cache may be shared
-        crops = np.lib.format.open_memmap(
-            unfinished / "crops.npy", mode="w+", dtype=np.uint8, shape=(len(samples), spec.size, spec.size, 3)
-        )
+        crops = unfinished / "crops.npy"
+        shape = (len(samples), spec.size, spec.size, 3)
+        np.lib.format.open_memmap(crops, mode="w+", dtype=np.uint8, shape=shape).flush()
         # Without the space, writing through the map would kill the process; this raises OSError.
         if hasattr(os, "posix_fallocate"):
-            with (unfinished / "crops.npy").open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, (unfinished / "crops.npy").stat().st_size)
+            with crops.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, crops.stat().st_size)
         found = np.zeros(len(samples), bool)
-        for i, sample in enumerate(progress(samples, title, "img")):
-            try:
-                image = read_picture(sample.path)
-            except SourceError as error:
-                raise DatasetError(str(error)) from error
-            faces = detect_closely(detector, image)
-            labelled = central_face([face.box for face in faces], (image.shape[1], image.shape[0]))
-            if labelled is not None:
-                crops[i] = crop_face(image, faces[labelled].box, spec, faces[labelled].landmarks)
-                found[i] = True
-        crops.flush()
+        with _cropping([sample.path for sample in samples], spec, crops) as outcomes:
+            for i, outcome in zip(progress(range(len(samples)), title, "img"), outcomes, strict=True):
+                found[i] = outcome
         np.save(unfinished / "found.npy", found)
         try:
             unfinished.rename(target)
@@ -177,3 +169,61 @@ def _build(samples: Sequence[Sample], spec: CropSpec, target: Path, title: str) 
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     log.info("%s: a face in %d of %d pictures", title, found.sum(), len(samples))
+
+
+class _Cropper:
+    """Cuts the labelled face out of pictures and writes it into a file of crops."""
+
+    def __init__(self, spec: CropSpec, crops: Path, threads: int | None) -> None:
+        from ageinfer.detect import WholePicture, YuNet
+
+        whole = spec.detector == NO_DETECTOR
+        self._detector = WholePicture() if whole else YuNet(provider="cpu", threads=threads)
+        self._spec = spec
+        self._crops = np.lib.format.open_memmap(crops, mode="r+")
+
+    def crop(self, i: int, path: Path) -> bool:
+        """Writes the crop of a picture as the ``i``-th one; returns whether there is a face."""
+        from ageinfer.detect import detect_closely
+        from ageinfer.errors import SourceError
+        from ageinfer.faces import central_face, crop_face
+        from ageinfer.sources import read_picture
+
+        try:
+            image = read_picture(path)
+        except SourceError as error:
+            raise DatasetError(str(error)) from error
+        faces = detect_closely(self._detector, image)
+        labelled = central_face([face.box for face in faces], (image.shape[1], image.shape[0]))
+        if labelled is None:
+            return False
+        self._crops[i] = crop_face(image, faces[labelled].box, self._spec, faces[labelled].landmarks)
+        return True
+
+
+@contextmanager
+def _cropping(paths: Sequence[Path], spec: CropSpec, crops: Path) -> Iterator[Iterator[bool]]:
+    """Crops pictures, on all cores where there are many; gives for each, in order, whether there is a face."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = min(cores, len(paths) // _PICTURES_PER_PROCESS)
+    if processes < 2:
+        yield map(_Cropper(spec, crops, None).crop, range(len(paths)), paths)
+        return
+    # Not by fork: a process that trains has threads, and with CUDA more than a fork can copy.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _open_cropper, (spec, crops)) as pool:
+        try:
+            yield pool.map(_crop, range(len(paths)), paths, chunksize=16)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _open_cropper(spec: CropSpec, crops: Path) -> None:
+    global _cropper
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one says when to stop
+    _cropper = _Cropper(spec, crops, 1)
+
+
+def _crop(i: int, path: Path) -> bool:
+    return _cropper.crop(i, path)

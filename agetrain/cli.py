@@ -61,7 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--teacher", type=Path, action="append", default=[], metavar="FILE",
-        help="predictions to learn from, see agetrain.evaluate --predictions; several are averaged",
+        help="what to learn from beside the labels: a checkpoint (.pth), which answers to the very faces that the "
+        "network is shown, or predictions (.npz), see agetrain.evaluate --predictions; several are averaged. Beside "
+        "checkpoints, predictions only serve --doubt-beyond",
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that is in --out")

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from ageinfer.cropspec import CropSpec
 from agetrain import augment
-from agetrain.cache import CropCache, join
+from agetrain.cache import CropCache, JoinedCrops, join
 from agetrain.errors import DatasetError, UsageError
 from agetrain.recipe import Recipe
 
 _AHEAD = 4
+_PIECE = 4096  # crops that go to a GPU at once
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
@@ -107,8 +108,9 @@ class Batch:
         draws: of the augmentation.
         share: of the whole batch's faces, times the number of processes: 1 where all have equally many.
         wide: uint8 ``[n, w, w, 3]``, RGB.
-        ages, stds, others, other_stds, teacher_ages, teacher_stds: float32 ``[n]``, as the network is to learn them;
-            NaN where unknown.
+        ages, stds, others, other_stds: float32 ``[n]``, as the network is to learn them; NaN where unknown.
+        teacher_ages, teacher_stds: likewise a teacher's answers to the pictures; None without one.
+        taught: what teaching networks say of these faces as they are shown, float32 ``[n, 101]``; None: there are none.
     """
 
     draws: augment.Draws
@@ -118,8 +120,9 @@ class Batch:
     stds: Tensor
     others: Tensor
     other_stds: Tensor
-    teacher_ages: Tensor
-    teacher_stds: Tensor
+    teacher_ages: Tensor | None = None
+    teacher_stds: Tensor | None = None
+    taught: Tensor | None = None
 
 
 class Batches:
@@ -180,8 +183,9 @@ class Batches:
         self.doubted = tuple(int(doubted[a:b].sum()) for a, b in pairwise(starts))
         believed = np.where(doubted, np.float32(np.nan), c.ages)
         learned = believed - offset, c.stds, c.others - offset, c.other_stds
-        self._targets: list[np.ndarray] = [*learned, taught[0] - offset, taught[1]]
+        self._targets: list[np.ndarray] = [*learned, *([taught[0] - offset, taught[1]] if teacher else [])]
         self.taught = int(np.isfinite(taught[0][c.found]).sum())
+        self._resident = _resident(self.crops.crops, device)
 
     def epoch(self, number: int, steps: int | None = None) -> Iterator[Batch]:
         """The batches of an epoch, which is counted from 1; at most ``steps`` of them."""
@@ -195,15 +199,18 @@ class Batches:
             random = torch.Generator().manual_seed(int(seed >> np.uint64(1)))
             draws = augment.rows(augment.draw(len(chosen), self._recipe.augmentation, random), mine)
             local = chosen[mine]
-            arrays = [self.crops.crops[local], *(values[local] for values in self._targets)]
+            # Crops that are on the device already are picked out there, by their numbers.
+            crops = self.crops.crops[local] if self._resident is None else local
+            arrays = [crops, *(values[local] for values in self._targets)]
             tensors = [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays]
             if self._device.type == "cuda":
                 tensors = [t.pin_memory() for t in tensors]
             return tensors, draws, len(local) * self._world / len(chosen)
 
         for tensors, draws, share in _ahead(range(min(self.steps, steps or self.steps)), make):
-            on_device = [t.to(self._device, non_blocking=True) for t in tensors]
-            yield Batch(draws, share, *on_device)
+            crops, *labels = (t.to(self._device, non_blocking=True) for t in tensors)
+            wide = crops if self._resident is None else self._resident[crops]
+            yield Batch(draws, share, wide, *labels)
 
     def _order(self, number: int) -> np.ndarray:
         random = np.random.default_rng([self._recipe.seed, number])
@@ -213,6 +220,26 @@ class Batches:
             rest = round(repeats * len(usable)) - whole * len(usable)
             shown += [usable] * whole + [random.permutation(usable)[:rest]]
         return random.permutation(np.concatenate(shown))
+
+
+def _resident(crops: np.ndarray | JoinedCrops, device: torch.device) -> Tensor | None:
+    """All crops on a GPU that has the room, so that no batch has to be carried there; None where they stay on disk."""
+    arrays = crops.arrays if isinstance(crops, JoinedCrops) else [crops]
+    if sum(array.nbytes for array in arrays) > _room(device):
+        return None
+    resident = torch.empty((sum(map(len, arrays)), *arrays[0].shape[1:]), dtype=torch.uint8, device=device)
+    start = 0
+    for array in arrays:
+        for low in range(0, len(array), _PIECE):
+            piece = torch.from_numpy(np.ascontiguousarray(array[low : low + _PIECE]))
+            resident[start + low : start + low + len(piece)].copy_(piece)
+        start += len(array)
+    return resident
+
+
+def _room(device: torch.device) -> int:
+    """Bytes that crops may take of a device: a quarter of what a GPU has free; none of the memory of the computer."""
+    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else -1
 
 
 def _ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[Made]:

@@ -70,6 +70,7 @@ def joined(device: str | None) -> Iterator[Processes]:
         torch.zeros(1, device=chosen)
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
+            torch.backends.cudnn.benchmark = True  # all batches have one shape: its fastest way is sought once
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch says an absent CUDA by assertion
         raise UsageError(f"--device {device}: {str(error).splitlines()[0]}; use cpu, or cuda") from error
     if world == 1:

@@ -40,16 +40,31 @@ def total_loss(
     """The loss of a batch with all that it is to be learned from, and its decoded ages.
 
     Beside the label: the other of real and apparent age, by a head of its own, and a teacher's answers (Hinton et al.,
-    2015), each where it is known.
+    2015), each where it is known. A teacher's distributions for the very faces of the batch come before its answers to
+    the pictures.
     """
     loss, decoded = loss_and_age(network, raw, batch.ages, batch.stds, recipe)
     if auxiliary is not None:
         other, _ = loss_and_age(network, auxiliary, batch.others, batch.other_stds, recipe)
         loss = loss + recipe.auxiliary_weight * other
-    if recipe.teacher_weight and torch.isfinite(batch.teacher_ages).any():
+    if recipe.teacher_weight and batch.taught is not None:
+        loss = loss + recipe.teacher_weight * _distance(network, raw, decoded, batch.taught, recipe)
+    elif recipe.teacher_weight and batch.teacher_ages is not None and batch.teacher_stds is not None:
         taught, _ = loss_and_age(network, raw, batch.teacher_ages, batch.teacher_stds, recipe)
         loss = loss + recipe.teacher_weight * taught
     return loss, decoded
+
+
+def _distance(network: AgeNet, raw: Tensor, decoded: Tensor, taught: Tensor, recipe: Recipe) -> Tensor:
+    """How far a network is from the distributions ``taught``, in the terms in which the recipe measures its labels."""
+    ages = (taught * network.ages).sum(dim=1)
+    if recipe.loss == "mse":
+        return F.mse_loss(decoded, ages)
+    absolute = F.l1_loss(decoded, ages)
+    if recipe.loss == "l1":
+        return absolute
+    divergence = F.kl_div(raw.float().log_softmax(dim=1), taught, reduction="batchmean")
+    return divergence + recipe.l1_weight * absolute
 
 
 def _divergence(network: AgeNet, raw: Tensor, ages: Tensor, stds: Tensor, recipe: Recipe) -> Tensor:

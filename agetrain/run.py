@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from agetrain import cache, centre, checkpoint, packing, report
+from agetrain import cache, centre, checkpoint, packing, report, teachers
 from agetrain.cache import CropCache, join
 from agetrain.data import Teacher, TrainingSet
 from agetrain.datasets import Dataset, Sample, load_dataset
@@ -22,6 +22,7 @@ from agetrain.networks import WEIGHTS_VARIABLE, weights_file
 from agetrain.predict import predict
 from agetrain.recipe import Recipe
 from agetrain.splits import check_overlap, with_csvs, with_split_file
+from agetrain.teachers import NetworkTeacher
 from agetrain.tracking import Tracker
 from agetrain.train import BEST_FILES, STATE_FILE, train
 
@@ -67,11 +68,14 @@ def run(options: argparse.Namespace, experiment: Experiment, recipe: Recipe) -> 
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"{out}: cannot be made a folder: {error.strerror}; choose another --out") from error
-        teacher = Teacher.load(options.teacher) if options.teacher else None
+        predictions = [path for path in options.teacher if path.suffix != teachers.SUFFIX]
+        checkpoints = [path for path in options.teacher if path.suffix == teachers.SUFFIX]
+        teacher = Teacher.load(predictions) if predictions else None
+        networks = NetworkTeacher.load(checkpoints, data, processes.device) if checkpoints else None
         config |= _sources(options, recipe)
         tracker = train(
-            recipe, data, out, processes, weights=options.weights, teacher=teacher, wandb_mode=options.wandb,
-            resume=options.resume, overwrite=options.overwrite, config=config,
+            recipe, data, out, processes, weights=options.weights, teacher=teacher, networks=networks,
+            wandb_mode=options.wandb, resume=options.resume, overwrite=options.overwrite, config=config,
         )  # fmt: skip
         if not processes.first:
             return

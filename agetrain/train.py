@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +32,7 @@ from agetrain.optim import learning_rate, make_optimiser, running_mean
 from agetrain.predict import predict, uses_bf16
 from agetrain.progress import progress
 from agetrain.recipe import Recipe
+from agetrain.teachers import NetworkTeacher
 from agetrain.tracking import Tracker
 
 STATE_FILE, CONFIG_FILE = "last.pth", "config.json"
@@ -78,8 +79,8 @@ class Learner(nn.Module):
 
 def train(
     recipe: Recipe, data: TrainingSet, out: Path, processes: Processes, *, weights: str | Path | None = None,
-    teacher: Teacher | None = None, wandb_mode: str = "disabled", resume: bool = False, overwrite: bool = False,
-    config: dict[str, Any],
+    teacher: Teacher | None = None, networks: NetworkTeacher | None = None, wandb_mode: str = "disabled",
+    resume: bool = False, overwrite: bool = False, config: dict[str, Any],
 ) -> Tracker:  # fmt: skip
     """Trains a network; leaves ``best.pth``, ``last.pth`` and ``config.json``, with a second label ``best-LABEL.pth``.
 
@@ -89,7 +90,8 @@ def train(
         out: the folder.
         processes: this process and its device.
         weights: ImageNet weights, see `load_imagenet_weights`, or a checkpoint to start from.
-        teacher: predictions to learn from beside the labels.
+        teacher: predictions to learn from beside the labels; where there are ``networks``, only to doubt labels by.
+        networks: to learn from beside the labels.
         wandb_mode: see `Tracker`.
         resume: go on where ``last.pth`` stands, if it is there.
         overwrite: replace what an earlier run left in the folder.
@@ -154,7 +156,7 @@ def train(
     tracker = Tracker(wandb_mode if processes.first else "disabled", "agetrain", config, out, done.tracker_id)
     done.tracker_id = tracker.run_id
     if processes.first:
-        _say_what_starts(recipe, data, batches, done, start, device, bf16)
+        _say_what_starts(recipe, data, batches, networks, done, start, device, bf16)
 
     train_median = float(np.median(batches.crops.ages))
     for epoch in range(done.epoch + 1, recipe.epochs + 1):
@@ -172,6 +174,8 @@ def train(
             for group in optimiser.param_groups:
                 group["lr"] = rate
             faces = augment(batch.wide, recipe.size, data.crop.fill, recipe.augmentation, batch.draws)
+            if networks and recipe.teacher_weight:
+                batch = replace(batch, taught=networks.distribution(faces, bf16=bf16))
             loss, decoded = take_step(learner, network, optimiser, faces, batch, recipe, bf16=bf16)
             if averaged:
                 averaged.update_parameters(network)
@@ -209,8 +213,9 @@ def train(
                 "experiment": config["experiment"], "recipe": recipe.to_dict(), "epoch": epoch,
                 **checkpoint.environment(),
             }  # fmt: skip
+            if teacher or networks:
+                facts["teacher"] = [*(networks.files if networks else ()), *(teacher.files if teacher else ())]
             if teacher:
-                facts["teacher"] = list(teacher.files)
                 facts["doubted_labels"] = dict(zip((d["dataset"] for d in data.facts), batches.doubted, strict=True))
             if best:
                 done.best_mae, done.best_epoch = selection.mae, epoch
@@ -256,13 +261,16 @@ def _is_best(recipe: Recipe, history: list[dict[str, float]]) -> bool:
 
 
 def _say_what_starts(
-    recipe: Recipe, data: TrainingSet, batches: Batches, done: Progress, start: Start, device: torch.device, bf16: bool
-) -> None:
+    recipe: Recipe, data: TrainingSet, batches: Batches, networks: NetworkTeacher | None, done: Progress, start: Start,
+    device: torch.device, bf16: bool,
+) -> None:  # fmt: skip
     if any(batches.doubted):
         log.info(
             "not learned, because the teacher contradicts them: labels of %s",
             ", ".join(f"{facts['dataset']} {n}" for facts, n in zip(data.facts, batches.doubted, strict=True)),
         )
+    if networks:
+        log.info("taught by %s", " and ".join(networks.files))
     if start.substitute:
         log.warning("%s: not torchvision's own; figures may differ from published ones", start.source)
     log.info(

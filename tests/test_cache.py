@@ -236,6 +236,32 @@ def test_an_interruption_leaves_nothing_that_looks_like_a_cache(samples, folder,
     assert cache.crops[3].any()
 
 
+@pytest.fixture
+def many(samples, monkeypatch):
+    """Enough pictures for two processes."""
+    monkeypatch.setattr("agetrain.cache._PICTURES_PER_PROCESS", 10)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    return [dataclasses.replace(samples[i % 4], age_years=float(i)) for i in range(37)]
+
+
+@pytest.mark.parametrize("spec", [SPEC, WHOLE])
+def test_several_processes_cut_the_same_crops_in_the_same_order(many, folder, detections, monkeypatch, spec):
+    together = prepare(many, spec, folder, "test")
+    assert detections == []  # none of it was done in this process
+    monkeypatch.setattr("agetrain.cache._PICTURES_PER_PROCESS", 1000)
+    alone = prepare(many, spec, folder.with_name("alone"), "test")
+    assert len(detections) == (0 if spec is WHOLE else 37)
+    assert together.found.tolist() == alone.found.tolist() == [spec is WHOLE or i % 4 != 2 for i in range(37)]
+    np.testing.assert_array_equal(together.crops, alone.crops)
+
+
+def test_a_picture_that_one_of_several_processes_cannot_read_is_named(many, folder):
+    many[30].path.write_bytes(b"")
+    with pytest.raises(DatasetError, match=rf"{many[30].path.name}.*"):
+        prepare(many, SPEC, folder, "test")
+    assert list(folder.iterdir()) == []
+
+
 def test_two_runs_that_prepare_the_same_cache_both_get_it(samples, folder, monkeypatch):
     original = YuNet.detect
     calls = []

@@ -433,6 +433,23 @@ def test_doubted_labels_are_counted_and_the_others_learned(arguments, finished, 
     assert main(arguments(tmp_path / "none", *doubts[2:])) == 2
 
 
+def test_a_network_is_taught_by_a_checkpoint_alone(arguments, finished, tmp_path, caplog):
+    """Labels that count for next to nothing, and a teacher that says 70 to everybody."""
+    values = checkpoint.load(finished / "best.pth")
+    values["weights"]["head.1.weight"].zero_()
+    values["weights"]["head.1.bias"] = -0.5 * ((torch.arange(101) - 70) / 3.0) ** 2
+    checkpoint.save(tmp_path / "seventy.pth", values)
+    learns = ["--teacher", str(tmp_path / "seventy.pth"), "--teacher-weight", "1000", "--epochs", "8", "--lr", "5e-3"]
+    learns += ["--ema-decay", "0", "--dropout", "0"]
+    assert main(arguments(tmp_path / "out", *learns)) == 0
+    training = checkpoint.load(tmp_path / "out" / "best.pth")["training"]
+    assert training["teacher"] == ["seventy.pth"]
+    assert "doubted_labels" not in training
+    assert "taught by seventy.pth" in caplog.text
+    history = json.loads((tmp_path / "out" / "metrics.json").read_text())["history"]
+    assert history[-1]["train_loss"] < 0.3 * history[0]["train_loss"]
+
+
 def test_a_checkpoint_of_another_backbone_is_no_start(arguments, finished, tmp_path, capsys):
     command = [*arguments(tmp_path / "out", "--backbone", "resnet34"), "--weights", str(finished / "best.pth")]
     assert main(command) == 5

@@ -98,6 +98,21 @@ def test_all_that_is_learned_is_weighed_and_summed(networks):
     assert total_loss(networks["linear"], raw, None, batch, without)[0].item() == pytest.approx((1 + 4) / 2)
 
 
+def test_what_networks_teach_comes_before_answers_to_the_pictures(networks):
+    """By hand: no idea at all, taught that it is 20 or 40 with equal chances; years, and the divergence of both."""
+    taught = torch.zeros(2, 101)
+    taught[:, [20, 40]] = 0.5
+    batch = dataclasses.replace(batch_of([NAN, NAN], [NAN, NAN], [90.0, 90.0]), taught=taught)
+    raw = torch.tensor([[31.0], [34.0]])
+    for loss, expected in (("l1", (1 + 4) / 2), ("mse", (1 + 16) / 2)):
+        recipe = Recipe(head="linear", loss=loss, teacher_weight=2)
+        assert total_loss(networks["linear"], raw, None, batch, recipe)[0].item() == pytest.approx(2 * expected)
+    recipe = Recipe(teacher_weight=2, l1_weight=0.1)
+    loss, decoded = total_loss(networks["distribution"], torch.zeros(2, 101), None, batch, recipe)
+    assert decoded.tolist() == pytest.approx([50, 50], abs=1e-3)
+    assert loss.item() == pytest.approx(2 * (np.log(101) - np.log(2) + 0.1 * 20), rel=1e-4)
+
+
 @pytest.mark.parametrize(("std", "width"), [(NAN, 2.5), (5.0, 5.0), (0.2, 1.0)])
 def test_the_distribution_loss_is_the_divergence_from_a_gaussian(networks, std, width):
     """By definition, in numpy: no idea at all, against a Gaussian as wide as the raters disagreed, at least 1 year."""
@@ -281,6 +296,23 @@ def test_each_face_comes_with_its_own_labels():
             assert answers == pytest.approx(taught, nan_ok=True)
             seen += 1
     assert seen == 8  # a last batch of one face is left out
+
+
+def test_crops_that_are_on_the_device_make_the_same_batches(monkeypatch):
+    """On a GPU they are where they fit; here the memory of the computer is taken for one."""
+    monkeypatch.setattr("agetrain.data._PIECE", 4)
+    data = training_set(cache_of(9, 22, missing=(3,)), cache_of(6, 22, start=20))
+    teacher = Teacher(data.learn[0].digests[2:4], np.float32([40, 50]), np.float32([4, 5]), ())
+    for room in (10**9, sum(cache.crops.nbytes for cache in data.learn), 1):
+        from_disk = Batches(data, SMALL, CPU, teacher)
+        with monkeypatch.context() as patch:
+            patch.setattr("agetrain.data._room", lambda _, room=room: room)
+            resident = Batches(data, SMALL, CPU, teacher)
+        assert (resident._resident is None) == (room == 1)
+        for a, b in zip(from_disk.epoch(2), resident.epoch(2), strict=True):
+            for name in ("wide", "ages", "others", "teacher_ages"):
+                torch.testing.assert_close(getattr(a, name), getattr(b, name), equal_nan=True)
+            assert all(torch.equal(a.draws[name], b.draws[name]) for name in a.draws)
 
 
 def test_labels_far_from_what_the_teacher_says_are_not_learned():

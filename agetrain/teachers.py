@@ -1,0 +1,82 @@
+"""Networks that teach another: they answer to the very faces that it is shown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from agetrain import checkpoint
+from agetrain.data import TrainingSet
+from agetrain.errors import UsageError
+from agetrain.networks import AgeNet
+
+SUFFIX = ".pth"  # by which a checkpoint is told from predictions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkTeacher:
+    """Networks whose mean answer is learned, for each face as it was moved, coloured and blurred for the pupil.
+
+    A teacher that sees what the pupil sees, over a long training, gives away more than its answers to the pictures:
+    "Knowledge distillation: a good teacher is patient and consistent" (Beyer et al., CVPR 2022).
+
+    Attributes:
+        networks: in evaluation mode, on the training device.
+        sizes: side of the faces that each takes, in pixels.
+        files: where they are from.
+    """
+
+    networks: tuple[AgeNet, ...]
+    sizes: tuple[int, ...]
+    files: tuple[str, ...]
+
+    @classmethod
+    def load(cls, paths: Sequence[Path], data: TrainingSet, device: torch.device) -> "NetworkTeacher":
+        """Reads checkpoints.
+
+        Raises:
+            CheckpointError: one is not there or not a checkpoint.
+            UsageError: one answers another label, has no distribution to teach, or wants another crop than ``data``.
+        """
+        networks, sizes = [], []
+        for path in paths:
+            values = checkpoint.load(path)
+            crop, own = values["crop"], data.crop.to_dict()
+            different = [name for name in crop if name != "size" and crop[name] != own.get(name)]
+            if values["label"] != data.label or values["label_offset"]:
+                raise UsageError(
+                    f"--teacher {path}: answers {values['label']} age with an offset of {values['label_offset']:g} "
+                    f"years; it must answer {data.label} age in true years"
+                )
+            if values["head"] != "distribution":
+                raise UsageError(f"--teacher {path}: has no distribution; take predictions of it (agetrain.evaluate)")
+            if different:
+                raise UsageError(
+                    f"--teacher {path}: its crop has {different[0]} {crop[different[0]]}, the run's "
+                    f"{own.get(different[0])}; give --{different[0]} as it was trained, or take predictions of it"
+                )
+            network = checkpoint.rebuild(values).to(device).to(memory_format=torch.channels_last)
+            networks.append(network.requires_grad_(False))
+            sizes.append(int(crop["size"]))
+        return cls(tuple(networks), tuple(sizes), tuple(p.name for p in paths))
+
+    @torch.no_grad()
+    def distribution(self, faces: Tensor, *, bf16: bool) -> Tensor:
+        """What the networks say on the average, float32 ``[n, 101]``, the sum of each row is 1.
+
+        Args:
+            faces: float32 ``[n, 3, side, side]``, RGB, 0 to 255; a network of another size is shown them resized.
+            bf16: whether to compute in bf16.
+        """
+        answers = []
+        for network, size in zip(self.networks, self.sizes, strict=True):
+            shown = faces
+            if faces.shape[-1] != size:
+                shown = F.interpolate(faces, size=(size, size), mode="bilinear", antialias=True)
+            with torch.autocast(faces.device.type, torch.bfloat16, enabled=bf16):
+                raw = network(shown.contiguous(memory_format=torch.channels_last))
+            answers.append(network.probabilities(raw))
+        return torch.stack(answers).mean(dim=0)
