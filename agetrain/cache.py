@@ -221,7 +221,10 @@ def _cropping(paths: Sequence[Path], spec: CropSpec, crops: Path) -> Iterator[It
 
 def _open_cropper(spec: CropSpec, crops: Path) -> None:
     global _cropper
+    from ageinfer._opencv import cv2
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one says when to stop
+    cv2.setNumThreads(1)  # there is a process for each core already
     _cropper = _Cropper(spec, crops, 1)
 
 

@@ -66,8 +66,8 @@ def joined(device: str | None) -> Iterator[Processes]:
     if world > 1 and name == "cuda":
         name = f"cuda:{local}"
     try:
-        chosen = torch.device(name)
-        torch.zeros(1, device=chosen)
+        # A plain cuda becomes the one that its tensors lie on: not everything in torch takes a device without number.
+        chosen = torch.zeros(1, device=name).device
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
             torch.backends.cudnn.benchmark = True  # all batches have one shape: its fastest way is sought once

@@ -26,7 +26,7 @@ class NetworkTeacher:
     Attributes:
         networks: in evaluation mode, on the training device.
         sizes: side of the faces that each takes, in pixels.
-        files: where they are from.
+        files: where they are from: folder and file, since a run's is always called best.pth.
     """
 
     networks: tuple[AgeNet, ...]
@@ -61,7 +61,7 @@ class NetworkTeacher:
             network = checkpoint.rebuild(values).to(device).to(memory_format=torch.channels_last)
             networks.append(network.requires_grad_(False))
             sizes.append(int(crop["size"]))
-        return cls(tuple(networks), tuple(sizes), tuple(p.name for p in paths))
+        return cls(tuple(networks), tuple(sizes), tuple(f"{p.parent.name}/{p.name}" for p in paths))
 
     @torch.no_grad()
     def distribution(self, faces: Tensor, *, bf16: bool) -> Tensor:

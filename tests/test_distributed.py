@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import types
 from datetime import timedelta
 
 import pytest
@@ -114,3 +115,14 @@ def test_two_processes_learn_as_one_does_and_the_first_one_writes(tmp_path, opti
     assert ran.stderr.count("epoch 2/2") == 1
     assert {p.name for p in two.iterdir()} - {p.name for p in one.iterdir()} <= {"wandb"}
     assert len(list(two.glob("wandb/offline-run-*"))) == (tracking == "offline")
+
+
+def test_a_plain_cuda_is_the_device_that_its_tensors_lie_on(monkeypatch):
+    """Not all of torch takes a device without number; there is no GPU here, so its answers are made up."""
+    chosen = []
+    monkeypatch.setattr("torch.zeros", lambda *_, device: types.SimpleNamespace(device=torch.device(device, 1)))
+    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
+    monkeypatch.setattr("torch.backends.cudnn.benchmark", False)
+    with joined("cuda") as processes:
+        assert processes.device == torch.device("cuda:1")
+    assert chosen == [torch.device("cuda:1")]

@@ -33,7 +33,8 @@ def test_several_networks_answer_with_the_mean_of_their_distributions(teacher_fi
     other = dataclasses.replace(CROP, size=64)
     files = [teacher_file("a.pth", seed=1), teacher_file("b.pth", seed=2, crop=other)]
     teacher = NetworkTeacher.load(files, DATA, CPU)
-    assert (teacher.sizes, teacher.files) == ((48, 64), ("a.pth", "b.pth"))
+    assert teacher.sizes == (48, 64)
+    assert teacher.files == (f"{files[0].parent.name}/a.pth", f"{files[0].parent.name}/b.pth")
     faces = torch.rand(3, 3, 48, 48) * 255
     answer = teacher.distribution(faces, bf16=False)
     assert torch.equal(answer, teacher.distribution(faces, bf16=False))

@@ -443,9 +443,9 @@ def test_a_network_is_taught_by_a_checkpoint_alone(arguments, finished, tmp_path
     learns += ["--ema-decay", "0", "--dropout", "0"]
     assert main(arguments(tmp_path / "out", *learns)) == 0
     training = checkpoint.load(tmp_path / "out" / "best.pth")["training"]
-    assert training["teacher"] == ["seventy.pth"]
+    assert training["teacher"] == [f"{tmp_path.name}/seventy.pth"]
     assert "doubted_labels" not in training
-    assert "taught by seventy.pth" in caplog.text
+    assert f"taught by {tmp_path.name}/seventy.pth" in caplog.text
     history = json.loads((tmp_path / "out" / "metrics.json").read_text())["history"]
     assert history[-1]["train_loss"] < 0.3 * history[0]["train_loss"]
 
