@@ -124,7 +124,8 @@ def checkpoint_values(network, spec):
                     "page": "http://example.org", "part": "train", "n": 22, "split_sha256": "0" * 64,
                 }
             ],
-            "start": "random", "train_median": 34.0, "recipe": Recipe(size=spec.size).to_dict(), "epoch": 1,
+            "start": "random", "teacher": ["large/best.pth"], "train_median": 34.0,
+            "recipe": Recipe(size=spec.size).to_dict(), "epoch": 1,
             **environment(),
         },
         "metrics": [

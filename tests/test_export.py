@@ -200,6 +200,7 @@ def test_the_card(exported):
     assert "verifying anybody's age" in text
     assert "appa-real train, 22 pictures with a face; licence: research use only" in text
     assert "64 x 64 px" in text
+    assert "| taught by | `large/best.pth` |" in text
     assert "x 1.4 (margin 0.2" in text
     assert ("age_probs" in text) == (exported.network.head_name == "distribution")
     assert not re.search(r"\{[a-z_.]+\}", text)
