@@ -13,6 +13,7 @@ import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,14 +207,19 @@ def _cropping(paths: Sequence[Path], spec: CropSpec, crops: Path) -> Iterator[It
     """Crops pictures, on all cores where there are many; gives for each, in order, whether there is a face."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = min(cores, len(paths) // _PICTURES_PER_PROCESS)
+    cropper = _Cropper(spec, crops, None)  # what is missing or broken is to be said here, not in every process
     if processes < 2:
-        yield map(_Cropper(spec, crops, None).crop, range(len(paths)), paths)
+        yield map(cropper.crop, range(len(paths)), paths)
         return
     # Not by fork: a process that trains has threads, and with CUDA more than a fork can copy.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, _open_cropper, (spec, crops)) as pool:
         try:
             yield pool.map(_crop, range(len(paths)), paths, chunksize=16)
+        except BrokenProcessPool as error:
+            raise DatasetError(
+                f"{crops}: one of {processes} processes that cut faces was killed, perhaps for want of memory; retry"
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -1,9 +1,12 @@
 import contextlib
 import dataclasses
 import hashlib
+import os
 import shutil
+import signal
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import cv2
 import numpy as np
@@ -258,6 +261,19 @@ def test_several_processes_cut_the_same_crops_in_the_same_order(many, folder, de
 def test_a_picture_that_one_of_several_processes_cannot_read_is_named(many, folder):
     many[30].path.write_bytes(b"")
     with pytest.raises(DatasetError, match=rf"{many[30].path.name}.*"):
+        prepare(many, SPEC, folder, "test")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_process_that_is_killed_is_told_in_words(many, folder, monkeypatch):
+    def started(pool, *_, **__):
+        pool.submit(os.kill, os.getpid(), 0).result()  # then there is a process
+        os.kill(next(iter(pool._processes)), signal.SIGKILL)
+        return original(pool, *_, **__)
+
+    original = ProcessPoolExecutor.map
+    monkeypatch.setattr(ProcessPoolExecutor, "map", started)
+    with pytest.raises(DatasetError, match="one of 2 processes that cut faces was killed"):
         prepare(many, SPEC, folder, "test")
     assert list(folder.iterdir()) == []
 
