@@ -280,9 +280,9 @@ def _jpeg(faces: Tensor, chosen: Tensor, quality: Tensor) -> Tensor:
     basis = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) * 0.5
     basis[0] *= math.sqrt(0.5)
     basis = basis.to(device)
-    to_ycc = torch.tensor(
-        [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], device=device
-    )
+    to_ycc = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+    to_rgb = torch.linalg.inv(to_ycc).to(device)  # on the CPU: a GPU would be waited for
+    to_ycc = to_ycc.to(device)
     q = quality[chosen]
     percent = torch.where(q < 50, 5000 / q, 200 - 2 * q).view(-1, 1, 1).to(device)
     table = torch.tensor([_LUMA, _CHROMA, _CHROMA], dtype=torch.float32, device=device)
@@ -300,7 +300,7 @@ def _jpeg(faces: Tensor, chosen: Tensor, quality: Tensor) -> Tensor:
     rounded = (coefficients / steps.mT).round() * steps.mT
     ycc = ((rounded @ basis).mT @ basis).transpose(3, 4).reshape(n, 3, h, w)
     ycc[:, 0] += 128
-    rgb = torch.einsum("ij,njhw->nihw", torch.linalg.inv(to_ycc), ycc)[:, :, :height, :width]
+    rgb = torch.einsum("ij,njhw->nihw", to_rgb, ycc)[:, :, :height, :width]
     faces = faces.clone()
     faces[indices] = rgb
     return faces
