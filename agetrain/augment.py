@@ -91,6 +91,11 @@ class Augmentation:
 Draws = dict[str, Tensor]
 
 
+def _to(device: torch.device, values: Tensor) -> Tensor:
+    """Small values on a device; without ``non_blocking`` each of them would wait for all that a GPU has still to do."""
+    return values.to(device, non_blocking=True)
+
+
 def draw(n: int, how: Augmentation, random: torch.Generator) -> Draws:
     """Draws what is random about a batch of ``n`` faces: float32 ``[n]`` or ``[n, 4]`` on the CPU, and scalars."""
 
@@ -142,9 +147,9 @@ def augment(wide: Tensor, size: int, fill: tuple[int, int, int], how: Augmentati
         float32 ``[n, 3, size, size]``, RGB, 0 to 255.
     """
     device = wide.device
-    colour = torch.tensor(fill, device=device, dtype=torch.float32).view(1, 3, 1, 1)
+    colour = _to(device, torch.tensor(fill, dtype=torch.float32).view(1, 3, 1, 1))
     if how.moves:
-        d = {k: draws[k].to(device, non_blocking=True) for k in ("log_zoom", "angle", "mirrored", "dx", "dy")}
+        d = {k: _to(device, draws[k]) for k in ("log_zoom", "angle", "mirrored", "dx", "dy")}
         share = size / wide.shape[1]
         scale = torch.exp(d["log_zoom"]) * share
         mirror = torch.where(d["mirrored"], -1.0, 1.0)
@@ -152,8 +157,8 @@ def augment(wide: Tensor, size: int, fill: tuple[int, int, int], how: Augmentati
         dx, dy = d["dx"] * 2 * share, d["dy"] * 2 * share
         if how.random_crop:
             room = wide.shape[1] - size
-            dx = dx + (_start(draws["crop_x"], room).to(device) - room / 2) * 2 / wide.shape[1]
-            dy = dy + (_start(draws["crop_y"], room).to(device) - room / 2) * 2 / wide.shape[1]
+            dx = dx + (_to(device, _start(draws["crop_x"], room)) - room / 2) * 2 / wide.shape[1]
+            dy = dy + (_to(device, _start(draws["crop_y"], room)) - room / 2) * 2 / wide.shape[1]
         matrix = torch.stack(
             [torch.stack([cos * mirror, -sin, dx], dim=1), torch.stack([sin * mirror, cos, dy], dim=1)], dim=1
         )
@@ -163,14 +168,14 @@ def augment(wide: Tensor, size: int, fill: tuple[int, int, int], how: Augmentati
     else:
         faces = _cut(wide, size, how.random_crop, draws)
         if how.flip:
-            faces = torch.where(draws["mirrored"].to(device).view(-1, 1, 1, 1), faces.flip(3), faces)
+            faces = torch.where(_to(device, draws["mirrored"]).view(-1, 1, 1, 1), faces.flip(3), faces)
     if how.soften:
         faces = _soften(faces, draws["softened"], float(draws["soften_share"]))
     if how.blur:
         faces = _blur(faces, draws["blurred"], draws["blur_sigma"])
     faces = _colour(faces, how, draws)
     if how.erase:
-        faces = _erase(faces, draws["erased"].to(device), colour, draws["erase_rectangle"].to(device))
+        faces = _erase(faces, _to(device, draws["erased"]), colour, _to(device, draws["erase_rectangle"]))
     if how.jpeg:
         faces = _jpeg(faces, draws["jpeg"], draws["jpeg_quality"])
     return faces.clamp(0, 255)
@@ -189,7 +194,7 @@ def _cut(wide: Tensor, size: int, anywhere: bool, draws: Draws) -> Tensor:
         start = round(room / 2)
         return pixels[:, :, start : start + size, start : start + size].float()
     left, top = (
-        _start(draws[name], room).to(wide.device)[:, None] + torch.arange(size, device=wide.device)
+        _to(wide.device, _start(draws[name], room))[:, None] + torch.arange(size, device=wide.device)
         for name in ("crop_x", "crop_y")
     )
     n, c, _, w = pixels.shape
@@ -211,13 +216,13 @@ def _colour(faces: Tensor, how: Augmentation, draws: Draws) -> Tensor:
     luma = torch.tensor([0.299, 0.587, 0.114])
     brightness, contrast, saturation = (draws[name].view(-1, 1, 1) for name in ("brightness", "contrast", "saturation"))
     # After brightness the mean luma is what contrast leaves as it is; grey keeps its place under the other two.
-    mean = luma.to(faces.device) @ pixels.mean(dim=2).T * draws["brightness"].to(faces.device)
-    offset = mean.view(-1, 1, 1) * (1 - contrast.to(faces.device))
+    mean = _to(faces.device, luma) @ pixels.mean(dim=2).T * _to(faces.device, draws["brightness"])
+    offset = mean.view(-1, 1, 1) * _to(faces.device, 1 - contrast)
     desaturate = saturation * torch.eye(3) + (1 - saturation) * luma.expand(3, 3)
     matrix = desaturate * brightness * contrast
     if how.hue:
         matrix = _hue_rotation(draws["hue"]) @ matrix
-    return torch.baddbmm(offset, matrix.to(faces.device), pixels).view(n, 3, height, width)
+    return torch.baddbmm(offset, _to(faces.device, matrix), pixels).view(n, 3, height, width)
 
 
 def _hue_rotation(angle: Tensor) -> Tensor:
@@ -230,7 +235,7 @@ def _hue_rotation(angle: Tensor) -> Tensor:
 
 def _soften(faces: Tensor, chosen: Tensor, share: float) -> Tensor:
     """Reduces the chosen faces to one resolution, the same for this batch, and enlarges them again."""
-    indices = chosen.nonzero()[:, 0].to(faces.device)
+    indices = _to(faces.device, chosen.nonzero()[:, 0])
     if len(indices) == 0:
         return faces
     # A size, not a factor: with a factor the picture would move by the part of a pixel that is rounded away.
@@ -243,13 +248,13 @@ def _soften(faces: Tensor, chosen: Tensor, share: float) -> Tensor:
 
 def _blur(faces: Tensor, chosen: Tensor, sigma: Tensor, radius: int = 4) -> Tensor:
     """A Gaussian of its own for each chosen face, as two passes of one grouped convolution."""
-    indices = chosen.nonzero()[:, 0].to(faces.device)
+    indices = _to(faces.device, chosen.nonzero()[:, 0])
     n = len(indices)
     if n == 0:
         return faces
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / sigma[chosen][:, None]).square())
-    kernel = (kernel / kernel.sum(1, keepdim=True)).to(faces.device).repeat_interleave(3, 0)  # one a channel
+    kernel = _to(faces.device, kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)  # one a channel
     picked = faces[indices].reshape(1, n * 3, *faces.shape[2:])
     padded = F.pad(picked, (radius,) * 4, mode="replicate")
     across = F.conv2d(padded, kernel[:, None, None, :], groups=n * 3)
@@ -272,20 +277,20 @@ def _jpeg(faces: Tensor, chosen: Tensor, quality: Tensor) -> Tensor:
 
     Without the subsampling of colours.
     """
-    indices = chosen.nonzero()[:, 0].to(faces.device)
+    indices = _to(faces.device, chosen.nonzero()[:, 0])
     if len(indices) == 0:
         return faces
     device = faces.device
     k = torch.arange(8, dtype=torch.float32)
     basis = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) * 0.5
     basis[0] *= math.sqrt(0.5)
-    basis = basis.to(device)
+    basis = _to(device, basis)
     to_ycc = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
-    to_rgb = torch.linalg.inv(to_ycc).to(device)  # on the CPU: a GPU would be waited for
-    to_ycc = to_ycc.to(device)
+    to_rgb = _to(device, torch.linalg.inv(to_ycc))  # inverted on the CPU: a GPU would be waited for
+    to_ycc = _to(device, to_ycc)
     q = quality[chosen]
-    percent = torch.where(q < 50, 5000 / q, 200 - 2 * q).view(-1, 1, 1).to(device)
-    table = torch.tensor([_LUMA, _CHROMA, _CHROMA], dtype=torch.float32, device=device)
+    percent = _to(device, torch.where(q < 50, 5000 / q, 200 - 2 * q).view(-1, 1, 1))
+    table = _to(device, torch.tensor([_LUMA, _CHROMA, _CHROMA], dtype=torch.float32))
     steps = ((table * percent + 50) / 100).floor().clamp(1, 255).view(-1, 3, 1, 1, 8, 8)
 
     height, width = faces.shape[2:]

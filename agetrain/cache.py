@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -29,6 +30,7 @@ from agetrain.progress import progress
 CACHE_VERSION = 2
 VALUES = ("found", "ages", "stds", "others", "other_stds", "digests")
 _PICTURES_PER_PROCESS = 64  # fewer are not worth the start of one
+_MOST_PROCESSES = 61  # that a pool may have on Windows
 _cropper: "_Cropper"  # of a process that does nothing else, see _open_cropper
 
 log = logging.getLogger(__name__)
@@ -161,6 +163,7 @@ def _build(samples: Sequence[Sample], spec: CropSpec, target: Path, title: str) 
         with _cropping([sample.path for sample in samples], spec, crops) as outcomes:
             for i, outcome in zip(progress(range(len(samples)), title, "img"), outcomes, strict=True):
                 found[i] = outcome
+        np.lib.format.open_memmap(crops, mode="r+").flush()  # before the name that says it is complete
         np.save(unfinished / "found.npy", found)
         try:
             unfinished.rename(target)
@@ -206,7 +209,7 @@ class _Cropper:
 def _cropping(paths: Sequence[Path], spec: CropSpec, crops: Path) -> Iterator[Iterator[bool]]:
     """Crops pictures, on all cores where there are many; gives for each, in order, whether there is a face."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processes = min(cores, len(paths) // _PICTURES_PER_PROCESS)
+    processes = min(cores, len(paths) // _PICTURES_PER_PROCESS, _MOST_PROCESSES)
     cropper = _Cropper(spec, crops, None)  # what is missing or broken is to be said here, not in every process
     if processes < 2:
         yield map(cropper.crop, range(len(paths)), paths)
@@ -218,20 +221,30 @@ def _cropping(paths: Sequence[Path], spec: CropSpec, crops: Path) -> Iterator[It
             yield pool.map(_crop, range(len(paths)), paths, chunksize=16)
         except BrokenProcessPool as error:
             raise DatasetError(
-                f"{crops}: one of {processes} processes that cut faces was killed, perhaps for want of memory; retry"
+                f"{crops.parent.parent}: one of {processes} processes that cut faces ended, perhaps for want of memory "
+                "or space; free some, and start again"
             ) from error
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             raise
 
 
 def _open_cropper(spec: CropSpec, crops: Path) -> None:
     global _cropper
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one says when to stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     from ageinfer._opencv import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one says when to stop
     cv2.setNumThreads(1)  # there is a process for each core already
     _cropper = _Cropper(spec, crops, 1)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it has ended, however that was."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _crop(i: int, path: Path) -> bool:

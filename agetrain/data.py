@@ -231,7 +231,7 @@ def _resident(crops: np.ndarray | JoinedCrops, device: torch.device) -> Tensor |
     start = 0
     for array in arrays:
         for low in range(0, len(array), _PIECE):
-            piece = torch.from_numpy(np.ascontiguousarray(array[low : low + _PIECE]))
+            piece = torch.from_numpy(np.array(array[low : low + _PIECE]))
             resident[start + low : start + low + len(piece)].copy_(piece)
         start += len(array)
     return resident

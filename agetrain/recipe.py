@@ -52,7 +52,7 @@ class Recipe:
         target_std_years: width of the Gaussian label where raters gave none.
         l1_weight: of the absolute error of the decoded age beside the distribution loss (DLDL-v2).
         auxiliary_weight: of a second head that learns the other of real and apparent age where it is known; 0: none.
-        teacher_weight: of the divergence from a teacher's predictions; used when a teacher is given.
+        teacher_weight: of what a teacher says, beside the label; used when one is given.
         doubt_beyond: labels that lie more than so many of the teacher's deviations from its answer are not learned; the
             face is still learned from the teacher. 0: every label is believed.
         optimiser: ``adamw`` or ``adam``.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from agetrain import checkpoint
 from agetrain.data import TrainingSet
-from agetrain.errors import UsageError
+from agetrain.errors import CheckpointError, UsageError
 from agetrain.networks import AgeNet
 
 SUFFIX = ".pth"  # by which a checkpoint is told from predictions
@@ -38,14 +39,13 @@ class NetworkTeacher:
         """Reads checkpoints.
 
         Raises:
-            CheckpointError: one is not there or not a checkpoint.
+            CheckpointError: one is not there, or not a sound checkpoint.
             UsageError: one answers another label, has no distribution to teach, or wants another crop than ``data``.
         """
         networks, sizes = [], []
         for path in paths:
             values = checkpoint.load(path)
-            crop, own = values["crop"], data.crop.to_dict()
-            different = [name for name in crop if name != "size" and crop[name] != own.get(name)]
+            different = _different(values["crop"], data.crop.to_dict())
             if values["label"] != data.label or values["label_offset"]:
                 raise UsageError(
                     f"--teacher {path}: answers {values['label']} age with an offset of {values['label_offset']:g} "
@@ -55,13 +55,15 @@ class NetworkTeacher:
                 raise UsageError(f"--teacher {path}: has no distribution; take predictions of it (agetrain.evaluate)")
             if different:
                 raise UsageError(
-                    f"--teacher {path}: its crop has {different[0]} {crop[different[0]]}, the run's "
-                    f"{own.get(different[0])}; give --{different[0]} as it was trained, or take predictions of it"
+                    f"--teacher {path}: {different}; train with its crop, or take predictions of it (agetrain.evaluate)"
                 )
-            network = checkpoint.rebuild(values).to(device).to(memory_format=torch.channels_last)
-            networks.append(network.requires_grad_(False))
-            sizes.append(int(crop["size"]))
-        return cls(tuple(networks), tuple(sizes), tuple(f"{p.parent.name}/{p.name}" for p in paths))
+            try:
+                network = checkpoint.rebuild(values)
+            except CheckpointError as error:
+                raise CheckpointError(f"{path}: {error}") from error
+            networks.append(network.to(device).to(memory_format=torch.channels_last).requires_grad_(False))
+            sizes.append(int(values["crop"]["size"]))
+        return cls(tuple(networks), tuple(sizes), tuple("/".join(p.resolve().parts[-2:]) for p in paths))
 
     @torch.no_grad()
     def distribution(self, faces: Tensor, *, bf16: bool) -> Tensor:
@@ -80,3 +82,13 @@ class NetworkTeacher:
                 raw = network(shown.contiguous(memory_format=torch.channels_last))
             answers.append(network.probabilities(raw))
         return torch.stack(answers).mean(dim=0)
+
+
+def _different(crop: dict[str, Any], own: dict[str, Any]) -> str:
+    """What of a teacher's crop, but its size, is not as the run's, in words; nothing where it shows the same."""
+    if crop["kind"] == own["kind"] == "resize":  # of pictures of another size the same part is the same
+        crop, own = ({**c, "resize_to": c["size"] / c["resize_to"]} for c in (crop, own))
+    for name in crop:
+        if name != "size" and crop[name] != own.get(name):
+            return f"its crop has {name.replace('_', ' ')} {crop[name]}, the run's {own.get(name)}"
+    return ""

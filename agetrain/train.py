@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -109,6 +110,7 @@ def train(
             ``weights`` would be written over.
     """
     device = processes.device
+    _check_teachers(recipe, data, teacher, networks)
     batches = Batches(data, recipe, device, teacher, processes.rank, processes.world)
     if not len(data.select):
         raise DatasetError("no pictures to choose the epoch by: that part is empty; take more, or another split")
@@ -132,7 +134,8 @@ def train(
     network.to(device).to(memory_format=torch.channels_last)
     if start.substitute and state is None:
         # Whole batches in each process, so that the start does not depend on how many there are.
-        some = Batches(data, recipe, device, teacher).epoch(1, _REESTIMATION_BATCHES)
+        whole = batches if processes.world == 1 else Batches(data, recipe, device, teacher)
+        some = whole.epoch(1, _REESTIMATION_BATCHES)
         reestimate_batchnorm(network, (centre(batch.wide, recipe.size) for batch in some))
     averaged = None
     if recipe.ema_decay:
@@ -150,7 +153,9 @@ def train(
         learner = DistributedDataParallel(learner, device_ids=[device] if device.type == "cuda" else None)
     if processes.first:  # not before: a run that may not start, or not go on, leaves the folder as it is
         if state is None:
-            _remove_earlier_run(out, weights)
+            _remove_earlier_run(
+                out, {"--weights": [weights] if weights else [], "--teacher": config.get("teacher", ())}
+            )
         report.write_json(out / CONFIG_FILE, config)
     bf16 = uses_bf16(recipe.precision, device)
     tracker = Tracker(wandb_mode if processes.first else "disabled", "agetrain", config, out, done.tracker_id)
@@ -181,7 +186,7 @@ def train(
                 averaged.update_parameters(network)
             n = len(batch.ages)
             errors = (decoded - batch.ages).abs()  # NaN where a label is doubted
-            tally = [loss * n, errors.nansum(), torch.tensor(float(n)).to(loss), errors.isfinite().sum()]
+            tally = [loss * n, errors.nansum(), torch.full_like(loss, n), errors.isfinite().sum()]
             sums += torch.stack([value.double() for value in tally])
             # On a GPU a look at the loss waits for it, so there only now and then.
             if (device.type == "cpu" or step % 20 == 0) and not math.isfinite(float(sums[0])):
@@ -213,9 +218,11 @@ def train(
                 "experiment": config["experiment"], "recipe": recipe.to_dict(), "epoch": epoch,
                 **checkpoint.environment(),
             }  # fmt: skip
-            if teacher or networks:
-                facts["teacher"] = [*(networks.files if networks else ()), *(teacher.files if teacher else ())]
-            if teacher:
+            teaching = networks or teacher
+            if teaching and recipe.teacher_weight:
+                facts["teacher"] = list(teaching.files)
+            if teacher and recipe.doubt_beyond:
+                facts["doubted_by"] = list(teacher.files)
                 facts["doubted_labels"] = dict(zip((d["dataset"] for d in data.facts), batches.doubted, strict=True))
             if best:
                 done.best_mae, done.best_epoch = selection.mae, epoch
@@ -226,6 +233,26 @@ def train(
             tracker.log(figures, epoch)
         done = processes.agreed(done)
     return tracker
+
+
+def _check_teachers(
+    recipe: Recipe, data: TrainingSet, teacher: Teacher | None, networks: NetworkTeacher | None
+) -> None:
+    """Refuses teachers that would have no effect, or teach something else than the labels.
+
+    Raises:
+        UsageError: so it would be.
+    """
+    if networks and recipe.labels == "stored" and data.label_offset:
+        raise UsageError("--teacher: a checkpoint answers in true years; use --labels true, or predictions of it")
+    if (teacher or networks) and not recipe.teacher_weight and not recipe.doubt_beyond:
+        raise UsageError(
+            "--teacher: with --teacher-weight 0 nothing is learned from it; give a weight, or --doubt-beyond"
+        )
+    if teacher and networks and not recipe.doubt_beyond:
+        raise UsageError(
+            "--teacher: beside checkpoints, predictions only serve --doubt-beyond; give it, or leave them out"
+        )
 
 
 def take_step(
@@ -347,11 +374,13 @@ def _check_is_free(out: Path) -> None:
         )
 
 
-def _remove_earlier_run(out: Path, weights: str | Path | None) -> None:
+def _remove_earlier_run(out: Path, needed: dict[str, Sequence[str | Path]]) -> None:
     """Removes what an earlier run left, so that nobody takes it for this run's; files of other names stay."""
     checkpoints = [out / name for name in (*BEST_FILES, STATE_FILE)]
-    if weights and Path(weights).resolve() in [path.resolve() for path in checkpoints]:
-        raise UsageError(f"--weights {weights}: this run would write over it; choose another --out")
+    for option, files in needed.items():
+        for file in files:
+            if Path(file).resolve() in [path.resolve() for path in checkpoints]:
+                raise UsageError(f"{option} {file}: this run would write over it; choose another --out")
     for path in checkpoints:
         path.unlink(missing_ok=True)
     for name in ("metrics.json", "metrics-real.json", "metrics-apparent.json", "report.md", "curve.png", "parity.npz"):

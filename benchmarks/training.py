@@ -2,8 +2,9 @@
 
     python benchmarks/training.py --dataset NAME=DIR [--experiment best] [--device cuda] [--rounds 5] [--steps 20]
 
-In one run and in turn: real batches (read from the memory-mapped crops, augmented, learned from), synthetic tensors
-that are on the device from the start, and the augmentation alone. Figures are medians over the rounds.
+In one run and in turn: real batches (read from the memory-mapped crops, or picked on a GPU that holds them, augmented,
+learned from), synthetic tensors that are on the device from the start, and the augmentation alone. Figures are medians
+over the rounds.
 """
 
 import argparse

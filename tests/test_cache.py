@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -249,7 +251,12 @@ def many(samples, monkeypatch):
 
 @pytest.mark.parametrize("spec", [SPEC, WHOLE])
 def test_several_processes_cut_the_same_crops_in_the_same_order(many, folder, detections, monkeypatch, spec):
-    together = prepare(many, spec, folder, "test")
+    started = []
+    original = ProcessPoolExecutor.__init__
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessPoolExecutor, "__init__", lambda *a, **k: (started.append(a[1]), original(*a, **k))[1])
+        together = prepare(many, spec, folder, "test")
+    assert started == [2]
     assert detections == []  # none of it was done in this process
     monkeypatch.setattr("agetrain.cache._PICTURES_PER_PROCESS", 1000)
     alone = prepare(many, spec, folder.with_name("alone"), "test")
@@ -265,6 +272,54 @@ def test_a_picture_that_one_of_several_processes_cannot_read_is_named(many, fold
     assert list(folder.iterdir()) == []
 
 
+CROPS_FOR_EVER = """
+import sys
+from pathlib import Path
+import agetrain.cache as cache
+from agetrain.datasets import Sample
+from ageinfer.cropspec import CropSpec
+
+if __name__ == "__main__":
+    cache._PICTURES_PER_PROCESS = 10
+    cache.os.sched_getaffinity = lambda _: {0, 1}
+    samples = [Sample(Path(sys.argv[1]), float(i)) for i in range(100_000)]
+    cache.picture_digest = lambda path: bytes(32)
+    cache.prepare(samples, CropSpec(size=8), sys.argv[2], "test")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
+def test_processes_do_not_outlive_the_one_that_started_them(samples, tmp_path):
+    """A run that is killed cannot say anything to them."""
+    script = tmp_path / "script.py"
+    script.write_text(CROPS_FOR_EVER)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    run = subprocess.Popen([sys.executable, script, samples[0].path, tmp_path / "cache"], env=environment)
+
+    def croppers():
+        found = {}
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # one that has just ended
+                if b"spawn_main" in (place / "cmdline").read_bytes():
+                    found[place.name] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+        return found  # with their parents
+
+    def until(reached):
+        end = time.monotonic() + 60
+        while not reached() and time.monotonic() < end:
+            time.sleep(0.1)
+        return reached()
+
+    try:
+        assert until(lambda: list(croppers().values()).count(run.pid) == 2)
+        time.sleep(3)  # until they have work
+        ours = {pid for pid, parent in croppers().items() if parent == run.pid}
+    finally:
+        run.kill()
+        run.wait()
+    assert until(lambda: ours.isdisjoint(croppers()))
+
+
 def test_a_process_that_is_killed_is_told_in_words(many, folder, monkeypatch):
     def started(pool, *_, **__):
         pool.submit(os.kill, os.getpid(), 0).result()  # then there is a process
@@ -273,7 +328,7 @@ def test_a_process_that_is_killed_is_told_in_words(many, folder, monkeypatch):
 
     original = ProcessPoolExecutor.map
     monkeypatch.setattr(ProcessPoolExecutor, "map", started)
-    with pytest.raises(DatasetError, match="one of 2 processes that cut faces was killed"):
+    with pytest.raises(DatasetError, match="one of 2 processes that cut faces ended"):
         prepare(many, SPEC, folder, "test")
     assert list(folder.iterdir()) == []
 

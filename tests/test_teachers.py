@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from ageinfer.cropspec import CropSpec
+from ageinfer.cropspec import NO_DETECTOR, CropSpec
 from agetrain import checkpoint
 from agetrain.data import TrainingSet
 from agetrain.errors import CheckpointError, UsageError
@@ -62,6 +62,29 @@ def test_a_network_that_cannot_teach_this_run_is_refused_with_the_reason(teacher
     with pytest.raises(UsageError, match=told) as error:
         NetworkTeacher.load([path], DATA, CPU)
     assert str(path) in str(error.value)
+
+
+def resize_crop(size, of):
+    return CropSpec(size=size, margin=0, kind="resize", detector=NO_DETECTOR, resize_to=of)
+
+
+@pytest.mark.parametrize(("size", "of", "fits"), [(60, 64, True), (56, 64, False)])
+def test_of_whole_pictures_a_teacher_must_see_the_same_part(teacher_file, size, of, fits):
+    path = teacher_file("whole.pth", crop=resize_crop(size, of))
+    data = dataclasses.replace(DATA, crop=resize_crop(120, 128))
+    if fits:
+        assert NetworkTeacher.load([path], data, CPU).sizes == (size,)
+        return
+    with pytest.raises(UsageError, match="resize to"):
+        NetworkTeacher.load([path], data, CPU)
+
+
+def test_a_checkpoint_whose_weights_do_not_fit_is_named(teacher_file):
+    path = teacher_file("other.pth")
+    values = checkpoint.load(path)
+    checkpoint.save(path, {**values, "backbone": "resnet34"})
+    with pytest.raises(CheckpointError, match=r"other\.pth: the weights do not fit"):
+        NetworkTeacher.load([path], DATA, CPU)
 
 
 def test_a_teacher_that_is_not_there_is_named(tmp_path):

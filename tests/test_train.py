@@ -448,6 +448,28 @@ def test_a_network_is_taught_by_a_checkpoint_alone(arguments, finished, tmp_path
     assert f"taught by {tmp_path.name}/seventy.pth" in caplog.text
     history = json.loads((tmp_path / "out" / "metrics.json").read_text())["history"]
     assert history[-1]["train_loss"] < 0.3 * history[0]["train_loss"]
+    assert history[-1]["train_mae"] > 25  # everybody is 70 to it, and nobody is
+
+
+def test_a_teacher_without_effect_is_refused(arguments, finished, tmp_path, capsys):
+    checkpoint_file = ["--teacher", str(finished / "best.pth")]
+    np.savez(tmp_path / "t.npz", digests=np.zeros(0, np.uint64), ages=np.zeros(0), stds=np.zeros(0))
+    for options, told in (
+        ([*checkpoint_file, "--teacher-weight", "0"], "with --teacher-weight 0 nothing is learned"),
+        (["--teacher", str(tmp_path / "t.npz"), "--teacher-weight", "0"], "with --teacher-weight 0 nothing is learned"),
+        ([*checkpoint_file, "--teacher", str(tmp_path / "t.npz")], "beside checkpoints, predictions only serve"),
+    ):
+        assert main(arguments(tmp_path / "out", *options)) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "out" / "best.pth").exists()
+
+
+def test_a_teacher_is_not_written_over(arguments, finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "out")
+    teacher = tmp_path / "out" / "best.pth"
+    assert main(arguments(tmp_path / "out", "--teacher", str(teacher), "--overwrite")) == 2
+    assert f"--teacher {teacher}: this run would write over it" in capsys.readouterr().err
+    assert teacher.is_file()
 
 
 def test_a_checkpoint_of_another_backbone_is_no_start(arguments, finished, tmp_path, capsys):
