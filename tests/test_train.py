@@ -464,6 +464,21 @@ def test_a_teacher_without_effect_is_refused(arguments, finished, tmp_path, caps
     assert not (tmp_path / "out" / "best.pth").exists()
 
 
+def test_a_taught_run_goes_on_with_the_same_teacher_alone(arguments, finished, tmp_path, capsys):
+    """What is in the file counts, not where it lies."""
+    teachers = [tmp_path / name for name in ("a.pth", "moved.pth", "other.pth")]
+    for path in teachers[:2]:
+        shutil.copy(finished / "best.pth", path)
+    values = checkpoint.load(finished / "best.pth")
+    values["weights"]["head.1.bias"] += 1
+    checkpoint.save(teachers[2], values)
+    first, moved, other = (arguments(tmp_path / "out", "--teacher", str(path), "--epochs", "1") for path in teachers)
+    assert main(first) == 0
+    assert main([*moved, "--resume"]) == 0
+    assert main([*other, "--resume"]) == 2
+    assert "of a run with another --teacher" in capsys.readouterr().err
+
+
 def test_a_teacher_is_not_written_over(arguments, finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "out")
     teacher = tmp_path / "out" / "best.pth"
