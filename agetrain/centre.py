@@ -176,10 +176,8 @@ def _open_detector(kind: str) -> None:
             raise MissingDependencyError("--centre dlib needs dlib: pip install 'ageinfer[dlib]'") from error
         _detector = dlib.get_frontal_face_detector()
     else:
-        from ageinfer._opencv import cv2
         from ageinfer.detect import YuNet
 
-        cv2.setNumThreads(1)  # there is a process for each core already
         _detector = YuNet(provider="cpu", threads=1)
 
 
