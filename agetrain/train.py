@@ -110,7 +110,7 @@ def train(
             ``weights`` would be written over.
     """
     device = processes.device
-    _check_teachers(recipe, data, teacher, networks)
+    check_teachers(recipe, data, teacher, networks)
     batches = Batches(data, recipe, device, teacher, processes.rank, processes.world)
     if not len(data.select):
         raise DatasetError("no pictures to choose the epoch by: that part is empty; take more, or another split")
@@ -235,9 +235,7 @@ def train(
     return tracker
 
 
-def _check_teachers(
-    recipe: Recipe, data: TrainingSet, teacher: Teacher | None, networks: NetworkTeacher | None
-) -> None:
+def check_teachers(recipe: Recipe, data: TrainingSet, teacher: Teacher | None, networks: NetworkTeacher | None) -> None:
     """Refuses teachers that would have no effect, or teach something else than the labels.
 
     Raises:
@@ -245,7 +243,8 @@ def _check_teachers(
     """
     if networks and recipe.labels == "stored" and data.label_offset:
         raise UsageError("--teacher: a checkpoint answers in true years; use --labels true, or predictions of it")
-    if (teacher or networks) and not recipe.teacher_weight and not recipe.doubt_beyond:
+    # Networks cannot doubt: their answers are to faces as they are shown, not to pictures.
+    if not recipe.teacher_weight and (networks or (teacher and not recipe.doubt_beyond)):
         raise UsageError(
             "--teacher: with --teacher-weight 0 nothing is learned from it; give a weight, or --doubt-beyond"
         )

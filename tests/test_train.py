@@ -456,6 +456,7 @@ def test_a_teacher_without_effect_is_refused(arguments, finished, tmp_path, caps
     np.savez(tmp_path / "t.npz", digests=np.zeros(0, np.uint64), ages=np.zeros(0), stds=np.zeros(0))
     for options, told in (
         ([*checkpoint_file, "--teacher-weight", "0"], "with --teacher-weight 0 nothing is learned"),
+        ([*checkpoint_file, "--teacher-weight", "0", "--doubt-beyond", "3"], "with --teacher-weight 0 nothing is"),
         (["--teacher", str(tmp_path / "t.npz"), "--teacher-weight", "0"], "with --teacher-weight 0 nothing is learned"),
         ([*checkpoint_file, "--teacher", str(tmp_path / "t.npz")], "beside checkpoints, predictions only serve"),
     ):

@@ -24,7 +24,9 @@ from agetrain.optim import learning_rate, make_optimiser, running_mean, warmup_c
 from agetrain.predict import predict
 from agetrain.recipe import Recipe
 from agetrain.run import split_selection
+from agetrain.teachers import NetworkTeacher
 from agetrain.tracking import Tracker
+from agetrain.train import check_teachers
 
 NAN = float("nan")
 CPU = torch.device("cpu")
@@ -313,6 +315,16 @@ def test_crops_that_are_on_the_device_make_the_same_batches(monkeypatch):
             for name in ("wide", "ages", "others", "teacher_ages"):
                 torch.testing.assert_close(getattr(a, name), getattr(b, name), equal_nan=True)
             assert all(torch.equal(a.draws[name], b.draws[name]) for name in a.draws)
+
+
+def test_a_network_that_answers_true_years_does_not_teach_stored_labels():
+    cache = cache_of(9, 22)
+    networks = NetworkTeacher((), (), ())
+    stored = dataclasses.replace(SMALL, labels="stored")
+    with pytest.raises(UsageError, match="a checkpoint answers in true years; use --labels true"):
+        check_teachers(stored, training_set(cache, offset=15.0), None, networks)
+    check_teachers(stored, training_set(cache), None, networks)  # stored as they are
+    check_teachers(SMALL, training_set(cache, offset=15.0), None, networks)
 
 
 def test_labels_far_from_what_the_teacher_says_are_not_learned():
