@@ -48,7 +48,9 @@ class Appearance:
         """
         before_s, before = self._last.get(number, (-math.inf, looks))
         self._last[number] = (time_s, looks)
-        return time_s - before_s <= _LONGEST_GAP_S and correlation(before, looks) < _LEAST_CORRELATION
+        if time_s - before_s > _LONGEST_GAP_S or _alike_in_place(before, looks) >= _LEAST_CORRELATION:
+            return False
+        return correlation(before, looks) < _LEAST_CORRELATION
 
     def still(self, number: int, looks: Image, time_s: float) -> bool:
         """Takes the next sight of a track, from where its face is expected, if it looks there as it did.
@@ -60,10 +62,10 @@ class Appearance:
         """
         if number not in self._last:
             return False
-        alike = cv2.matchTemplate(looks[_INNER], self._last[number][1][_INNER], cv2.TM_CCOEFF_NORMED).item()
-        if alike >= _LEAST_STILL:
+        still = _alike_in_place(self._last[number][1], looks) >= _LEAST_STILL
+        if still:
             self._last[number] = (time_s, looks)
-        return alike >= _LEAST_STILL
+        return still
 
     def forget_all_but(self, numbers: frozenset[int]) -> None:
         """Drops what is known of tracks that have ended."""
@@ -84,3 +86,8 @@ def small_grey(image: Image, box: Box) -> Image:
 def correlation(before: Image, now: Image) -> float:
     """How much the middle of one sight is found again in another one, -1 to 1; both of `small_grey`."""
     return float(cv2.matchTemplate(now, before[_INNER], cv2.TM_CCOEFF_NORMED).max())
+
+
+def _alike_in_place(before: Image, now: Image) -> float:
+    """How much the middle of one sight is the middle of another one, to the pixel: at most their `correlation`."""
+    return cv2.matchTemplate(now[_INNER], before[_INNER], cv2.TM_CCOEFF_NORMED).item()

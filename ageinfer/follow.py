@@ -14,7 +14,7 @@ _MOST_FRAMES, _LONGEST_S = 8, 0.35
 # Without a face there is nothing to estimate, and the time is better spent on looking.
 _MOST_FRAMES_WITHOUT_FACE = 2
 # A look at full size, for faces too small for the reduced one, at least so often.
-_FULL_SIZE_S = 1.0
+_FULL_SIZE_S = 2.0
 # In a reduced look no known face may be smaller than this, in pixels; more once one was missed.
 _LEAST_FACE_PX = 40.0
 # That is forgotten by this factor with every look in which nothing is missed: it may have been no face.
@@ -31,9 +31,9 @@ class FaceFollower:
 
     Looks at the whole frame now and then, and in between only near the faces that are known. A face that is missed in
     one way is looked for in the other before the frame is done. The scale of a whole look follows the faces: as small
-    as the smallest known one allows, and once a second the frame's own. A face that moves as expected and looks the
-    same is carried over one frame between two looks. Where a face is replaced by one that looks different, the track
-    ends and another begins.
+    as the smallest known one allows, and once in two seconds the frame's own. A face that moves as expected and looks
+    the same is carried over one frame between two looks. Where a face is replaced by one that looks different, the
+    track ends and another begins.
 
     Args:
         detector: finds the faces.

@@ -21,6 +21,9 @@ from ageinfer.types import Age, Detection, Face, Frame, FrameResult, Image
 _BATCH_FACES, _BATCH_PIXELS = 16, 24_000_000
 # Decoded frames that wait, and what waits between the two halves of the work on a video, each in its own thread.
 _FRAMES_AHEAD, _STEPS_AHEAD, _BYTES_AHEAD = 8, 4, 192 << 20
+# Frames of a video file whose faces are estimated together: four faces at once take 0.85 of the time of four single
+# ones (one thread, AMD EPYC, age-small), because the weights are read once.
+_FRAMES_AT_ONCE = 4
 _LIVE_SIDE_PX = 960
 _TIME_ROUNDING_S = 1e-3  # of the times of frames, so that 0.2 s at 25 frames a second are five of them
 # Beyond that, a track would no longer notice within a second that somebody else has taken the place.
@@ -141,7 +144,7 @@ class Pipeline:
         steps = ahead(
             self.followed(frames), _STEPS_AHEAD, weight=lambda s: s.frame.image.nbytes, most_weight=_BYTES_AHEAD
         )
-        return self.aged(steps)
+        return self.aged(steps, at_once=_FRAMES_AT_ONCE)
 
     def pictures(self, frames: Iterable[Frame | None]) -> Generator[tuple[Frame, FrameResult]]:
         """Processes frames that have nothing to do with each other, in their order.
@@ -222,28 +225,58 @@ class Pipeline:
             detections, numbers = follower(frame)
             yield Followed(frame, detections, numbers, follower.alive, follower.time_s)
 
-    def aged(self, followed: Iterable["Followed"]) -> Generator[tuple[Frame, FrameResult]]:
+    def aged(self, followed: Iterable["Followed"], *, at_once: int = 1) -> Generator[tuple[Frame, FrameResult]]:
         """The second half of `video`: the ages of the faces, and of their tracks.
 
         An age that has settled gains nothing from 25 estimates a second, so a face is then cropped and asked about now
         and then.
+
+        Args:
+            followed: from `followed`.
+            at_once: so many frames are waited for, and their faces estimated together. The results are the same.
         """
         tracks: dict[int, _AgedTrack] = {}
-        for step in followed:
-            if step.numbers is None:
-                ages = self._ages(step.frame.image, step.detections)
-                yield step.frame, _result(step.frame, [Face(d, a) for d, a in zip(step.detections, ages, strict=True)])
-                continue
-            tracks = {n: tracks.get(n) or _AgedTrack() for n in step.alive}
-            faces_of = [tracks[n] for n in step.numbers]
-            due = [i for i, t in enumerate(faces_of) if t.due(step.time_s, self.looking.age_interval_s)]
-            for i, age in zip(due, self._ages(step.frame.image, [step.detections[i] for i in due]), strict=True):
-                faces_of[i].take(age, step.time_s)
-            faces = [
-                t.face(detection, n, step.time_s)
-                for t, detection, n in zip(faces_of, step.detections, step.numbers, strict=True)
-            ]
-            yield step.frame, _result(step.frame, faces)
+        for steps in _in_groups(followed, at_once):
+            for step, ages in zip(steps, self._foreseen(steps, tracks), strict=True):
+                if step.numbers is None:
+                    yield step.frame, _result(step.frame, [Face(d, ages[i]) for i, d in enumerate(step.detections)])
+                    continue
+                tracks = {n: tracks.get(n) or _AgedTrack() for n in step.alive}
+                faces_of = [tracks[n] for n in step.numbers]
+                due = [i for i, t in enumerate(faces_of) if t.due(step.time_s, self.looking.age_interval_s)]
+                late = [i for i in due if i not in ages]  # of a track that began anew in this group
+                if late:
+                    found = self.estimator.estimate(self.crop(step.frame.image, [step.detections[i] for i in late]))
+                    ages.update(zip(late, found, strict=True))
+                for i in due:
+                    faces_of[i].take(ages[i], step.time_s)
+                faces = [
+                    t.face(detection, n, step.time_s)
+                    for t, detection, n in zip(faces_of, step.detections, step.numbers, strict=True)
+                ]
+                yield step.frame, _result(step.frame, faces)
+
+    def _foreseen(self, steps: Sequence["Followed"], tracks: "dict[int, _AgedTrack]") -> list[dict[int, Age]]:
+        """The ages that will be due in some frames, each by the place of its face, if no track begins anew in them."""
+        asked_s: dict[int, float] = {}
+        due: list[list[int]] = []
+        for step in steps:
+            faces: Iterable[int] = range(len(step.detections))
+            if step.numbers is not None:
+                numbers, interval_s = step.numbers, self.looking.age_interval_s
+                faces = [
+                    i
+                    for i, n in enumerate(numbers)
+                    if n not in tracks or tracks[n].due(step.time_s, interval_s, asked_s.get(n))
+                ]
+                asked_s.update({numbers[i]: step.time_s for i in faces})
+            due.append(list(faces))
+        crops = [
+            self.crop(step.frame.image, [step.detections[i] for i in faces])
+            for step, faces in zip(steps, due, strict=True)
+        ]
+        ages = iter(self.estimator.estimate(np.concatenate(crops)))
+        return [{i: next(ages) for i in faces} for faces in due]
 
     def _find(self, image: Image) -> list[Detection]:
         side = self.looking.max_side
@@ -255,9 +288,6 @@ class Pipeline:
         """The faces of a uint8 BGR picture as the model wants them: uint8 ``[n, size, size, 3]``, RGB."""
         crop = self.estimator.metadata.crop
         return crop_faces(image, [d.box for d in detections], crop, [d.landmarks for d in detections])
-
-    def _ages(self, image: Image, detections: Sequence[Detection]) -> list[Age]:
-        return self.estimator.estimate(self.crop(image, detections))
 
     def _estimated(self, waiting: list[tuple[Frame, list[Detection], Image]]) -> Iterator[tuple[Frame, FrameResult]]:
         if not waiting:
@@ -293,11 +323,18 @@ class _AgedTrack:
         self._fusion = AgeFusion()
         self._newest: tuple[Age, float] | None = None
 
-    def due(self, time_s: float, interval_s: float) -> bool:
-        """Whether the face is to be asked about in this frame."""
+    def due(self, time_s: float, interval_s: float, asked_s: float | None = None) -> bool:
+        """Whether the face is to be asked about in this frame.
+
+        Args:
+            time_s: of the frame, in seconds.
+            interval_s: between two answers of a face whose age has settled, in seconds.
+            asked_s: time of a frame in which it will have been asked about by then, later than all that was taken.
+        """
         if self._newest is None or not self._fusion.settled(time_s):
             return True
-        return time_s - self._newest[1] > interval_s - _TIME_ROUNDING_S
+        newest_s = self._newest[1] if asked_s is None else asked_s
+        return time_s - newest_s > interval_s - _TIME_ROUNDING_S
 
     def take(self, age: Age, time_s: float) -> None:
         """Keeps the answer."""
@@ -310,6 +347,25 @@ class _AgedTrack:
             raise RuntimeError("no age of this face was ever estimated")
         age, estimated_s = self._newest
         return Face(detection, age, number, self._fusion.shown_years, time_s - estimated_s)
+
+
+def _in_groups(steps: Iterable[Followed], most: int) -> Iterator[list[Followed]]:
+    """So many together, fewer of large pictures; where they end with an error, those before it come first."""
+    following = iter(steps)
+    ended: BaseException | None = None
+    while ended is None:
+        group: list[Followed] = []
+        pixels = 0
+        try:
+            while len(group) < most and pixels < _BATCH_PIXELS:
+                group.append(next(following))
+                pixels += group[-1].frame.image.size
+        except Exception as error:  # StopIteration is one
+            ended = error
+        if group:
+            yield group
+    if not isinstance(ended, StopIteration):
+        raise ended
 
 
 def _size(frame: Frame) -> int:

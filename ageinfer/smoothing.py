@@ -8,7 +8,8 @@ from ageinfer.types import Age
 
 # The memory is a histogram over ages, so that it costs the same after a second and after a day.
 _BIN_YEARS, _OLDEST_YEARS = 0.25, 125.0
-_CENTRES = np.arange(0, _OLDEST_YEARS, _BIN_YEARS) + _BIN_YEARS / 2
+_PLACES = np.arange(round(_OLDEST_YEARS / _BIN_YEARS))
+_CENTRES = (_PLACES + 0.5) * _BIN_YEARS
 # A frame's weight is halved after so long.
 _HALF_LIFE_S = 20.0
 # Values further from the median than this many robust standard deviations (1.4826 times the median absolute
@@ -95,13 +96,13 @@ class AgeFusion:
         self._weights[place] += variance**-0.5
 
     def _mean(self) -> float:
-        (seen,) = self._weights.nonzero()
-        weights, ages = self._weights[seen], _CENTRES[seen]
-        distances = np.abs(ages - ages[_median_index(weights)])
-        order = np.argsort(distances, kind="stable")
-        spread = distances[order][_median_index(weights[order])] * _MAD_TO_STD
-        near = weights * (distances <= _OUTLIER_DEVIATIONS * max(spread, _LEAST_SPREAD_YEARS))
-        return float(near @ ages / near.sum())
+        median = _median_place(self._weights)
+        # The weights by their distance from the median, in bins: sorted without sorting.
+        spread = _median_place(np.bincount(np.abs(_PLACES - median), self._weights)) * _BIN_YEARS * _MAD_TO_STD
+        reach = int(_OUTLIER_DEVIATIONS * max(spread, _LEAST_SPREAD_YEARS) / _BIN_YEARS)
+        near = slice(max(0, median - reach), median + reach + 1)
+        weights = self._weights[near]
+        return float(weights @ _CENTRES[near] / weights.sum())
 
     def _is_another(self, time_s: float) -> bool:
         if not self.settled(time_s):
@@ -113,7 +114,7 @@ class AgeFusion:
         return min(distances) > limit or max(distances) < -limit
 
 
-def _median_index(weights: np.ndarray) -> int:
+def _median_place(weights: np.ndarray) -> int:
     """The first place at which half of the weight is reached."""
-    sums = np.cumsum(weights)
-    return int(np.searchsorted(sums, sums[-1] / 2))
+    sums = weights.cumsum()
+    return int(sums.searchsorted(sums[-1] / 2))

@@ -75,26 +75,30 @@ class YuNet:
         """Finds the faces of a uint8 BGR picture ``[height, width, 3]``, best score first."""
         planes = self._planes(image)
         outputs = self._session.run(self._outputs, {self._input: planes})
-        found = []  # a face is a handful of cells: plain numbers are faster here than arrays of them
+        boxes: list[Box] = []  # a face is a handful of cells: plain numbers are faster here than arrays of them
+        scores: list[float] = []
+        cells: list[tuple[int, int]] = []
         for i, stride in enumerate(self._STRIDES):
-            cls, obj, bbox, kps = outputs[4 * i : 4 * i + 4]
-            scores = cls[0, :, 0] * obj[0, :, 0]  # squared
-            for cell in (scores >= self._score_threshold**2).nonzero()[0].tolist():
+            cls, obj, bbox = outputs[4 * i : 4 * i + 3]
+            squares = cls[0, :, 0] * obj[0, :, 0]
+            for cell in (squares >= self._score_threshold**2).nonzero()[0].tolist():
                 line, column = divmod(cell, planes.shape[3] // stride)
                 dx, dy, log_w, log_h = bbox[0, cell].tolist()
                 w, h = math.exp(log_w) * stride, math.exp(log_h) * stride
-                points = kps[0, cell].tolist()
-                found.append(
-                    Detection(
-                        box=((column + dx) * stride - w / 2, (line + dy) * stride - h / 2, w, h),
-                        score=math.sqrt(min(float(scores[cell]), 1.0)),
-                        landmarks=tuple(
-                            ((column + px) * stride, (line + py) * stride)
-                            for px, py in zip(points[::2], points[1::2], strict=True)
-                        ),
-                    )
-                )
-        return self._suppressed(found)
+                boxes.append(((column + dx) * stride - w / 2, (line + dy) * stride - h / 2, w, h))
+                scores.append(math.sqrt(min(float(squares[cell]), 1.0)))
+                cells.append((i, cell))
+        found = []
+        for best in self._best(boxes, scores):
+            i, cell = cells[best]
+            stride = self._STRIDES[i]
+            line, column = divmod(cell, planes.shape[3] // stride)
+            points = outputs[4 * i + 3][0, cell].tolist()
+            landmarks = tuple(
+                ((column + px) * stride, (line + py) * stride) for px, py in zip(points[::2], points[1::2], strict=True)
+            )
+            found.append(Detection(boxes[best], scores[best], landmarks))
+        return found
 
     def detect_near(self, image: Image, boxes: Sequence[Box]) -> list[Detection]:
         """Looks for faces near places where they were a moment ago.
@@ -135,7 +139,8 @@ class YuNet:
                 scale = 1 / factors[of]
                 shift = (corners[of][0] - left * scale, corners[of][1] - top * scale)
                 found.append(detection.moved((scale, scale), shift))
-        return self._suppressed(found)
+        best = self._best([detection.box for detection in found], [detection.score for detection in found])
+        return [found[i] for i in best]
 
     def _planes(self, image: Image) -> np.ndarray:
         """float32 ``[1, 3, height, width]``, both multiples of 32, zero beyond the picture.
@@ -144,27 +149,29 @@ class YuNet:
         cost more than filling it.
         """
         size = image.shape[:2]
-        kept: dict[tuple[int, ...], np.ndarray] = self._memory.__dict__.setdefault("planes", {})
-        planes = kept.get(size)
-        if planes is None:
+        kept: dict[tuple[int, ...], tuple[np.ndarray, list[Image]]] = self._memory.__dict__.setdefault("planes", {})
+        if size in kept:
+            planes, colours = kept[size]
+        else:
             planes = np.zeros((1, 3, *(32 * math.ceil(side / 32) for side in size)), np.float32)
+            colours = [np.empty(size, np.uint8) for _ in range(3)]
             if planes.nbytes <= _KEPT_BYTES:
-                if planes.nbytes + sum(other.nbytes for other in kept.values()) > _KEPT_BYTES:
+                if planes.nbytes + sum(other.nbytes for other, _ in kept.values()) > _KEPT_BYTES:
                     kept.clear()
-                kept[size] = planes
-        for plane, colour in zip(planes[0], cv2.split(image), strict=True):  # the fastest way, by far
+                kept[size] = planes, colours
+        cv2.split(image, colours)  # the fastest way, by far
+        for plane, colour in zip(planes[0], colours, strict=True):
             plane[: size[0], : size[1]] = colour
         return planes
 
-    def _suppressed(self, found: list[Detection]) -> list[Detection]:
-        """Of those that overlap the best alone, best first."""
-        if len(found) < 2:
-            return found
+    def _best(self, boxes: Sequence[Box], scores: Sequence[float]) -> Sequence[int]:
+        """Of boxes that overlap the best alone: their places, best first."""
+        if len(boxes) < 2:
+            return range(len(boxes))
         # cv2.FaceDetectorYN suppresses on boxes cut to whole pixels, and so do we.
-        boxes = [list(map(int, detection.box)) for detection in found]
-        scores = [detection.score for detection in found]
-        best = cv2.dnn.NMSBoxes(boxes, scores, self._score_threshold, self._nms_threshold, top_k=self._TOP_K)
-        return [found[i] for i in best]
+        whole = [list(map(int, box)) for box in boxes]
+        best = cv2.dnn.NMSBoxes(whole, scores, self._score_threshold, self._nms_threshold, top_k=self._TOP_K)
+        return [int(i) for i in best]
 
 
 def _fill(tile: Image, image: Image, x: float, y: float, factor: float) -> tuple[float, float]:

@@ -333,7 +333,7 @@ def test_a_large_picture_leaves_no_large_memory_behind(astronaut):
     yunet = YuNet(provider="cpu", threads=1)
     yunet.detect(astronaut)
     yunet.detect(np.zeros((2100, 2100, 3), np.uint8))
-    kept = [planes.nbytes for planes in yunet._memory.planes.values()]
+    kept = [planes.nbytes for planes, _ in yunet._memory.planes.values()]
     assert kept == [3 * 512 * 512 * 4]
 
 

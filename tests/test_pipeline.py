@@ -272,6 +272,89 @@ def test_a_source_is_run_as_its_kind_deserves(pipeline, persons, tmp_path, write
     assert {f.track for r in done for f in r.faces} == {None}
 
 
+class Seeing(Moving):
+    """Sees nothing but whole frames."""
+
+    def detect_near(self, image, boxes):
+        return []
+
+
+class Brightness:
+    """An estimator for which the brightness of a crop's centre is an age; remembers how many faces it was given."""
+
+    provider, threads = "cpu", 1
+
+    def __init__(self, metadata):
+        self.metadata, self.batches = metadata, []
+
+    def estimate(self, crops):
+        self.batches.append(len(crops))
+        middle = crops.shape[1] // 2
+        return [Age(float(crop[middle - 8 : middle + 8, middle - 8 : middle + 8].mean()), 4.0) for crop in crops]
+
+
+def coming_and_going(rng, people=3):
+    """Frames for `Seeing`: people come and go, and some change to another age where they are."""
+    texture = rng.integers(0, 40, (160, 90, 3), np.uint8)
+    ages = rng.integers(20, 160, people)
+    count = people
+    for i in range(400):
+        if rng.random() < 0.02:
+            ages[rng.integers(people)] = rng.integers(20, 160)
+        if rng.random() < 0.02:
+            count = int(rng.integers(0, people + 1))
+        image = texture.copy()
+        for k, age in enumerate(ages):
+            image[40 * k : 40 * k + 40] += np.uint8(age)
+        image[0, 0, :2] = count, i % 3
+        yield Frame("clip", i, i / 25, image)
+
+
+@pytest.mark.parametrize("interval_s", [0.2, 0])
+@pytest.mark.parametrize("at_once", [2, 4, 9])
+def test_frames_whose_faces_are_estimated_together_have_the_ages_that_they_have_alone(pipeline, at_once, interval_s):
+    """Also where a track begins anew in the middle of a group, and so is due where that was not foreseen."""
+    looking = Looking(max_side=None, every=1, age_interval_s=interval_s)
+    late = 0
+    for seed in (0, 3):
+        alone, together = (Pipeline(Seeing(), Brightness(pipeline.estimator.metadata), looking) for _ in range(2))
+        frames = list(coming_and_going(np.random.default_rng(seed)))
+        expected = [result for _, result in alone.video(frames)]
+        assert len({face.track for result in expected for face in result.faces}) >= 3
+        assert [result for _, result in together.aged(together.followed(frames), at_once=at_once)] == expected
+        groups = -(-len(frames) // at_once)
+        late += len(together.estimator.batches) - groups
+        assert len(together.estimator.batches) < 0.75 * len(frames)
+    assert late > 0 or interval_s == 0
+
+
+def test_frames_before_an_error_are_done(pipeline):
+    def frames():
+        yield from list(coming_and_going(np.random.default_rng(0)))[:6]
+        raise SourceError("no more")
+
+    together = Pipeline(Seeing(), Brightness(pipeline.estimator.metadata), Looking(max_side=None, every=1))
+    results = together.aged(together.followed(frames()), at_once=4)
+    assert [next(results)[1].index for _ in range(6)] == list(range(6))
+    with pytest.raises(SourceError, match="no more"):
+        next(results)
+
+
+def test_large_frames_do_not_wait_for_each_other(pipeline):
+    together = Pipeline(Seeing(), Brightness(pipeline.estimator.metadata), Looking(max_side=None, every=1))
+    large = np.zeros((3000, 4000, 3), np.uint8)
+    taken = []
+
+    def frames():
+        for i in range(3):
+            taken.append(i)
+            yield Frame("clip", i, i / 25, large)
+
+    results = together.aged(together.followed(frames()), at_once=4)
+    assert next(results)[1].index == 0
+    assert taken == [0]
+
+
 def test_a_run_that_is_left_early_leaves_no_thread(pipeline, persons, tmp_path, write_video):
     clip = write_video(tmp_path / "clip.avi", [cv2.resize(persons[0], (240, 240))] * 40)
     before = threading.active_count()
