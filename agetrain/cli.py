@@ -211,6 +211,11 @@ def train(options: argparse.Namespace) -> None:
     Raises:
         AgeTrainError: they do not fit together, or the run cannot be finished.
     """
+    if options.pack is not None and options.teacher:
+        raise UsageError(
+            f"--teacher {options.teacher[0]}: a pack holds pictures and labels alone; name the teacher where it is "
+            f"trained from, with --packed {options.pack}"
+        )
     if options.config is not None:
         _read_config(options)
     elif options.packed is not None and options.experiment is None:

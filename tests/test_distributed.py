@@ -11,9 +11,11 @@ import torch
 import torch.distributed as dist
 from runs import environment, history_of, start_weights, words
 
+from ageinfer.cropspec import CropSpec
 from agetrain import checkpoint
 from agetrain.cli import main
 from agetrain.distributed import joined
+from agetrain.networks import AgeNet
 
 # Python runs a module of this name first: it notes each path in the folder of the run that the process opens for
 # writing, makes or moves something to.
@@ -86,11 +88,18 @@ def two_processes(arguments, watched, folder):
 
 # 18 faces in batches of 5, of which the first process gets 3 and the second 2; the last batch is of 2 + 1.
 @pytest.mark.parametrize(
-    ("drop_last", "steps", "tracking"),
-    [("no_drop_last", 4, "offline"), pytest.param("drop_last", 3, "disabled", marks=pytest.mark.slow)],
+    ("drop_last", "steps", "tracking", "taught"),
+    [("no_drop_last", 4, "offline", True), pytest.param("drop_last", 3, "disabled", False, marks=pytest.mark.slow)],
 )
-def test_two_processes_learn_as_one_does_and_the_first_one_writes(tmp_path, options, drop_last, steps, tracking):
+def test_two_processes_learn_as_one_does_and_the_first_one_writes(
+    tmp_path, options, drop_last, steps, tracking, taught
+):
     one, two = tmp_path / "one", tmp_path / "two"
+    if taught:
+        network = AgeNet("mobilenet_v2", "distribution")
+        crop = CropSpec(size=96, margin=0.2, kind="landmarks")
+        checkpoint.save(tmp_path / "teacher.pth", checkpoint.values_of(network, crop, "real", 0.0, {"data": []}, []))
+        options = options | {"teacher": tmp_path / "teacher.pth"}
     assert main(words(**options, **{drop_last: True}, wandb="disabled", out=one)) == 0
     ran = two_processes(words(**options, **{drop_last: True}, wandb=tracking, out=two), two, tmp_path)
     assert ran.returncode == 0, ran.stderr

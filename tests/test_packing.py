@@ -181,9 +181,11 @@ def test_the_teacher_of_a_packed_run_is_the_one_of_its_command_line(pack, tmp_pa
     assert (config["teacher"], config["teacher_sha256"], teacher) == ([], [], None)
 
 
-def test_a_pack_does_not_name_the_teacher_of_its_packing(direct, tmp_path, run):
-    assert run(**direct, pack=tmp_path / "pack", teacher="nowhere.npz") == 0
-    assert "nowhere.npz" not in (tmp_path / "pack" / "training-set.json").read_text()
+def test_a_teacher_of_the_packing_is_refused(direct, tmp_path, run, capsys):
+    """It would teach nobody: a pack holds pictures and labels alone."""
+    assert run(**direct, pack=tmp_path / "pack", teacher="nowhere.npz") == 2
+    assert "--packed" in one_line(capsys.readouterr().err)
+    assert not (tmp_path / "pack").exists()
 
 
 @pytest.mark.parametrize(
