@@ -3,6 +3,7 @@
 import threading
 import time
 import tracemalloc
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -353,6 +354,20 @@ def test_large_frames_do_not_wait_for_each_other(pipeline):
     results = together.aged(together.followed(frames()), at_once=4)
     assert next(results)[1].index == 0
     assert taken == [0]
+
+
+@pytest.mark.parametrize(("looking", "largest"), [(Looking(), 2560), (Looking(max_side=None), 3000)])
+def test_a_look_at_a_very_large_frame_of_a_file_is_reduced(pipeline, tmp_path, write_video, looking, largest):
+    class Seeing(Moving):
+        sides: ClassVar[list[int]] = []
+
+        def detect(self, image):
+            self.sides.append(max(image.shape))
+            return []
+
+    clip = write_video(tmp_path / "clip.avi", [np.zeros((200, 3000, 3), np.uint8)] * 3)
+    assert len(list(Pipeline(Seeing(), pipeline.estimator, looking).run(open_source(clip)))) == 3
+    assert max(Seeing.sides) == largest
 
 
 def test_a_run_that_is_left_early_leaves_no_thread(pipeline, persons, tmp_path, write_video):
