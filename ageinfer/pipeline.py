@@ -1,5 +1,7 @@
 """From frames to faces with ages: detect, track, crop, estimate, smooth."""
 
+import math
+import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ _FRAMES_AHEAD, _STEPS_AHEAD, _BYTES_AHEAD = 8, 4, 48 << 20
 # Frames of a video file whose faces are estimated together: four faces at once take 0.85 of the time of four single
 # ones (one thread, AMD EPYC, age-small), because the weights are read once.
 _FRAMES_AT_ONCE = 4
+# Frames that come more slowly than that do not wait for each other.
+_LONGEST_WAIT_S = 0.05
 # The largest look at a whole frame; what only a larger one finds is too small for an age. (At 8 megapixels, a run took
 # 1.1 GB instead of 0.7, and 1.5 times as long.)
 _LIVE_SIDE_PX, _FILE_SIDE_PX = 960, 2560
@@ -238,7 +242,8 @@ class Pipeline:
 
         Args:
             followed: from `followed`.
-            at_once: so many frames are waited for, and their faces estimated together. The results are the same.
+            at_once: the faces of so many frames are estimated together, of fewer where frames are large or come slowly.
+                The results are the same.
         """
         tracks: dict[int, _AgedTrack] = {}
         for steps in _in_groups(followed, at_once):
@@ -355,15 +360,21 @@ class _AgedTrack:
 
 
 def _in_groups(steps: Iterable[Followed], most: int) -> Iterator[list[Followed]]:
-    """So many together, fewer of large pictures; where they end with an error, those before it come first."""
+    """So many together, fewer of large pictures and of those that come slowly, up to one.
+
+    Where they end with an error, those before it come first.
+    """
     following = iter(steps)
-    ended: BaseException | None = None
+    ended: Exception | None = None
+    waited_s = math.inf  # for the last one
     while ended is None:
         group: list[Followed] = []
         pixels = 0
         try:
-            while len(group) < most and pixels < _BATCH_PIXELS:
+            while not group or (len(group) < most and pixels < _BATCH_PIXELS and waited_s < _LONGEST_WAIT_S):
+                began_s = time.monotonic()
                 group.append(next(following))
+                waited_s = time.monotonic() - began_s
                 pixels += group[-1].frame.image.size
         except Exception as error:  # StopIteration is one
             ended = error

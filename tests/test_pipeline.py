@@ -356,6 +356,24 @@ def test_large_frames_do_not_wait_for_each_other(pipeline):
     assert taken == [0]
 
 
+def test_frames_that_come_slowly_do_not_wait_for_each_other(pipeline):
+    """With a detector that takes a second for a frame, the first result is there after a second."""
+    together = Pipeline(Seeing(), Brightness(pipeline.estimator.metadata), Looking(max_side=None, every=1))
+    taken = []
+
+    def frames():
+        for i, frame in enumerate(list(coming_and_going(np.random.default_rng(0)))[:12]):
+            time.sleep(0.1 if i < 4 else 0)
+            taken.append(i)
+            yield frame
+
+    results = together.aged(together.followed(frames()), at_once=4)
+    for i in range(4):
+        assert next(results)[1].index == i
+        assert taken[-1] == i
+    assert len(list(results)) == 8
+
+
 @pytest.mark.parametrize(("looking", "largest"), [(Looking(), 2560), (Looking(max_side=None), 3000)])
 def test_a_look_at_a_very_large_frame_of_a_file_is_reduced(pipeline, tmp_path, write_video, looking, largest):
     class Seeing(Moving):
