@@ -17,7 +17,7 @@ from ageinfer.detect import FaceDetector, WholePicture
 from ageinfer.draw import AnnotatedFrame
 from ageinfer.errors import ExitStatus, SourceError, UsageError
 from ageinfer.fastest import told
-from ageinfer.pipeline import Followed, Pipeline
+from ageinfer.pipeline import Followed, Pipeline, largest_look
 from ageinfer.sources import Source, open_source
 from ageinfer.types import DEFAULT_FPS, Detection, Frame, FrameResult, Image
 
@@ -37,9 +37,10 @@ class Bench:
         source, frames, faces, size: what was processed; width and height in pixels.
         model, precision, detector, provider, threads: with what; threads of each network.
         times_as_fast: as the same age model in other precisions, where that was measured to choose among them.
-        p50_ms, p95_ms: of each stage, one frame after the other in one thread.
+        p50_ms, p95_ms, mean_ms: of each stage, one frame after the other in one thread.
         fps_sequential: frames a second of the stages up to the record, from their means.
-        fps: frames a second as ``ageinfer SOURCE --jsonl F`` works: decoding and detection ahead, in threads.
+        fps: frames a second as ``ageinfer SOURCE --jsonl F`` works: decoding and detection ahead, in threads, and the
+            faces of several frames of a file estimated together.
         bound_ms: decoding and the two bare networks at the same sizes, measured alone in the same run.
         overhead: what the stages up to the record take, in units of that.
         share_outside: of the time up to the record, what is neither decoding nor a network.
@@ -58,6 +59,7 @@ class Bench:
     threads: int
     p50_ms: dict[str, float]
     p95_ms: dict[str, float]
+    mean_ms: dict[str, float]
     fps_sequential: float
     fps: float
     bound_ms: float
@@ -136,7 +138,7 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
             yield frame
 
     def follow() -> Iterator[Followed]:
-        steps = timed.followed(feed())
+        steps = timed.followed(feed(), largest_side=largest_look(first))
         while (step := clock.run("detect rest", next, steps, None)) is not None:
             yield step
 
@@ -181,6 +183,7 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
         threads=pipeline.estimator.threads,
         p50_ms=p50_ms,
         p95_ms=p95_ms,
+        mean_ms=mean_ms,
         fps_sequential=1000 / needed,
         fps=fps,
         bound_ms=bound,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import ageinfer
 from ageinfer._messages import give_up_standard_output, messages_on_stderr, put, say
@@ -302,13 +302,17 @@ def looking_of(options: argparse.Namespace) -> "Looking":
         side = "auto"
     elif options.detect_size != "full":
         side = _whole_number("--detect-size", options.detect_size, "auto, full or pixels")
-    # Who enters between two looks would be shown; `ageinfer bench` has no --blur.
-    every = 1 if getattr(options, "blur", False) else None
+    # Whom a look misses would be shown; `ageinfer bench` has no --blur.
+    blur = getattr(options, "blur", False)
+    every = 1 if blur else None
     if options.detect_every != "auto":
         every = _whole_number("--detect-every", options.detect_every, "auto or a number of frames")
     if not 0 <= options.min_face < float("inf"):
         raise UsageError(f"--min-face {options.min_face}: use pixels, 0 or more")
-    return Looking(max_side=side, every=every, least_face_px=options.min_face, age_interval_s=options.age_interval)
+    closely: dict[str, Any] = {"largest_side": sys.maxsize, "full_size_every_s": 1.0} if blur else {}
+    return Looking(
+        max_side=side, every=every, least_face_px=options.min_face, age_interval_s=options.age_interval, **closely
+    )
 
 
 def _whole_number(option: str, text: str, allowed: str) -> int:

@@ -13,8 +13,6 @@ from ageinfer.types import DEFAULT_FPS, Box, Detection, Frame, Image, overlap
 _MOST_FRAMES, _LONGEST_S = 8, 0.35
 # Without a face there is nothing to estimate, and the time is better spent on looking.
 _MOST_FRAMES_WITHOUT_FACE = 2
-# A look at full size, for faces too small for the reduced one, at least so often.
-_FULL_SIZE_S = 2.0
 # In a reduced look no known face may be smaller than this, in pixels; more once one was missed.
 _LEAST_FACE_PX = 40.0
 # That is forgotten by this factor with every look in which nothing is missed: it may have been no face.
@@ -31,7 +29,7 @@ class FaceFollower:
 
     Looks at the whole frame now and then, and in between only near the faces that are known. A face that is missed in
     one way is looked for in the other before the frame is done. The scale of a whole look follows the faces: as small
-    as the smallest known one allows, and once in two seconds the frame's own. A face that moves as expected and looks
+    as the smallest known one allows, and now and then the frame's own. A face that moves as expected and looks
     the same is carried over one frame between two looks. Where a face is replaced by one that looks different, the
     track ends and another begins.
 
@@ -42,6 +40,7 @@ class FaceFollower:
         max_side: reduces whole looks to this side in pixels; None: never; ``auto``: as described above.
         largest_side: with ``auto``, the largest side of a whole look; None for the frame's own. (A single look at a
             large frame holds up a live source.)
+        full_size_every_s: with ``auto``, seconds between two looks at that size, for faces too small for reduced ones.
         least_face_px: faces with a shorter longer side are dropped.
         tracker: keeps the tracks.
     """
@@ -53,6 +52,7 @@ class FaceFollower:
         detect_every: int | None = None,
         max_side: int | Literal["auto"] | None = "auto",
         largest_side: int | None = None,
+        full_size_every_s: float = 2.0,
         least_face_px: float = 0.0,
         tracker: Tracker | None = None,
     ) -> None:
@@ -60,6 +60,7 @@ class FaceFollower:
         self._detect_every = detect_every
         self._max_side = max_side
         self._largest_side = largest_side
+        self._full_size_every_s = full_size_every_s
         self._least_face_px = least_face_px
         self._tracker = tracker or Tracker()
         self._size: tuple[int, int] | None = None
@@ -141,7 +142,7 @@ class FaceFollower:
         side, whole = self._max_side, max(image.shape[:2])
         if side == "auto":
             side = whole
-            if time_s - self._full_size_s < _FULL_SIZE_S:
+            if time_s - self._full_size_s < self._full_size_every_s:
                 # Not those that were lost: what has left, or was no face, must not keep the scale.
                 seen = [t for t in self._tracker.tracks.values() if t.seen_s >= self._time_s]
                 smallest = min((max(t.box[2:]) for t in seen), default=math.inf)

@@ -45,7 +45,9 @@ class Looking:
             `ageinfer.detect.detect_closely` does, video as `ageinfer.follow.FaceFollower` does.
         every: in video, at every so-manieth whole frame, with tracking in between; None: as few as the scene allows.
         least_face_px: faces whose longer side is shorter are dropped.
-        largest_side: with ``auto`` on video, the largest side of a look; None for the frame's own.
+        largest_side: with ``auto`` on video, the largest side of a look; None for the frame's own, and in
+            `Pipeline.run` for what `largest_look` says.
+        full_size_every_s: with ``auto`` on video, seconds between two looks at that size.
         age_interval_s: in video, seconds between two estimates of a face whose age has settled; 0 for every frame.
     """
 
@@ -53,6 +55,7 @@ class Looking:
     every: int | None = None
     least_face_px: float = 0.0
     largest_side: int | None = None
+    full_size_every_s: float = 2.0
     age_interval_s: float = 0.2
 
     def __post_init__(self) -> None:
@@ -133,7 +136,7 @@ class Pipeline:
         """Processes a source as its kind deserves: `pictures` or `video`, ahead of whoever takes the results.
 
         Of a live source nothing is done ahead, so that the newest frame is the one that is shown. Where ``looking``
-        leaves the choice, a look is reduced to 960 pixels there, and to 2,560 in a file.
+        leaves the choice, looks at whole frames are reduced as `largest_look` says.
 
         Yields:
             Each frame with its result.
@@ -141,14 +144,15 @@ class Pipeline:
         Raises:
             SourceError: the source ends with an error.
         """
+        side = largest_look(source)
         if source.kind == "camera":
-            return self.aged(self.followed(source, largest_side=_LIVE_SIDE_PX))
+            return self.aged(self.followed(source, largest_side=side))
         if source.kind != "video":
             pictures = ahead(source, _FRAMES_AHEAD, weight=_size, most_weight=_BYTES_AHEAD, pauses=True)
             return self.pictures(pictures)
         frames = ahead(source, _FRAMES_AHEAD, weight=_size, most_weight=_BYTES_AHEAD)
         steps = ahead(
-            self.followed(frames, largest_side=_FILE_SIDE_PX),
+            self.followed(frames, largest_side=side),
             _STEPS_AHEAD,
             weight=lambda s: s.frame.image.nbytes,
             most_weight=_BYTES_AHEAD,
@@ -227,6 +231,7 @@ class Pipeline:
             detect_every=look.every,
             max_side=look.max_side,
             largest_side=look.largest_side or largest_side,
+            full_size_every_s=look.full_size_every_s,
             least_face_px=look.least_face_px,
         )
         for frame in frames:
@@ -243,7 +248,7 @@ class Pipeline:
         Args:
             followed: from `followed`.
             at_once: the faces of so many frames are estimated together, of fewer where frames are large or come slowly.
-                The results are the same.
+                The results are the same, but for the last digits of what a network computes in batches.
         """
         tracks: dict[int, _AgedTrack] = {}
         for steps in _in_groups(followed, at_once):
@@ -359,15 +364,21 @@ class _AgedTrack:
         return Face(detection, age, number, self._fusion.shown_years, time_s - estimated_s)
 
 
+def largest_look(source: Source) -> int | None:
+    """The side in pixels to which looks at whole frames of a source are reduced; None: not at all."""
+    return {"camera": _LIVE_SIDE_PX, "video": _FILE_SIDE_PX}.get(source.kind)
+
+
 def _in_groups(steps: Iterable[Followed], most: int) -> Iterator[list[Followed]]:
-    """So many together, fewer of large pictures and of those that come slowly, up to one.
+    """So many together, fewer of large pictures and of those that come slowly, down to one.
 
     Where they end with an error, those before it come first.
     """
     following = iter(steps)
-    ended: Exception | None = None
+    error: Exception | None = None
+    more = True
     waited_s = math.inf  # for the last one
-    while ended is None:
+    while more:
         group: list[Followed] = []
         pixels = 0
         try:
@@ -376,12 +387,18 @@ def _in_groups(steps: Iterable[Followed], most: int) -> Iterator[list[Followed]]
                 group.append(next(following))
                 waited_s = time.monotonic() - began_s
                 pixels += group[-1].frame.image.size
-        except Exception as error:  # StopIteration is one
-            ended = error
+        except StopIteration:
+            more = False
+        except Exception as caught:
+            error, more = caught, False
         if group:
             yield group
-    if not isinstance(ended, StopIteration):
-        raise ended
+        del group
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error  # it holds this call, which would hold it
 
 
 def _size(frame: Frame) -> int:

@@ -211,6 +211,7 @@ def train(options: argparse.Namespace) -> None:
     Raises:
         AgeTrainError: they do not fit together, or the run cannot be finished.
     """
+    # (The teacher of a configuration that is packed is no mistake of whoever packs it.)
     if options.pack is not None and options.teacher:
         raise UsageError(
             f"--teacher {options.teacher[0]}: a pack holds pictures and labels alone; name the teacher where it is "

@@ -5,7 +5,8 @@
 Of each run folder of ``python -m agetrain`` the figures of every epoch and of the kept one are copied; then the tables
 between the markers of docs/reproduction.md and docs/images/reproduction.png are made anew from all that is there. Runs
 of the AFAD and CACD experiments are taken to be runs on stand-ins (`standins.py`), and stand in a table of their own.
-So do those of ``--ablation``: `best` with one part left out, each beside the run ``full`` of as many epochs.
+Another table holds those of ``--ablation``: `best` with one part left out, each beside ``full`` or ``full-...``, a run
+of as many epochs with all parts.
 """
 
 import argparse
@@ -162,7 +163,7 @@ def ablation_table(records: dict[str, dict[str, Any]]) -> str:
         "apparent age, valid |",
         "|---|---|---|---|---|---|---|",
     ]
-    runs = {name: record for name, record in records.items() if not name.endswith("-apparent")}
+    runs = {name: record for name, record in records.items() if record["metrics"][0]["label"] == "real"}
     whole = {len(r["history"]): mae_of(r, "valid") for name, r in runs.items() if name.partition("-")[0] == "full"}
 
     def place(name: str) -> tuple[int, bool, float]:
@@ -170,7 +171,7 @@ def ablation_table(records: dict[str, dict[str, Any]]) -> str:
 
     for name in sorted(runs, key=place):
         epochs, is_part, mae = place(name)
-        beside = f"{mae - whole[epochs]:+.2f}" if is_part else "-"
+        beside = f"{mae - whole[epochs]:+.2f}" if is_part and epochs in whole else "-"
         other = records.get(f"{name}-apparent")
         apparent = f"{mae_of(other, 'valid'):.2f}" if other else "-"
         lines.append(
@@ -220,9 +221,10 @@ def main() -> None:
     for run in options.runs:
         collect(run, options.note, ablation=options.ablation)
     order = list(EXPERIMENTS)
-    ablated = {f.stem.removeprefix(ABLATED): json.loads(f.read_text()) for f in RECORDS.glob(f"{ABLATED}*.json")}
+    parts = sorted(RECORDS.glob(f"{ABLATED}*.json"))
+    ablated = {file.stem.removeprefix(ABLATED): json.loads(file.read_text()) for file in parts}
     files = sorted(
-        (f for f in RECORDS.glob("*.json") if f.stem.removeprefix(ABLATED) not in ablated),
+        (f for f in RECORDS.glob("*.json") if f not in parts),
         key=lambda f: (order.index(f.stem.partition("-")[0]), f.stem),
     )
     records = {file.stem: json.loads(file.read_text()) for file in files}

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from mjpeg import network_camera
 
-from ageinfer.cli import main
+from ageinfer.cli import build_parser, looking_of, main
 from ageinfer.errors import ExitStatus
 from ageinfer.progress import Progress
 from ageinfer.sinks import VideoSink
@@ -565,6 +565,15 @@ def test_blur_hides_who_enters_a_video_from_the_first_frame_on(run_cli, write_vi
     assert [len(record["faces"]) for record in records_of(done.stdout)] == [1] * 43 + [2] * 3
     again = run_cli(tmp_path / "hidden.avi", "--jsonl", "-", "--detect-every", "1")
     assert all(record["faces"] == [] for record in records_of(again.stdout))
+
+
+def test_with_blur_no_frame_is_too_large_to_be_searched_at_full_size():
+    """Whom a reduced search misses would be shown; ages do without so small faces."""
+    looking = looking_of(build_parser().parse_args(["v.mp4", "--blur"]))
+    assert (looking.max_side, looking.every, looking.full_size_every_s) == ("auto", 1, 1.0)
+    assert looking.largest_side > 10**6
+    looking = looking_of(build_parser().parse_args(["v.mp4"]))
+    assert (looking.every, looking.largest_side, looking.full_size_every_s) == (None, None, 2.0)
 
 
 def test_the_best_picture_of_each_face_is_kept(run_cli, clip, astronaut_path, tmp_path):

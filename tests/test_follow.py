@@ -235,13 +235,23 @@ def test_small_faces_are_not_lost_between_looks_at_full_size(yunet, heads, every
 def test_the_scale_follows_the_faces(yunet, heads):
     counting = Counting(yunet)
     run(FaceFollower(counting, detect_every=1), [scene(heads, [(0, 400, 100, 700)], size=(1920, 1080))] * 26)
-    assert counting.pixels < 1920 * 1080 * 3  # two at full size, 24 at 320 pixels
+    assert counting.pixels < 1920 * 1080 * 3  # one at full size, 25 at 320 pixels
     counting = Counting(yunet)
     run(FaceFollower(counting, detect_every=1, max_side=None), [scene(heads, [(0, 100, 100, 200)])] * 5)
     assert counting.pixels == 5 * 640 * 480
     counting = Counting(yunet)
     run(FaceFollower(counting, max_side="auto", largest_side=480), [scene(heads, [(0, 100, 100, 200)])])
     assert counting.pixels == 480 * 360
+
+
+@pytest.mark.parametrize(("given", "most_s"), [({}, 2.0), ({"full_size_every_s": 1.0}, 1.0)])
+@pytest.mark.parametrize("every", [None, 1])
+def test_a_face_too_small_for_reduced_looks_is_found_by_the_next_one_at_full_size(yunet, heads, every, given, most_s):
+    large = scene(heads, [(0, 60, 60, 500)], size=(1920, 1080))
+    both = scene(heads, [(0, 60, 60, 500), (1, 1500, 700, 40)], size=(1920, 1080))
+    found = run(FaceFollower(yunet, detect_every=every, **given), [large] * 10 + [both] * 65)
+    came = next(i for i, (_, numbers) in enumerate(found) if len(numbers) == 2)
+    assert 0 < came / 25 - most_s < 0.4  # the first look at full size was in the first frame; whole looks are seldom
 
 
 def test_a_cut_to_another_place_is_found_in_the_same_frame(yunet, heads):

@@ -1,5 +1,7 @@
 """Pictures in batches, video with tracks, live sources without a queue."""
 
+import math
+import sys
 import threading
 import time
 import tracemalloc
@@ -313,8 +315,11 @@ def coming_and_going(rng, people=3):
 
 @pytest.mark.parametrize("interval_s", [0.2, 0])
 @pytest.mark.parametrize("at_once", [2, 4, 9])
-def test_frames_whose_faces_are_estimated_together_have_the_ages_that_they_have_alone(pipeline, at_once, interval_s):
+def test_frames_whose_faces_are_estimated_together_have_the_ages_that_they_have_alone(
+    pipeline, at_once, interval_s, monkeypatch
+):
     """Also where a track begins anew in the middle of a group, and so is due where that was not foreseen."""
+    monkeypatch.setattr("ageinfer.pipeline._LONGEST_WAIT_S", math.inf)
     looking = Looking(max_side=None, every=1, age_interval_s=interval_s)
     late = 0
     for seed in (0, 3):
@@ -356,6 +361,16 @@ def test_large_frames_do_not_wait_for_each_other(pipeline):
     assert taken == [0]
 
 
+def test_the_faces_of_four_frames_of_a_file_are_estimated_together(
+    pipeline, persons, tmp_path, write_video, monkeypatch
+):
+    monkeypatch.setattr("ageinfer.pipeline._LONGEST_WAIT_S", math.inf)
+    clip = write_video(tmp_path / "clip.avi", [cv2.resize(persons[0], (240, 240))] * 11)
+    counting = Counting(pipeline.estimator)
+    assert len(list(Pipeline(pipeline.detector, counting).run(open_source(clip)))) == 11
+    assert counting.batches == [4, 4, 3]
+
+
 def test_frames_that_come_slowly_do_not_wait_for_each_other(pipeline):
     """With a detector that takes a second for a frame, the first result is there after a second."""
     together = Pipeline(Seeing(), Brightness(pipeline.estimator.metadata), Looking(max_side=None, every=1))
@@ -374,7 +389,10 @@ def test_frames_that_come_slowly_do_not_wait_for_each_other(pipeline):
     assert len(list(results)) == 8
 
 
-@pytest.mark.parametrize(("looking", "largest"), [(Looking(), 2560), (Looking(max_side=None), 3000)])
+@pytest.mark.parametrize(
+    ("looking", "largest"),
+    [(Looking(), 2560), (Looking(max_side=None), 3000), (Looking(largest_side=sys.maxsize), 3000)],
+)
 def test_a_look_at_a_very_large_frame_of_a_file_is_reduced(pipeline, tmp_path, write_video, looking, largest):
     class Seeing(Moving):
         sides: ClassVar[list[int]] = []
