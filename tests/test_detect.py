@@ -337,6 +337,15 @@ def test_a_large_picture_leaves_no_large_memory_behind(astronaut):
     assert kept == [3 * 512 * 512 * 4]
 
 
+def test_a_picture_of_another_type_is_not_answered_with_the_one_before(astronaut):
+    yunet = YuNet(provider="cpu", threads=1)
+    expected = yunet.detect(astronaut)
+    yunet.detect(np.zeros_like(astronaut))
+    assert yunet.detect(astronaut.astype(np.float32)) == expected
+    with pytest.raises(ValueError, match="zip"):
+        yunet.detect(cv2.cvtColor(astronaut, cv2.COLOR_BGR2BGRA))
+
+
 # Not by getrusage, which begins with the memory of the process that started this one.
 _MEMORY_OF_A_LARGE_PICTURE = """
 import re
