@@ -1,12 +1,10 @@
 """Keeps the figures of finished runs in docs/reproduction/, and writes the tables and curves of docs/reproduction.md.
 
-    python benchmarks/reproduction.py [RUN_DIR ...] [--note TEXT] [--ablation]
+    python benchmarks/reproduction.py [RUN_DIR ...] [--note TEXT]
 
 Of each run folder of ``python -m agetrain`` the figures of every epoch and of the kept one are copied; then the tables
 between the markers of docs/reproduction.md and docs/images/reproduction.png are made anew from all that is there. Runs
 of the AFAD and CACD experiments are taken to be runs on stand-ins (`standins.py`), and stand in a table of their own.
-Another table holds those of ``--ablation``: `best` with one part left out, each beside ``full`` or ``full-...``, a run
-of as many epochs with all parts.
 """
 
 import argparse
@@ -25,9 +23,7 @@ DOCUMENT = ROOT / "docs" / "reproduction.md"
 CURVES = ROOT / "docs" / "images" / "reproduction.png"
 RUNS = ("<!-- runs: benchmarks/reproduction.py -->", "<!-- end of runs -->")
 STAND_INS = ("<!-- stand-ins: benchmarks/reproduction.py -->", "<!-- end of stand-ins -->")
-ABLATION = ("<!-- ablation: benchmarks/reproduction.py -->", "<!-- end of ablation -->")
 BEST = ("<!-- best: benchmarks/reproduction.py -->", "<!-- end of best -->")
-ABLATED = "ablation-"
 KEPT = (
     "experiment",
     "start",
@@ -42,14 +38,12 @@ KEPT = (
 )
 
 
-def collect(run: Path, note: str, *, ablation: bool = False) -> None:
+def collect(run: Path, note: str) -> None:
     """Copies what is to be kept of a finished run, for each label that it learned."""
     for file in sorted(run.glob("metrics*.json")):
         record = json.loads(file.read_text())
         training = {k: record["training"][k] for k in KEPT}
         name = training["experiment"] + ("" if run.name == training["experiment"] else f"-{run.name}")
-        if ablation:
-            name = f"{ABLATED}{run.name}"
         kept = {"note": note, "metrics": record["metrics"], "training": training, "history": record["history"]}
         target = RECORDS / f"{name}{file.stem.removeprefix('metrics')}.json"
         target.write_text(json.dumps(kept, indent=1) + "\n")
@@ -156,35 +150,6 @@ def best_table(records: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def ablation_table(records: dict[str, dict[str, Any]]) -> str:
-    """Each run beside the whole recipe over as many epochs; records by name, without the prefix."""
-    lines = [
-        "| run | options | epochs | real age, selection | real age, valid | beside the whole recipe | "
-        "apparent age, valid |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    runs = {name: record for name, record in records.items() if record["metrics"][0]["label"] == "real"}
-    whole = {len(r["history"]): mae_of(r, "valid") for name, r in runs.items() if name.partition("-")[0] == "full"}
-
-    def place(name: str) -> tuple[int, bool, float]:
-        return len(runs[name]["history"]), name.partition("-")[0] != "full", mae_of(runs[name], "valid")
-
-    for name in sorted(runs, key=place):
-        epochs, is_part, mae = place(name)
-        beside = f"{mae - whole[epochs]:+.2f}" if is_part and epochs in whole else "-"
-        other = records.get(f"{name}-apparent")
-        apparent = f"{mae_of(other, 'valid'):.2f}" if other else "-"
-        lines.append(
-            f"| [{name}](reproduction/{ABLATED}{name}.json) | {runs[name]['note']} | {epochs} | "
-            f"{mae_of(runs[name], 'selection'):.2f} | {mae:.2f} | {beside} | {apparent} |"
-        )
-    return "\n".join(lines)
-
-
-def mae_of(record: dict[str, Any], part: str) -> float:
-    return next(m["mae"] for m in record["metrics"] if m["part"] == part)
-
-
 def draw(records: dict[str, dict[str, Any]]) -> None:
     import matplotlib
 
@@ -215,18 +180,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--note", default="")
-    parser.add_argument("--ablation", action="store_true")
     options = parser.parse_args()
     RECORDS.mkdir(parents=True, exist_ok=True)
     for run in options.runs:
-        collect(run, options.note, ablation=options.ablation)
+        collect(run, options.note)
     order = list(EXPERIMENTS)
-    parts = sorted(RECORDS.glob(f"{ABLATED}*.json"))
-    ablated = {file.stem.removeprefix(ABLATED): json.loads(file.read_text()) for file in parts}
-    files = sorted(
-        (f for f in RECORDS.glob("*.json") if f not in parts),
-        key=lambda f: (order.index(f.stem.partition("-")[0]), f.stem),
-    )
+    files = sorted(RECORDS.glob("*.json"), key=lambda f: (order.index(f.stem.partition("-")[0]), f.stem))
     records = {file.stem: json.loads(file.read_text()) for file in files}
     dataset_of = {name: EXPERIMENTS[record["training"]["experiment"]].dataset for name, record in records.items()}
     original = {k: r for k, r in records.items() if dataset_of[k] == "appa-real"}
@@ -236,7 +195,6 @@ def main() -> None:
     for (begin, end), made in (
         (RUNS, table(original)),
         (STAND_INS, stand_in_table(stand_ins)),
-        (ABLATION, ablation_table(ablated)),
         (BEST, best_table({k: r for k, r in records.items() if not dataset_of[k]})),
     ):
         before, after = text.partition(begin)[0], text.partition(end)[2]
