@@ -13,6 +13,7 @@ from ageinfer.types import DEFAULT_FPS, Box, Detection, Frame, Image, overlap
 _MOST_FRAMES, _LONGEST_S = 8, 0.35
 # Without a face there is nothing to estimate, and the time is better spent on looking.
 _MOST_FRAMES_WITHOUT_FACE = 2
+FULL_SIZE_EVERY_S = 2.0  # looks at full size, for faces too small for the reduced ones
 # In a reduced look no known face may be smaller than this, in pixels; more once one was missed.
 _LEAST_FACE_PX = 40.0
 # That is forgotten by this factor with every look in which nothing is missed: it may have been no face.
@@ -52,7 +53,7 @@ class FaceFollower:
         detect_every: int | None = None,
         max_side: int | Literal["auto"] | None = "auto",
         largest_side: int | None = None,
-        full_size_every_s: float = 2.0,
+        full_size_every_s: float = FULL_SIZE_EVERY_S,
         least_face_px: float = 0.0,
         tracker: Tracker | None = None,
     ) -> None:

@@ -14,7 +14,7 @@ from ageinfer.detect import FaceDetector, WholePicture, detect_closely, detect_r
 from ageinfer.errors import SourceError, UsageError
 from ageinfer.estimate import AgeEstimator
 from ageinfer.faces import crop_faces
-from ageinfer.follow import FaceFollower
+from ageinfer.follow import FULL_SIZE_EVERY_S, FaceFollower
 from ageinfer.smoothing import AgeFusion
 from ageinfer.sources import Source
 from ageinfer.types import Age, Detection, Face, Frame, FrameResult, Image
@@ -55,7 +55,7 @@ class Looking:
     every: int | None = None
     least_face_px: float = 0.0
     largest_side: int | None = None
-    full_size_every_s: float = 2.0
+    full_size_every_s: float = FULL_SIZE_EVERY_S
     age_interval_s: float = 0.2
 
     def __post_init__(self) -> None:

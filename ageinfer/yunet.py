@@ -77,7 +77,7 @@ class YuNet:
         outputs = self._session.run(self._outputs, {self._input: planes})
         boxes: list[Box] = []  # a face is a handful of cells: plain numbers are faster here than arrays of them
         scores: list[float] = []
-        cells: list[tuple[int, int]] = []
+        cells: list[tuple[int, int, int, int]] = []  # level, place in its outputs, line, column
         for i, stride in enumerate(self._STRIDES):
             cls, obj, bbox = outputs[4 * i : 4 * i + 3]
             squares = cls[0, :, 0] * obj[0, :, 0]
@@ -87,12 +87,11 @@ class YuNet:
                 w, h = math.exp(log_w) * stride, math.exp(log_h) * stride
                 boxes.append(((column + dx) * stride - w / 2, (line + dy) * stride - h / 2, w, h))
                 scores.append(math.sqrt(min(float(squares[cell]), 1.0)))
-                cells.append((i, cell))
+                cells.append((i, cell, line, column))
         found = []
         for best in self._best(boxes, scores):
-            i, cell = cells[best]
+            i, cell, line, column = cells[best]
             stride = self._STRIDES[i]
-            line, column = divmod(cell, planes.shape[3] // stride)
             points = outputs[4 * i + 3][0, cell].tolist()
             landmarks = tuple(
                 ((column + px) * stride, (line + py) * stride) for px, py in zip(points[::2], points[1::2], strict=True)

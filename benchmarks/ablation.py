@@ -44,6 +44,11 @@ def left_out(recipe: Recipe) -> str:
     return " ".join(words)
 
 
+def mae_of(record: dict[str, Any], part: str) -> float:
+    """The mean error that a run noted of a part, in years."""
+    return next(m["mae"] for m in record["metrics"] if m["part"] == part)
+
+
 def record_of(run: Path, data: Path) -> tuple[dict[str, Any], np.ndarray]:
     """What is kept of a run, and the absolute errors of its network on valid."""
     training = json.loads((run / "metrics.json").read_text())
@@ -55,13 +60,13 @@ def record_of(run: Path, data: Path) -> tuple[dict[str, Any], np.ndarray]:
     )
     errors = np.abs(answers.errors)
     other = run / "metrics-apparent.json"
-    apparent = next(m["mae"] for m in json.loads(other.read_text())["metrics"][1:]) if other.exists() else None
+    apparent = mae_of(json.loads(other.read_text()), "valid") if other.exists() else None
     kept = ("train_mae", "selection_mae", "seconds")
     record = {
         "run": run.name, "options": left_out(recipe), "epochs": recipe.epochs, "seed": recipe.seed,
         "label": config["label"], "start": training["training"]["start"], "n": len(errors),
         "kept_epoch": training["training"]["epoch"], "mae": round(float(errors.mean()), 4),
-        "selection_mae": training["metrics"][0]["mae"], "apparent_mae": apparent,
+        "selection_mae": mae_of(training, "selection"), "apparent_mae": apparent,
         "history": [{k: round(epoch[k], 4) for k in kept} for epoch in training["history"]],
     }  # fmt: skip
     return record, errors

@@ -188,6 +188,14 @@ def test_a_teacher_of_the_packing_is_refused(direct, tmp_path, run, capsys):
     assert not (tmp_path / "pack").exists()
 
 
+def test_a_pack_does_not_name_the_teacher_of_its_packing(trained, tmp_path, weights):
+    config = json.loads((trained / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "teacher": ["nowhere.npz"]}))
+    options = {"config": tmp_path / "config.json", "pack": tmp_path / "pack", "cache": tmp_path / "cache"}
+    assert main(words(**options, weights=weights, device="cpu")) == 0
+    assert "nowhere.npz" not in (tmp_path / "pack" / "training-set.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("option", "value", "packed"),
     [
