@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ageexport.errors import AgeExportError, ParityError, UsageError
-from ageinfer._messages import messages_on_stderr
+from ageinfer.console import messages_on_stderr
 
 if TYPE_CHECKING:
     from ageexport.export import Made

@@ -5,8 +5,8 @@ from typing import Any
 
 from ageexport.ladder import Ladder, Rung
 from ageexport.latency import Latency
-from ageinfer.cropspec import CropSpec
-from ageinfer.modelfile import ModelMetadata
+from ageinfer.crop.spec import CropSpec
+from ageinfer.engine.modelfile import ModelMetadata
 
 _FEWEST = 20
 

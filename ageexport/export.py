@@ -18,11 +18,11 @@ from ageexport.evidence import Evidence
 from ageexport.ladder import Bounds, Ladder
 from ageexport.latency import Latency, time_model
 from ageexport.parity import Reference
-from ageinfer.modelfile import METADATA_KEY, ModelMetadata, metadata_properties
+from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties
 from ageinfer.types import Image
-from agetrain import checkpoint
 from agetrain import errors as agetrain_errors
-from agetrain.files import replacing
+from agetrain._files import replacing
+from agetrain.network import checkpoint
 
 FEWEST_CALIBRATION_FACES = 20
 

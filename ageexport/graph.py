@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ageexport.errors import AgeExportError, UsageError
-from ageinfer.cropspec import CropSpec
-from ageinfer.modelfile import METADATA_KEY, ModelMetadata, graph_sha256
-from agetrain import checkpoint
-from agetrain.networks import AgeNet
+from ageinfer.crop.spec import CropSpec
+from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, graph_sha256
+from agetrain.network import checkpoint
+from agetrain.network.agenet import AgeNet
 
 OPSET = 18
 OPSETS = range(18, 22)
@@ -122,7 +122,7 @@ def convert(values: dict[str, Any], opset: int = OPSET) -> onnx.ModelProto:
     """Converts the network of a checkpoint; the result carries no metadata yet, see `sealed`.
 
     Args:
-        values: of `agetrain.checkpoint.load`.
+        values: of `agetrain.network.checkpoint.load`.
         opset: version of the standard operators, one of `OPSETS`.
 
     Raises:
@@ -166,7 +166,7 @@ def sealed(
         values: of the checkpoint.
         name: of the model.
         checkpoint_sha256: of the checkpoint's file, for the record.
-        precision: see `ageinfer.modelfile.ModelMetadata`.
+        precision: see `ageinfer.engine.modelfile.ModelMetadata`.
         made: how this precision was made.
     """
     training = {

@@ -11,9 +11,9 @@ from typing import Any
 from ageexport.__main__ import guarded
 from ageexport.card import crop_in_words
 from ageexport.errors import RefusedError
+from ageinfer.engine.estimator import AgeEstimator
+from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties, read_model
 from ageinfer.errors import ModelError
-from ageinfer.estimate import AgeEstimator
-from ageinfer.modelfile import METADATA_KEY, ModelMetadata, metadata_properties, read_model
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -89,7 +89,7 @@ class Ladder:
         pictures, faces: how many were looked at, and how many held a face.
         machine: processor and versions that it was proved with.
         rungs: from the lowest to the highest.
-        figures: of the file on these pictures through the deployed path, see `agetrain.evaluation.evaluate`.
+        figures: of the file on these pictures through the deployed path, see `agetrain.evaluation.figures.evaluate`.
     """
 
     precision: str

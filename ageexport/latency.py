@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ageinfer.providers import open_session
+from ageinfer.engine.sessions import open_session
 from ageinfer.types import Image
 
 
@@ -45,7 +45,7 @@ def time_model(
         batch: see `Latency`.
         threads: see `Latency`.
         seconds: to spend on it, after a warm-up.
-        provider: see `ageinfer.providers.open_session`.
+        provider: see `ageinfer.engine.sessions.open_session`.
     """
     session = open_session(model, "the model", provider, threads)
     given = {"face": np.resize(faces, (batch, *faces.shape[1:]))}

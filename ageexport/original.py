@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ageexport.errors import CheckpointError, UsageError
-from agetrain import checkpoint, experiments
 from agetrain import errors as agetrain_errors
+from agetrain import experiments
 from agetrain.datasets import module_of
-from agetrain.networks import AgeNet
+from agetrain.network import checkpoint
+from agetrain.network.agenet import AgeNet
 from agetrain.recipe import Recipe
 
 HEADS = ("linear", "dropout-linear", "distribution")

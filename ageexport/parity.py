@@ -17,19 +17,21 @@ from ageexport.errors import EvidenceError, ParityError
 from ageexport.evidence import Evidence
 from ageexport.graph import output_names
 from ageexport.ladder import Bounds, Ladder, Rung
-from ageinfer.cropspec import CropSpec
+from ageinfer.crop.cut import central_face
+from ageinfer.crop.spec import CropSpec
+from ageinfer.engine.estimator import AgeEstimator
+from ageinfer.engine.modelfile import METADATA_KEY, metadata_properties
+from ageinfer.engine.sessions import open_session
 from ageinfer.errors import ModelError
-from ageinfer.estimate import AgeEstimator
-from ageinfer.faces import central_face
-from ageinfer.modelfile import METADATA_KEY, metadata_properties
 from ageinfer.pipeline import Pipeline
-from ageinfer.providers import open_session
 from ageinfer.sources import read_picture
 from ageinfer.types import Age, Image
-from agetrain import cache, checkpoint, evaluation
+from agetrain.crops import cache
 from agetrain.datasets import Sample
 from agetrain.errors import DatasetError
-from agetrain.report import pixels_digest
+from agetrain.evaluation import figures
+from agetrain.network import checkpoint
+from agetrain.training.report import pixels_digest
 
 BATCH_SIZES = (1, 2, 7)
 _BATCH = 64
@@ -43,7 +45,7 @@ class Reference:
     """What the checkpoint answers by the way of training: the truth for every precision.
 
     Attributes:
-        values: the checkpoint, see `agetrain.checkpoint.load`.
+        values: the checkpoint, see `agetrain.network.checkpoint.load`.
         evidence: the pictures.
         crops: by training's preprocessing, of all pictures.
         outputs: of the checkpoint's own network in PyTorch for the faces that were found: age, deviation and, with a
@@ -149,7 +151,7 @@ def prove(
         faces=len(truth.outputs[0]),
         machine=providers.machine(),
         rungs=tuple(rungs),
-        figures=evaluation.evaluate(climb.deployed_answers, resamples=_RESAMPLES),
+        figures=figures.evaluate(climb.deployed_answers, resamples=_RESAMPLES),
     )
 
 
@@ -269,10 +271,10 @@ class _Climb:
         return [Rung("L2", what, percent, least, "percent", len(now), "passed" if percent >= least else "failed")]
 
     @property
-    def deployed_answers(self) -> evaluation.Answers:
+    def deployed_answers(self) -> figures.Answers:
         """What the deployed path answers, beside the labels; a missed face counts with the training median."""
         samples, values = self.truth.evidence.samples, self.truth.values
-        return evaluation.answers_from(samples, *self.deployed, values["label"], values["training"]["train_median"])
+        return figures.answers_from(samples, *self.deployed, values["label"], values["training"]["train_median"])
 
     def data(self) -> list[Rung]:
         """L3: the MAE through the deployed path against the checkpoint's; a missed face counts in both."""
@@ -315,7 +317,7 @@ class _Climb:
         rungs = [Rung.at_most("L4", what, abs(float(sizes.mean() - reference.mean())), bound, self.n)]
         if self.precision == "fp16":
             return rungs
-        decades = evaluation.decades(labels)
+        decades = figures.decades(labels)
         for decade in sorted(set(decades.tolist()), key=lambda d: int(d.rstrip("+").partition("-")[0])):
             chosen = decades == decade
             n = int(chosen.sum())

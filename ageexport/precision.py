@@ -22,7 +22,7 @@ import onnx
 
 from ageexport.errors import AgeExportError, ParityError
 from ageexport.graph import multiply_adds, strip
-from ageinfer.providers import open_session
+from ageinfer.engine.sessions import open_session
 from ageinfer.types import Image
 
 INT8_SHARE = 0.9  # of the multiply-adds, for a file to be called int8

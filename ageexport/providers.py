@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime as ort
 
 from ageexport.ladder import Bounds, Rung, Status
+from ageinfer.engine.sessions import open_session
 from ageinfer.errors import MissingDependencyError
-from ageinfer.providers import open_session
 from ageinfer.types import Image
 
 _BATCH = 64

@@ -11,8 +11,8 @@ from onnx import numpy_helper
 
 from ageexport import evidence, export, graph, original, parity, precision
 from ageexport.errors import ParityError
+from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, check_age_model, read_model
 from ageinfer.errors import ModelError
-from ageinfer.modelfile import METADATA_KEY, ModelMetadata, check_age_model, read_model
 
 # What is computed from calibration faces (scales, zero points, quantised biases, the corrected bias of the last layer)
 # depends on rounding in the float network, which differs a little from processor to processor; weights do not.

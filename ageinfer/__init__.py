@@ -15,20 +15,20 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ageinfer.cropspec import CropSpec
+    from ageinfer.crop.cut import crop_face, crop_faces
+    from ageinfer.crop.spec import CropSpec
     from ageinfer.detect import DlibCnn, DlibHog, FaceDetector, YuNet, open_detector
+    from ageinfer.engine.estimator import AgeEstimator
     from ageinfer.errors import AgeInferError
-    from ageinfer.estimate import AgeEstimator
-    from ageinfer.faces import crop_face, crop_faces
     from ageinfer.pipeline import Looking, Pipeline
     from ageinfer.sources import open_camera, open_source
     from ageinfer.types import Age, Detection, Face, Frame, FrameResult
 
 _HOMES = {
     "Age": "types",
-    "AgeEstimator": "estimate",
+    "AgeEstimator": "engine.estimator",
     "AgeInferError": "errors",
-    "CropSpec": "cropspec",
+    "CropSpec": "crop.spec",
     "Detection": "types",
     "DlibCnn": "detect",
     "DlibHog": "detect",
@@ -39,8 +39,8 @@ _HOMES = {
     "Looking": "pipeline",
     "Pipeline": "pipeline",
     "YuNet": "detect",
-    "crop_face": "faces",
-    "crop_faces": "faces",
+    "crop_face": "crop.cut",
+    "crop_faces": "crop.cut",
     "open_camera": "sources",
     "open_detector": "detect",
     "open_source": "sources",

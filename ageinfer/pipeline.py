@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 
 from ageinfer.ahead import ahead
+from ageinfer.crop.cut import crop_faces
 from ageinfer.detect import FaceDetector, WholePicture, detect_closely, detect_reduced, open_detector
+from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.errors import SourceError, UsageError
-from ageinfer.estimate import AgeEstimator
-from ageinfer.faces import crop_faces
-from ageinfer.follow import FULL_SIZE_EVERY_S, FaceFollower
-from ageinfer.smoothing import AgeFusion
 from ageinfer.sources import Source
+from ageinfer.tracking.age import AgeFusion
+from ageinfer.tracking.follower import FULL_SIZE_EVERY_S, FaceFollower
 from ageinfer.types import Age, Detection, Face, Frame, FrameResult, Image
 
 # Pictures wait for each other until so many faces fill a batch, but not longer than their pixels are few.
@@ -42,7 +42,7 @@ class Looking:
 
     Attributes:
         max_side: a frame is reduced to this side, in pixels, before detection; None: never; ``auto``: pictures as
-            `ageinfer.detect.detect_closely` does, video as `ageinfer.follow.FaceFollower` does.
+            `ageinfer.detect.detect_closely` does, video as `ageinfer.tracking.follower.FaceFollower` does.
         every: in video, at every so-manieth whole frame, with tracking in between; None: as few as the scene allows.
         least_face_px: faces whose longer side is shorter are dropped.
         largest_side: with ``auto`` on video, the largest side of a look; None for the frame's own, and in
@@ -104,10 +104,10 @@ class Pipeline:
     ) -> "Pipeline":
         """Opens a detector and an age model, each by name or path; without arguments, those that are shipped.
 
-        ``model`` and ``precision`` are those of `ageinfer.estimate.AgeEstimator`.
+        ``model`` and ``precision`` are those of `ageinfer.engine.estimator.AgeEstimator`.
 
-        A model that was trained on whole pictures (crop kind ``resize``) gets `ageinfer.detect.WholePicture` instead of
-        the detector that was named.
+        A model that was trained on whole pictures (crop kind ``resize``) gets `ageinfer.detect.WholePicture`
+        instead of the detector that was named.
 
         Raises:
             AgeInferError: one of them cannot be opened; the message says why.

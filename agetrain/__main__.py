@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from agetrain.cli import main
+    from agetrain.train import main
 except ModuleNotFoundError as error:
     if error.name and error.name.partition(".")[0] in ("agetrain", "ageinfer"):
         raise

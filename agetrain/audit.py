@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from agetrain.command import add_debug, guarded
+from agetrain._command import add_debug, guarded
+from agetrain._progress import progress
 from agetrain.datasets import DATASETS, load_dataset
 from agetrain.errors import DatasetError, MissingDependencyError, UsageError
-from agetrain.progress import progress
-from agetrain.report import write_json, write_text
 from agetrain.splits import PARTS, overlap, read_csv, with_csvs, with_split_file
+from agetrain.training.report import write_json, write_text
 
 # A part whose ages differ more than this from those of another is not of the same population.
 _DISTANCE_YEARS = 2.0
@@ -271,7 +271,7 @@ def difference_hash(data: bytes, path: Path) -> int:
     Raises:
         DatasetError: it cannot be decoded.
     """
-    from ageinfer._opencv import cv2
+    from ageinfer.images import cv2
 
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     if image is None:
@@ -325,7 +325,7 @@ def draw(path: Path, dataset: str, parts: Sequence[Part]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from agetrain.files import replacing
+    from agetrain._files import replacing
 
     figure, axes = pyplot.subplots(
         len(parts), 1, figsize=(9, 2.2 * len(parts) + 0.6), sharex=True, layout="constrained", squeeze=False

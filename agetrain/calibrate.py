@@ -4,7 +4,7 @@ With ``--mirror`` the model also answers with the mean over a face and its mirro
 ``--no-mirror`` with the face alone; without either it answers as it did.
 
 The subjects of the part are divided in two by a hash. One half says how the network's own deviation must be stretched
-and moved (`agetrain.calibration`); on the other half it is measured how often the label then lies within it.
+and moved (`agetrain.network.calibration`); on the other half it is measured how often the label then lies within it.
 """
 
 import argparse
@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agetrain import checkpoint
-from agetrain.calibration import FEWEST_FACES, Calibration, coverage_percent, fit
-from agetrain.command import add_debug, guarded
+from agetrain._command import add_debug, guarded
 from agetrain.datasets import Dataset, Sample
 from agetrain.errors import CheckpointError, DatasetError
 from agetrain.evaluate import OTHER_DATA, THIS_SPLIT, add_part, answers_of, open_detector, open_part, seen_in_training
-from agetrain.evaluation import Answers, Array
-from agetrain.models import Model, open_checkpoint
+from agetrain.evaluation.figures import Answers, Array
+from agetrain.evaluation.models import Model, open_checkpoint
+from agetrain.network import checkpoint
+from agetrain.network.calibration import FEWEST_FACES, Calibration, coverage_percent, fit
 
 log = logging.getLogger("agetrain")
 Told = dict[str, tuple[Answers, npt.NDArray[np.bool_]]]

@@ -14,19 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from ageinfer.cropspec import NO_DETECTOR
+from ageinfer.crop.spec import NO_DETECTOR
 from ageinfer.types import Box, Image
-from agetrain import evaluation, evaluation_report, robustness
-from agetrain.cache import picture_digest
-from agetrain.command import add_debug, guarded
+from agetrain._command import add_debug, guarded
+from agetrain._files import replacing
+from agetrain._progress import progress
+from agetrain.crops.cache import picture_digest
 from agetrain.datasets import DATASETS, Dataset, Sample, load_dataset
 from agetrain.errors import DatasetError, UsageError
-from agetrain.evaluation import Answers
-from agetrain.files import replacing
-from agetrain.models import Model, open_model
-from agetrain.progress import progress
-from agetrain.report import write_json, write_text
+from agetrain.evaluation import figures, report, robustness
+from agetrain.evaluation.figures import Answers
+from agetrain.evaluation.models import Model, open_model
 from agetrain.splits import PARTS, with_csvs, with_split_file
+from agetrain.training.report import write_json, write_text
 
 log = logging.getLogger("agetrain")
 _CHUNK = 256
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         "round it (default 0.4, as in APPA-REAL's face pictures)",
     )  # fmt: skip
     parser.add_argument("--no-landmarks", action="store_true", help="crop by boxes alone, as for a detector without")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write evaluation.json, .md and .png there")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write figures.json, .md and .png there")
     parser.add_argument("--predictions", type=Path, metavar="FILE", help="write the answers, to be learned from (.npz)")
     parser.add_argument(
         "--robustness", type=int, nargs="?", const=500, default=0, metavar="N",
@@ -110,9 +110,9 @@ def answers_of(
     Raises:
         DatasetError: a picture cannot be read.
     """
+    from ageinfer.crop.cut import central_face, crop_face
     from ageinfer.detect import detect_closely
     from ageinfer.errors import SourceError
-    from ageinfer.faces import central_face, crop_face
     from ageinfer.sources import read_picture
 
     n, size = len(samples), model.crop.size
@@ -136,7 +136,7 @@ def answers_of(
             places = []
     if places:
         estimates[places], stds[places] = model.estimate(crops[: len(places)])
-    return evaluation.answers_from(samples, estimates, stds, label, model.train_median)
+    return figures.answers_from(samples, estimates, stds, label, model.train_median)
 
 
 def _grown(box: Box, margin: float) -> Box:
@@ -199,7 +199,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                 "split": dataset.split, "split_sha256": dataset.split_sha256(),
                 "detector": detector.identifier, "crop": model.crop.to_dict(),
                 "seen_in_training": seen_in_training(model, dataset),
-                **evaluation.evaluate(answers, resamples=options.resamples),
+                **figures.evaluate(answers, resamples=options.resamples),
             }  # fmt: skip
             if options.robustness:
                 record["robustness"] = robustness.sweep(
@@ -207,9 +207,9 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                 )
             told.append((samples, answers))
             of_models.append(record)
-            print(evaluation_report.line(record))
+            print(report.line(record))
         if len(models) > 1:
-            seeds = evaluation.over_seeds(of_models, lambda r: r["mae"])
+            seeds = figures.over_seeds(of_models, lambda r: r["mae"])
             print(f"{argument.partition('=')[0]}: {seeds['n']} models, MAE {seeds['mean']:.2f}, sd {seeds['sd']:.2f}")
             for record in of_models:
                 record["over_models"] = seeds
@@ -218,9 +218,9 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
         _write_predictions(options.predictions, told)
     if options.out:
         write_json(options.out / "evaluation.json", {"evaluations": records})
-        write_text(options.out / "evaluation.md", evaluation_report.markdown(records))
-        evaluation_report.draw(options.out / "evaluation.png", records, [answers for _, answers in told])
-        print(f"{options.out}: evaluation.json, evaluation.md, evaluation.png")
+        write_text(options.out / "evaluation.md", report.markdown(records))
+        report.draw(options.out / "evaluation.png", records, [answers for _, answers in told])
+        print(f"{options.out}: figures.json, figures.md, figures.png")
     return records
 
 
@@ -233,7 +233,7 @@ def seen_in_training(model: Model, dataset: Dataset) -> str:
 
 
 def _write_predictions(path: Path, told: Sequence[tuple[Sequence[Sample], Answers]]) -> None:
-    """Answers by the hash of the picture's file, for `agetrain.data.Teacher`."""
+    """Answers by the hash of the picture's file, for `agetrain.training.batches.Teacher`."""
     digests, ages, stds = [], [], []
     for samples, answers in told:
         for i in np.flatnonzero(answers.found).tolist():

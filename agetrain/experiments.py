@@ -7,9 +7,9 @@ run really trained, its mistakes included, each by a field of `Recipe`, and what
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agetrain.augment import Augmentation
 from agetrain.errors import UsageError
 from agetrain.recipe import Recipe
+from agetrain.training.augment import Augmentation
 
 FLAWS = {
     1: "the original AFAD validation list holds four ages only (30, 32, 37, 39): its error says little about AFAD",

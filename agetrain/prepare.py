@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from agetrain import centre, fetch
-from agetrain.command import add_debug, guarded
-from agetrain.datasets import DATASETS, Dataset, load_dataset
+from agetrain._command import add_debug, guarded
+from agetrain._progress import progress
+from agetrain.crops import precrop
+from agetrain.datasets import DATASETS, Dataset, fetch, load_dataset
 from agetrain.errors import DatasetError, UsageError
-from agetrain.progress import progress
 
 log = logging.getLogger("agetrain")
 
@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--url", metavar="URL", help="download from this address (a mirror) instead of the known one")
     parser.add_argument("--keep-archive", action="store_true", help="keep what was downloaded")
     parser.add_argument("--no-check", action="store_true", help="do not decode every picture")
-    parser.add_argument("--centre", choices=centre.KINDS, help="crop faces: dlib: as the original CACD preprocessing")
+    parser.add_argument("--centre", choices=precrop.KINDS, help="crop faces: dlib: as the original CACD preprocessing")
     parser.add_argument("--centred", type=Path, metavar="DIR", help="the faces (default: data/NAME-centred-KIND)")
     parser.add_argument(
         "--csv", type=Path, nargs="+", default=[], metavar="FILE", help="lists to rewrite to kept faces"
@@ -126,13 +126,13 @@ def centre_faces(options: argparse.Namespace, dataset: Dataset, folder: Path) ->
     """Crops the faces of all pictures, and rewrites lists to those that were kept."""
     target = options.centred or folder.with_name(f"{folder.name}-centred-{options.centre}")
     files = [s.path for part in dataset.parts.values() for s in part] + [s.path for s in dataset.ignored]
-    counts = centre.centre_folder(options.centre, folder, files, target, processes=options.processes)
-    told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in centre.OUTCOMES)
+    counts = precrop.centre_folder(options.centre, folder, files, target, processes=options.processes)
+    told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in precrop.OUTCOMES)
     print(f"{target}: {told} (faces by {options.centre})")
     kept = {f.relative_to(folder).as_posix() for f in files if (target / f.relative_to(folder)).is_file()}
     kept |= {Path(name).name for name in kept}
     for path in options.csv:
-        before, after = centre.rewrite_csv(path, target / path.name, kept)
+        before, after = precrop.rewrite_csv(path, target / path.name, kept)
         print(f"{target / path.name}: {after} of {before} lines")
 
 

@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from ageinfer.cropspec import NO_DETECTOR, CropSpec
-from agetrain.augment import Augmentation
+from ageinfer.crop.spec import NO_DETECTOR, CropSpec
 from agetrain.errors import UsageError
+from agetrain.training.augment import Augmentation
 
 PRECISIONS = ("auto", "fp32", "bf16")
 BACKBONES = ("mobilenet_v2", "resnet34", "vgg16")
@@ -33,11 +33,11 @@ class Recipe:
         head: ``distribution`` (a probability for each year) or ``linear`` (one neuron).
         dropout: before the last layer.
         frozen_children: how many leading children of the backbone are not trained (see
-            `agetrain.networks.backbone_children`); -1 for all, so that the head alone is.
+            `agetrain.network.agenet.backbone_children`); -1 for all, so that the head alone is.
         frozen_batchnorm: mode of the normalisation layers among them. ``train`` is a quirk of the original
             experiments: their running statistics drift although their weights are frozen.
         normalise: mean and deviation of ImageNet; without it, pixels are only brought to 0 to 1.
-        crop: kind of the face crop, see `ageinfer.cropspec.CropSpec`.
+        crop: kind of the face crop, see `ageinfer.crop.spec.CropSpec`.
         size: side of the network's input in pixels.
         margin: of the face crop.
         resize_to, keep_aspect: of a ``resize`` crop.

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from agetrain.command import add_debug, guarded
+from agetrain._command import add_debug, guarded
+from agetrain._files import replacing
 from agetrain.datasets import DATASETS, Dataset, Sample, afad, cacd, load_dataset, module_of
 from agetrain.errors import DatasetError, UsageError
-from agetrain.files import replacing
 
 PARTS = ("train", "valid", "test")
 KINDS = ("default", "random", "identity", "rank")

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from agetrain.augment import AUGMENTATIONS, Augmentation
 from agetrain.datasets import load_dataset
 from agetrain.evaluate import answers_of, open_detector
-from agetrain.evaluation import Bootstrap
+from agetrain.evaluation.figures import Bootstrap
+from agetrain.evaluation.models import open_model
 from agetrain.experiments import EXPERIMENTS
-from agetrain.models import open_model
 from agetrain.recipe import Recipe
+from agetrain.training.augment import AUGMENTATIONS, Augmentation
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "docs" / "ablation.json"

@@ -38,14 +38,14 @@ import numpy as np
 import onnxruntime
 from peer_estimators import PEERS, Crop, Estimator, NotHereError, open_peer
 
+from ageinfer.crop.cut import central_face
 from ageinfer.detect import YuNet, detect_closely
-from ageinfer.estimate import AgeEstimator
-from ageinfer.faces import central_face
+from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.pipeline import Pipeline
 from ageinfer.sources import PICTURE_SUFFIXES, read_picture
 from ageinfer.types import Detection, Image
 from agetrain.datasets import Sample, load_dataset
-from agetrain.metrics import measure
+from agetrain.evaluation.metrics import measure
 
 MODELS = Path(__file__).parents[1] / "models"
 SHIPPED = tuple(

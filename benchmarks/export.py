@@ -18,7 +18,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from ageexport import evidence, export, graph, original, parity, precision, providers
-from ageinfer.providers import open_session
+from ageinfer.engine.sessions import open_session
 
 BATCHES = (1, 8, 32)
 _SIDE = 1024  # of the matrices that the peak is measured with

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agetrain.cache import picture_digest
-from agetrain.data import Teacher
+from agetrain.crops.cache import picture_digest
 from agetrain.datasets import load_dataset
+from agetrain.training.batches import Teacher
 
 
 def main() -> None:

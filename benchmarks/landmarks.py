@@ -1,4 +1,4 @@
-"""Where YuNet sees eyes, nose and mouth relative to its own box: the constants of `ageinfer.faces.MEAN_LANDMARKS`.
+"""Where YuNet sees eyes, nose and mouth relative to its own box: the constants of `ageinfer.crop.cut.MEAN_LANDMARKS`.
 
     python benchmarks/landmarks.py FOLDER [FOLDER ...] [--pictures 1500] [--seed 1]
 
@@ -14,8 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ageinfer.crop.cut import MEAN_LANDMARKS, central_face
 from ageinfer.detect import YuNet
-from ageinfer.faces import MEAN_LANDMARKS, central_face
 from ageinfer.sources import PICTURE_SUFFIXES, read_picture
 
 TURN_DEGREES = 20

@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 
 from agetrain import experiments
-from agetrain.augment import augment
-from agetrain.data import Batch, Batches
 from agetrain.datasets import load_dataset
-from agetrain.networks import AgeNet
-from agetrain.optim import make_optimiser
-from agetrain.predict import uses_bf16
-from agetrain.run import training_set
-from agetrain.train import Learner, take_step
+from agetrain.network.agenet import AgeNet
+from agetrain.training.augment import augment
+from agetrain.training.batches import Batch, Batches
+from agetrain.training.loop import Learner, take_step
+from agetrain.training.optim import make_optimiser
+from agetrain.training.predict import uses_bf16
+from agetrain.training.run import training_set
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ For every clip: recall and precision of the faces of the default pipeline (whole
 ``--detect-every 1``, at IoU 0.5, where what YuNet finds at full size in every frame counts as the truth. For the
 clip of ``--speed``, repeated to so many frames: ``ageinfer bench`` for both. With ``--portraits``: how much one face
 correlates with itself from frame to frame in the clips, and with other people's portraits (the threshold of
-`ageinfer.appearance`).
+`ageinfer.tracking.appearance`).
 """
 
 import argparse
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ageinfer.appearance import correlation, small_grey
-from ageinfer.bench import measure, rendered
+from ageinfer.commands.bench import measure, rendered
 from ageinfer.detect import YuNet
-from ageinfer.follow import FaceFollower
 from ageinfer.pipeline import Looking, Pipeline
 from ageinfer.sources import PICTURE_SUFFIXES, open_source, read_picture
+from ageinfer.tracking.appearance import correlation, small_grey
+from ageinfer.tracking.follower import FaceFollower
 from ageinfer.types import Box, Frame, overlap
 
 _SAME_FACE_IOU = 0.5

@@ -91,8 +91,8 @@ def tiny_model():
 
     from onnx import TensorProto, helper
 
-    from ageinfer.faces import CropSpec
-    from ageinfer.modelfile import ModelMetadata, graph_sha256, sealed_json
+    from ageinfer.crop.cut import CropSpec
+    from ageinfer.engine.modelfile import ModelMetadata, graph_sha256, sealed_json
 
     def make(text: str | None = "", *, input_type: int = TensorProto.UINT8, input_size: int = 8, **changes) -> bytes:
         nodes = [
@@ -135,7 +135,7 @@ def two_precisions(tiny_model, tmp_path, monkeypatch) -> Path:
     """The folder of a package whose default model, ``age-tiny``, is there in int8 and in fp32; its cache is empty."""
     import shutil
 
-    from ageinfer import modelfile
+    from ageinfer.engine import modelfile
 
     folder = tmp_path / "package"
     folder.mkdir()
@@ -150,7 +150,7 @@ def two_precisions(tiny_model, tmp_path, monkeypatch) -> Path:
 
 
 class Stopwatch:
-    """Stands for `ageinfer.fastest.measure`: runs every network once and says the times that it was told.
+    """Stands for `ageinfer.engine.fastest.measure`: runs every network once and says the times that it was told.
 
     Attributes:
         ms: by precision.
@@ -171,7 +171,7 @@ class Stopwatch:
 @pytest.fixture
 def stopwatch(monkeypatch) -> Stopwatch:
     """The measurement, with an outcome that is known."""
-    from ageinfer import fastest
+    from ageinfer.engine import fastest
 
     watch = Stopwatch()
     monkeypatch.setattr(fastest, "measure", watch)

@@ -72,7 +72,7 @@ def lively_network(head, crops, seed=0, backbone="mobilenet_v2", dropout=0.2):
     """
     import torch
 
-    from agetrain.networks import AgeNet
+    from agetrain.network.agenet import AgeNet
 
     torch.manual_seed(seed)
     network = AgeNet(backbone, head, dropout)
@@ -99,7 +99,7 @@ def lively_network(head, crops, seed=0, backbone="mobilenet_v2", dropout=0.2):
 
 def checkpoint_values(network, spec):
     """What agetrain would save of a network, by ``docs/checkpoint.md``."""
-    from agetrain.checkpoint import environment
+    from agetrain.network.checkpoint import environment
     from agetrain.recipe import Recipe
 
     distribution = network.head_name == "distribution"
@@ -150,8 +150,9 @@ class Exported:
     def __init__(self, head, proof, folder, *, with_pack):
         from ageexport.__main__ import main
         from ageexport.evidence import from_folder
-        from ageinfer.cropspec import CropSpec
-        from agetrain import cache, checkpoint
+        from ageinfer.crop.spec import CropSpec
+        from agetrain.crops import cache
+        from agetrain.network import checkpoint
 
         spec = CropSpec(size=64)
         samples = from_folder(proof).samples
@@ -170,7 +171,8 @@ class Exported:
 def write_pack(folder, proof, spec, count=None):
     """Writes ``parity.npz`` of the first pictures of a folder with labels, as a training run would."""
     from ageexport.evidence import from_folder
-    from agetrain import cache, report
+    from agetrain.crops import cache
+    from agetrain.training import report
 
     known = from_folder(proof)
     samples = known.samples[:count]
@@ -182,7 +184,7 @@ def tampered(data, change_graph=None, **changes):
     """A model with another graph or other metadata, whose hashes fit again; its other properties stay."""
     import onnx
 
-    from ageinfer.modelfile import METADATA_KEY, ModelMetadata, graph_sha256, metadata_properties
+    from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, graph_sha256, metadata_properties
 
     properties = metadata_properties(data)
     metadata = ModelMetadata.from_json(properties[METADATA_KEY])

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import torchvision
 
-from agetrain import checkpoint
+from agetrain.network import checkpoint
 
 ROOT = Path(__file__).parent.parent
 

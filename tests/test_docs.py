@@ -10,7 +10,7 @@ from importlib import import_module
 import pytest
 from conftest import ROOT
 
-from ageinfer.cli import build_parser
+from ageinfer.commands.main import build_parser
 from ageinfer.errors import ExitStatus
 from ageinfer.sinks import CSV_COLUMNS
 
@@ -23,12 +23,12 @@ EXPORT = (ROOT / "docs" / "export.md").read_text()
     "name",
     [
         "ageinfer",
-        "ageinfer.estimate",
-        "ageinfer.fastest",
+        "ageinfer.engine.estimator",
+        "ageinfer.engine.fastest",
         "ageinfer.pipeline",
-        "ageinfer.smoothing",
+        "ageinfer.tracking.age",
         "ageinfer.ahead",
-        "agetrain.metrics",
+        "agetrain.evaluation.metrics",
     ],
 )
 def test_examples_in_docstrings_give_what_they_say(name, monkeypatch):
@@ -63,8 +63,8 @@ def test_the_readme_names_every_option_of_ageinfer_and_no_other():
 
 
 COMMANDS = (
-    "agetrain.cli", "agetrain.prepare", "agetrain.audit", "agetrain.splits", "agetrain.evaluate", "agetrain.calibrate",
-    "ageexport.__main__", "ageexport.inspect",
+    "agetrain.train", "agetrain.prepare", "agetrain.audit", "agetrain.splits", "agetrain.evaluate",
+    "agetrain.calibrate", "ageexport.__main__", "ageexport.inspect",
 )  # fmt: skip
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ageinfer.draw import AnnotatedFrame
 from ageinfer.errors import OutputError
+from ageinfer.sinks.draw import AnnotatedFrame
 
 _numbers = itertools.count()
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ageinfer._opencv import cv2
-from ageinfer.draw import AnnotatedFrame
 from ageinfer.errors import OutputError, UsageError
+from ageinfer.images import cv2
 from ageinfer.sinks.base import Sink, Untouchable, cannot_write, make_folder, prepare_place, unfinished_beside
+from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.types import Image
 
 

@@ -13,9 +13,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
-from ageinfer.draw import AnnotatedFrame
 from ageinfer.errors import OutputError
 from ageinfer.sinks.base import Sink, Untouchable, cannot_write
+from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.types import FrameResult
 
 _POINTS = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")

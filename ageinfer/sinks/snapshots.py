@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ageinfer._opencv import cv2
-from ageinfer.draw import AnnotatedFrame, enlarged
 from ageinfer.errors import UsageError
+from ageinfer.images import cv2
 from ageinfer.sinks.base import Sink, Untouchable, make_folder
+from ageinfer.sinks.draw import AnnotatedFrame, enlarged
 from ageinfer.sinks.pictures import Names, write_picture
 from ageinfer.types import Face, Frame, Image
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ageinfer._opencv import cv2
-from ageinfer.draw import AnnotatedFrame
 from ageinfer.errors import OutputError, UsageError
+from ageinfer.images import cv2
 from ageinfer.sinks.base import Sink, cannot_write, prepare_place, unfinished_beside
+from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.types import DEFAULT_FPS, Image
 
 # MPEG-4 and Motion JPEG are in every build of OpenCV; H.264 is not.

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ageinfer._opencv import cv2
-from ageinfer.draw import AnnotatedFrame
 from ageinfer.errors import MissingDependencyError, OutputError
+from ageinfer.images import cv2
 from ageinfer.sinks.base import Sink
+from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.sinks.pictures import write_picture
 from ageinfer.types import Image
 

@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ageinfer._opencv import cv2
 from ageinfer.errors import SourceError
+from ageinfer.images import cv2
 from ageinfer.sources import picamera
 from ageinfer.sources.base import Source
 from ageinfer.sources.live import LiveSource

@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ageinfer._opencv import cv2
 from ageinfer.errors import SourceError
+from ageinfer.images import as_bgr, cv2
 from ageinfer.sources.address import without_secrets
 from ageinfer.sources.base import sensible_fps
-from ageinfer.sources.capture import as_bgr
 from ageinfer.types import Image
 
 # A camera whose driver drops a damaged frame and a stream that has lost a packet fail to read once, or a few times.

@@ -6,8 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ageinfer._opencv import cv2
 from ageinfer.errors import SourceError
+from ageinfer.images import cv2
 from ageinfer.types import Image
 
 MISSING = (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ageinfer._opencv import cv2
 from ageinfer.errors import SourceError
+from ageinfer.images import cv2
 from ageinfer.sources.base import Source
 from ageinfer.types import Frame, Image
 

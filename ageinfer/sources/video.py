@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ageinfer._opencv import cv2
 from ageinfer.errors import SourceError
+from ageinfer.images import cv2
 from ageinfer.sources.base import Source, sensible_fps
 from ageinfer.types import Frame, Image
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ageinfer._opencv import cv2
+from ageinfer.images import cv2
 from ageinfer.types import Image
 from ageinfer.web.feed import Feed
 

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from typing import Any
 
-from ageinfer.draw import AnnotatedFrame
+from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.types import FrameResult
 
 HISTORY_S = 60.0

@@ -9,9 +9,9 @@ import socket
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from ageinfer.draw import AnnotatedFrame
 from ageinfer.errors import OutputError, UsageError
 from ageinfer.sinks import Sink
+from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.web.encoder import Encoder
 from ageinfer.web.feed import Feed
 

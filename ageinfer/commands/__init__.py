@@ -1,0 +1,1 @@
+"""The ``ageinfer`` command line; the library below it knows no argument parser."""

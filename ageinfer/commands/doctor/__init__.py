@@ -1,0 +1,117 @@
+"""``ageinfer doctor``: what this machine has, what of it works, and what to do about the rest.
+
+Every part is looked at by itself, so that one that is broken hides none of the others. The text begins every line with
+``ok``, ``missing`` (not there, which may be as it should) or ``FAULT``; ``--json`` says the same to programs. It can be
+shown to others: neither holds environment variables or the name of the machine.
+"""
+
+import argparse
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+import ageinfer
+from ageinfer.commands.doctor.devices import examine_cameras, examine_codecs, examine_display
+from ageinfer.commands.doctor.findings import Finding, State, as_json, as_line, exit_status
+from ageinfer.commands.doctor.machine import examine_machine
+from ageinfer.commands.doctor.packages import examine_packages, examine_providers
+from ageinfer.console import put
+from ageinfer.errors import ExitStatus, MissingDependencyError, UsageError
+
+__all__ = ["Finding", "State", "add_arguments", "as_json", "as_line", "examine", "exit_status", "run"]
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of ``ageinfer doctor``."""
+    parser.add_argument("--json", action="store_true", help="the report as JSON on standard output")
+    parser.add_argument("--camera", type=int, metavar="N", help="look at this camera alone (default: at all)")
+    parser.add_argument("--model", metavar="F", help="look at this age model (file or name), and measure its speed")
+    parser.add_argument("--no-speed", action="store_true", help="leave out the speed test of about two seconds")
+
+
+def run(options: argparse.Namespace) -> ExitStatus:
+    """Prints the report on standard output, each line as soon as it is known.
+
+    Args:
+        options: parsed by a parser that `add_arguments` was given.
+
+    Returns:
+        OK when pictures can be processed on the CPU with the default detector and age model (or with ``--model``), else
+        the status with which a run would end.
+
+    Raises:
+        UsageError: an option makes no sense.
+    """
+    if options.camera is not None and options.camera < 0:
+        raise UsageError(f"--camera {options.camera}: cameras are numbered from 0")
+    findings = []
+    for finding in examine(camera=options.camera, model=options.model, speed=not options.no_speed):
+        findings.append(finding)
+        if not options.json:
+            put(as_line(finding))
+    if options.json:
+        put(as_json(ageinfer.__version__, findings))
+    return exit_status(findings)
+
+
+def examine(*, camera: int | None = None, model: str | None = None, speed: bool = True) -> Iterator[Finding]:
+    """Looks at everything, one part after the other; the last finding is whether pictures can be processed.
+
+    Args:
+        camera: number of the one camera to look at; None for all.
+        model: path or name of an age model in the place of the default one.
+        speed: measure for about two seconds.
+    """
+    yield from _safely("machine", partial(examine_machine, ageinfer.__version__))
+    yield from _safely("packages", examine_packages)
+    yield from _safely("providers", examine_providers)
+    yield from _safely("cameras", partial(examine_cameras, camera))
+    yield from _safely("display", examine_display)
+    yield from _safely("codecs", examine_codecs)
+    yield from _safely("models", partial(_models, model), vital=True)
+    if speed:
+        yield from _safely("speed", partial(_speed, model))
+    yield from _safely("verdict", partial(_pictures, model), vital=True)
+
+
+# These need NumPy, which may be what is missing.
+
+
+def _models(model: str | None) -> Iterator[Finding]:
+    from ageinfer.commands.doctor.models import examine_models
+    from ageinfer.engine.modelfile import packaged_folders
+
+    yield from examine_models(next(iter(packaged_folders()), None), model)
+
+
+def _speed(model: str | None) -> Iterator[Finding]:
+    from ageinfer.commands.doctor.models import examine_speed
+
+    yield from examine_speed(model)
+
+
+def _pictures(model: str | None) -> Iterator[Finding]:
+    from ageinfer.commands.doctor.models import examine_pictures
+
+    yield from examine_pictures(model)
+
+
+def _safely(area: str, collect: Callable[[], Iterable[Finding]], *, vital: bool = False) -> Iterator[Finding]:
+    """The findings of an area; if it cannot be examined, that is one.
+
+    Args:
+        area: of the findings.
+        collect: makes them.
+        vital: without it no picture can be processed.
+    """
+    try:
+        yield from collect()
+    except (MissingDependencyError, ImportError) as error:
+        status = ExitStatus.MISSING if vital else ExitStatus.OK
+        yield Finding(area, area, State.FAULT, f"cannot be examined: {error}", "see above", status=status)
+    except Exception as error:  # whatever is broken here, the rest of the report is needed all the more
+        log.debug("%s cannot be examined", area, exc_info=True)
+        status = getattr(error, "exit_status", ExitStatus.INTERNAL) if vital else ExitStatus.OK
+        yield Finding(area, area, State.FAULT, f"cannot be examined: {type(error).__name__}: {error}", status=status)

@@ -1,0 +1,179 @@
+"""The models, whether a picture can be processed with them, and how fast."""
+
+import hashlib
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ageinfer.commands.doctor.findings import Finding, State
+from ageinfer.commands.doctor.machine import usable_cores
+from ageinfer.errors import AgeInferError, ExitStatus, ModelError
+from ageinfer.types import Image
+
+_AREA = "models"
+_DETECTOR_WIDTHS = (320, 640)  # pixels
+_AGE_SPEED = "age model, one face"
+_REMEDY = "install ageinfer again, or copy the file again"
+
+
+def examine_models(folder: Path | None, named: str | None = None) -> Iterator[Finding]:
+    """Every model of a folder: whether it would be accepted, and is the one that was shipped.
+
+    Args:
+        folder: of the models that come with the package, with their SHA256SUMS.
+        named: path or name of the age model that is going to be used; None for the default one.
+    """
+    from ageinfer.detect import YUNET_FILE
+
+    sums = _sums(folder) if folder else {}
+    files = {path.name: path for path in sorted(folder.glob("*.onnx"))} if folder else {}
+    asked = _files_of(named, folder)
+    shipped = named is None or asked != [Path(named)]
+    needed = {YUNET_FILE, *(path.name for path in asked if shipped)}
+    for name in sorted({*files, *sums, *needed}):
+        status = ExitStatus.MODEL if name in needed else ExitStatus.OK
+        if name not in files:
+            yield Finding(_AREA, name, State.FAULT, "the file is not there", _REMEDY, status=status)
+            continue
+        yield _examined(files[name], sums.get(name), status, is_detector=name == YUNET_FILE)
+    if not shipped:
+        yield _examined(asked[0], None, ExitStatus.MODEL, is_detector=False)
+
+
+def _files_of(named: str | None, folder: Path | None) -> list[Path]:
+    """The files of the age model, one for each precision; where there is none, the place in which it is missed."""
+    from ageinfer.engine.modelfile import DEFAULT_MODEL, in_every_precision, model_files
+
+    if named is None:
+        return in_every_precision((folder or Path()) / DEFAULT_MODEL)
+    try:
+        return model_files(named)
+    except ModelError:
+        return [Path(named)]
+
+
+def _examined(path: Path, expected: str | None, status: ExitStatus, *, is_detector: bool) -> Finding:
+    from ageinfer.detect import YuNet
+    from ageinfer.engine.modelfile import check_age_model, read_model
+
+    try:
+        data = read_model(path)
+        if is_detector:
+            YuNet(path, provider="cpu", threads=1)
+            what = "face detector"
+        else:
+            metadata = check_age_model(data, path)
+            what = f"age model {metadata.name}, {metadata.precision}"
+    except ModelError as error:
+        return Finding(_AREA, path.name, State.FAULT, str(error), _REMEDY, status=status)
+    digest = hashlib.sha256(data).hexdigest()
+    values = {"bytes": len(data), "sha256": digest, "listed": expected is not None}
+    text = f"{what}, {len(data) / 1e6:.1f} MB, SHA-256 {digest[:12]}"
+    if expected is not None and digest != expected:
+        text += f" is not the {expected[:12]} of SHA256SUMS"
+        return Finding(_AREA, path.name, State.FAULT, text, _REMEDY, values, status)
+    text += " as in SHA256SUMS" if expected else " (not in SHA256SUMS)"
+    return Finding(_AREA, path.name, State.OK, text, values=values)
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Names and SHA-256 of the models that were shipped."""
+    try:
+        lines = [line.split() for line in (folder / "SHA256SUMS").read_text().splitlines()]
+    except OSError:
+        return {}
+    return {line[1].lstrip("*"): line[0] for line in lines if len(line) == 2 and line[1].endswith(".onnx")}
+
+
+def sample_picture() -> tuple[Image, bool]:
+    """A picture to try, uint8 BGR, and whether it has a face: the sample of a checkout, else a synthetic one."""
+    from ageinfer.sources import read_picture
+
+    path = Path(__file__).parents[3] / "samples" / "astronaut.jpg"
+    if path.is_file():
+        return read_picture(path), True
+    return np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8), False
+
+
+def examine_pictures(model: str | None) -> Iterator[Finding]:
+    """Whether a picture can be processed on the CPU, from pixels to ages.
+
+    Args:
+        model: path or name of the age model; None for the default one.
+    """
+    from ageinfer.engine.fastest import told
+    from ageinfer.pipeline import Pipeline
+
+    picture, has_face = sample_picture()
+    try:
+        pipeline = Pipeline.default(model, provider="cpu")
+        faces = pipeline(picture).faces
+    except AgeInferError as error:
+        yield Finding("verdict", "pictures", State.FAULT, f"cannot be processed: {error}", status=error.exit_status)
+        return
+    if has_face and not faces:
+        text = "the face of the sample is not found"
+        yield Finding("verdict", "pictures", State.FAULT, text, _REMEDY, status=ExitStatus.MODEL)
+        return
+    ages = [round(face.age.age_years, 1) for face in faces]
+    found = f"age {ages[0]:.0f} on the sample" if ages else "tried on a picture without a face"
+    precision, ratios = pipeline.estimator.metadata.precision, pipeline.estimator.times_as_fast
+    text = f"can be processed ({found}, {pipeline.estimator.metadata.name} on the CPU in {told(precision, ratios)})"
+    values = {"ages": ages, "precision": precision, "times_as_fast": {p: round(r, 2) for p, r in ratios.items()}}
+    yield Finding("verdict", "pictures", State.OK, text, values=values)
+
+
+def examine_speed(model: str | None, seconds: float = 2.0) -> Iterator[Finding]:
+    """How long the networks take on the CPU, with one thread and with all cores.
+
+    Args:
+        model: path or name of the age model; None for the default one.
+        seconds: how long to measure, altogether.
+    """
+    from ageinfer.detect import YuNet
+    from ageinfer.engine.estimator import AgeEstimator
+    from ageinfer.images import cv2
+
+    picture, _ = sample_picture()
+    threads = sorted({1, max(1, int(usable_cores()))})
+    share = seconds / (len(threads) * (len(_DETECTOR_WIDTHS) + 1))
+    sizes = [(width, width * 3 // 4) for width in _DETECTOR_WIDTHS]
+    views = [cv2.resize(picture, size) for size in sizes]
+    spent: dict[str, dict[int, float]] = {}
+    precisions = []
+    for count in threads:
+        detector = YuNet(provider="cpu", threads=count)
+        for (width, height), view in zip(sizes, views, strict=True):
+            name = f"detector, {width} x {height}"
+            spent.setdefault(name, {})[count] = median_ms(partial(detector.detect, view), share)
+        estimator = AgeEstimator(model, provider="cpu", threads=count)
+        side = estimator.metadata.crop.size
+        crop = cv2.resize(picture, (side, side))[None]
+        precisions.append(estimator.metadata.precision)
+        spent.setdefault(_AGE_SPEED, {})[count] = median_ms(partial(estimator.estimate, crop), share)
+    for name, by_threads in spent.items():
+        text = ", ".join(f"{ms:.1f} ms on {n} thread{'s' * (n > 1)}" for n, ms in by_threads.items())
+        values: dict[str, object] = {"ms_by_threads": {str(n): round(ms, 3) for n, ms in by_threads.items()}}
+        if name == _AGE_SPEED:
+            text += f" ({', '.join(dict.fromkeys(precisions))})"
+            values["precision_by_threads"] = dict(zip(map(str, threads), precisions, strict=True))
+        yield Finding("speed", name, State.OK, text, values=values)
+
+
+def median_ms(call: Callable[[], object], seconds: float) -> float:
+    """The median time of a call in milliseconds, from as many as fit into the seconds, and at least three.
+
+    The first call of all, which also prepares, does not count.
+    """
+    call()
+    times: list[float] = []
+    began = time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - began < seconds:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1000

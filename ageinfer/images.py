@@ -1,0 +1,83 @@
+"""The one place where OpenCV is imported, and what every room needs of it.
+
+The import itself fails where system libraries are missing; the error says which package brings them.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ageinfer.errors import MissingDependencyError
+from ageinfer.types import Image
+
+_DEBIAN_PACKAGES = {
+    "libGL.so": "libgl1",
+    "libgthread": "libglib2.0-0",
+    "libglib": "libglib2.0-0",
+    "libxcb": "libxcb1",
+    "libX11": "libx11-6",
+    "libSM": "libsm6",
+    "libXext": "libxext6",
+}
+
+
+def explain_import_error(error: ImportError) -> str:
+    """What is missing for ``import cv2``, and how to get it."""
+    if isinstance(error, ModuleNotFoundError) and error.name == "cv2":
+        return "OpenCV is not installed: pip install opencv-python"
+    package = next((deb for lib, deb in _DEBIAN_PACKAGES.items() if lib in str(error)), "libgl1 libglib2.0-0")
+    return f"OpenCV cannot be loaded ({error}); on Debian or Ubuntu: apt-get install {package}"
+
+
+try:
+    import cv2
+except ImportError as import_error:
+    raise MissingDependencyError(explain_import_error(import_error)) from import_error
+
+__all__ = ["as_bgr", "cv2", "explain_import_error", "reduced"]
+
+_TO_BGR = {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR}
+
+
+def reduced(image: Image, size: tuple[int, int]) -> Image:
+    """The picture at a smaller size: area averaging by a whole factor, and bilinear for what is left of it.
+
+    Area averaging by a factor that is not whole is several times slower, and no better for finding faces.
+
+    Args:
+        image: uint8 ``[height, width, 3]``.
+        size: width and height of the result, in pixels; where larger than the picture's, it is enlarged.
+    """
+    height, width = image.shape[:2]
+    factor = min(width // size[0], height // size[1])
+    if factor > 1:
+        whole = (width // factor, height // factor)
+        # Cut to a multiple of the factor, by less than one pixel of the result: the averages are over whole pixels.
+        cut = image[: whole[1] * factor, : whole[0] * factor]
+        image = cv2.resize(cut, whole, interpolation=cv2.INTER_AREA)
+    if image.shape[1::-1] == size:
+        return image
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+
+
+def as_bgr(image: Any) -> Image:
+    """A picture as uint8 BGR ``[height, width, 3]``.
+
+    Args:
+        image: uint8 or uint16, grey ``[height, width]`` or ``[height, width, 1]``, BGR ``[..., 3]`` or BGRA
+            ``[..., 4]``. Of 16 bits, the upper 8 are kept, as OpenCV does with picture files.
+
+    Raises:
+        ValueError: it is nothing of this.
+    """
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"the capture gives a {type(image).__name__} for a picture")
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    channels = 1 if image.ndim == 2 else image.shape[2] if image.ndim == 3 else 0
+    if image.dtype != np.uint8 or channels not in (1, 3, 4) or image.size == 0:
+        raise ValueError(f"the capture gives pictures of {image.dtype} {list(image.shape)}, which are not understood")
+    if channels == 3:
+        return np.ascontiguousarray(image)
+    converted: Image = cv2.cvtColor(np.ascontiguousarray(image), _TO_BGR[channels])
+    return converted

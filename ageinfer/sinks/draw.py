@@ -1,0 +1,179 @@
+"""Annotated pictures: a box round each face, its track and its age; and faces made unrecognisable."""
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from ageinfer.images import cv2
+from ageinfer.types import Box, Face, Frame, FrameResult, Image
+
+_INK = (20, 20, 20)
+# Light enough for dark ink, and apart from each other on a small screen; BGR. The first is for faces without a track.
+_PAPERS = (
+    (80, 220, 255), (250, 200, 110), (120, 235, 130), (205, 160, 255), (90, 165, 255), (225, 225, 90), (160, 245, 225),
+    (255, 165, 200),
+)  # fmt: skip
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+# Detectors' boxes end at the brow and the chin. So much more on every side, in parts of the longer side, covers hair,
+# ears and chin, also of a head that lies on its side.
+_HEAD_MARGIN = 0.5
+_CELLS_ACROSS = 8
+_LEAST_CELL = 4  # pixels
+
+
+class AnnotatedFrame:
+    """A frame with its result, drawn when a sink first asks and then shared by all.
+
+    Attributes:
+        frame: as it came from the source.
+        result: what was found in it.
+        blur: the faces in ``image`` are made unrecognisable, see `blur_faces`.
+    """
+
+    def __init__(self, frame: Frame, result: FrameResult, *, blur: bool = False) -> None:
+        self.frame = frame
+        self.result = result
+        self.blur = blur
+
+    @cached_property
+    def image(self) -> Image:
+        """uint8 BGR ``[height, width, 3]``: a copy of the frame with faces and ages drawn on it."""
+        image = blur_faces(self.frame.image, self.result.faces) if self.blur else self.frame.image
+        return draw_faces(image, self.result.faces)
+
+
+def label_of(face: Face) -> str:
+    """What is written beside a face: its track, the age in whole years (over the track), its standard deviation."""
+    years = face.shown_years
+    track = "" if face.track is None else f"#{face.track} "
+    # The built-in font has no plus-minus sign.
+    return f"{track}{years:.0f} +-{face.age.std_years:.0f}"
+
+
+def colour_of(face: Face) -> tuple[int, int, int]:
+    """The BGR colour of a face's box and label; a track keeps its colour."""
+    return _PAPERS[0] if face.track is None else _PAPERS[1 + face.track % (len(_PAPERS) - 1)]
+
+
+def draw_faces(image: Image, faces: Iterable[Face]) -> Image:
+    """Draws boxes, tracks and ages on a copy of a picture.
+
+    Args:
+        image: uint8 BGR ``[height, width, 3]``.
+        faces: their boxes are in pixels of this picture.
+
+    Returns:
+        uint8 BGR, the same size.
+    """
+    drawn = image.copy()
+    height, width = image.shape[:2]
+    line = 1 + round(max(height, width) / 640)
+    labels: list[tuple[int, int, int, int]] = []
+    for face in faces:
+        paper = colour_of(face)
+        corners = _corners(face.detection.box, 2 * line, width, height)
+        cv2.rectangle(drawn, corners[:2], corners[2:], paper, line, cv2.LINE_AA)
+        text = label_of(face)
+        scale = _text_scale(text, min(face.detection.box[2], width), width, height)
+        stroke = max(1, round(1.6 * scale))
+        (text_width, text_height), descent = cv2.getTextSize(text, _FONT, scale, stroke)
+        pad = 1 + round(5 * scale)
+        size = (text_width + 2 * pad, text_height + descent + 2 * pad)
+        left, top, right, bottom = place = _place_label(corners, size, width, height, labels)
+        labels.append(place)
+        cv2.rectangle(drawn, (left, top), (right, bottom), paper, cv2.FILLED)
+        cv2.putText(drawn, text, (left + pad, top + pad + text_height), _FONT, scale, _INK, stroke, cv2.LINE_AA)
+    return drawn
+
+
+def _text_scale(text: str, face_width: float, width: int, height: int) -> float:
+    """Readable, but no larger than the face can bear, nor wider than the picture."""
+    longer = max(width, height)
+    scale = max(min(face_width / 130, longer / 800), longer / 3200, 0.4)
+    whole_width = cv2.getTextSize(text, _FONT, 1.0, 1)[0][0]
+    return max(min(scale, 0.95 * width / whole_width), 0.1)
+
+
+def _place_label(
+    corners: tuple[int, int, int, int],
+    size: tuple[int, int],
+    width: int,
+    height: int,
+    others: Sequence[tuple[int, int, int, int]],
+) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of a label: above its box, else below or within it, and over no other if possible."""
+    x0, y0, _, y1 = corners
+    left = min(max(x0, 0), max(0, width - size[0]))
+    within = min(max(y0, 0), max(0, height - size[1]))
+    places = [(left, top, left + size[0], top + size[1]) for top in (y0 - size[1], y1, within)]
+    inside = [p for p in places if p[1] >= 0 and p[3] <= height] or places[-1:]
+    free = [p for p in inside if not any(_overlap(p, other) for other in others)]
+    return (free or inside)[0]
+
+
+def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
+    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
+
+
+def blur_faces(image: Image, faces: Iterable[Face]) -> Image:
+    """Makes faces unrecognisable on a copy of a picture, for good.
+
+    Every head, from hair to chin, is reduced to the mean colours of a grid of about 8 x 8 cells (about 4 across the
+    face itself), between which colours then run smoothly. The means are all that is left of it: nothing finer than a
+    cell can be computed back from the picture. A Gaussian blur alone would only weaken the fine detail, by factors that
+    are known once its width is guessed, and sharpening with the inverse factors brings much of a face back.
+
+    What was not found as a face is not hidden. Someone who has many frames of the same face under a shifting grid knows
+    more than one frame tells.
+
+    Args:
+        image: uint8 BGR ``[height, width, 3]``.
+        faces: their boxes are in pixels of this picture and may reach beyond it.
+
+    Returns:
+        uint8 BGR, the same size; pixels outside the heads are as they were.
+    """
+    blurred = image.copy()
+    for face in faces:
+        x0, y0, x1, y1 = enlarged(face.detection.box, _HEAD_MARGIN, image.shape)
+        width, height = x1 - x0, y1 - y0
+        if width < 1 or height < 1:
+            continue
+        # The size of a cell is that of the whole head, however little of it is in the frame.
+        cell = max(max(face.detection.box[2:]) * (1 + 2 * _HEAD_MARGIN) / _CELLS_ACROSS, _LEAST_CELL)
+        cells = (max(1, round(width / cell)), max(1, round(height / cell)))
+        means = cv2.resize(blurred[y0:y1, x0:x1], cells, interpolation=cv2.INTER_AREA)
+        # Interpolated, the grid is smooth without the cost of a filter as wide as a cell.
+        blurred[y0:y1, x0:x1] = cv2.resize(means, (width, height), interpolation=cv2.INTER_LINEAR)
+    return blurred
+
+
+def enlarged(box: Box, margin: float, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """A box with a margin, cut to the frame, in whole pixels.
+
+    Args:
+        box: ``(x, y, w, h)`` in pixels.
+        margin: in parts of the longer side of the box, on every side.
+        shape: of the frame, height and width first.
+
+    Returns:
+        Left, top, right, bottom, the latter two exclusive; ``right <= left`` or ``bottom <= top`` where nothing of it
+        is in the frame.
+    """
+    x, y, w, h = box
+    more = margin * max(w, h)
+    height, width = shape[:2]
+    left, right = np.clip([x - more, x + w + more], 0, width)
+    top, bottom = np.clip([y - more, y + h + more], 0, height)
+    return math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+
+
+def _corners(box: Box, beyond: int, width: int, height: int) -> tuple[int, int, int, int]:
+    """The corners of a box in whole pixels; of what lies further beyond the frame only that it does."""
+    x, y, w, h = box
+    x0, x1 = np.clip([x, x + w], -beyond, width + beyond)
+    y0, y1 = np.clip([y, y + h], -beyond, height + beyond)
+    return round(float(x0)), round(float(y0)), round(float(x1)), round(float(y1))

@@ -1,0 +1,204 @@
+"""The faces of successive frames, with their tracks, at a fraction of the cost of looking at every whole frame."""
+
+import math
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+from ageinfer.detect import SAME_FACE_IOU, FaceDetector, detect_near, detect_reduced
+from ageinfer.tracking.appearance import Appearance, small_grey
+from ageinfer.tracking.tracker import Tracker
+from ageinfer.types import DEFAULT_FPS, Box, Detection, Frame, Image, overlap
+
+# Between two looks at the whole frame: at most so many frames, and no longer than a person notices.
+_MOST_FRAMES, _LONGEST_S = 8, 0.35
+# Without a face there is nothing to estimate, and the time is better spent on looking.
+_MOST_FRAMES_WITHOUT_FACE = 2
+FULL_SIZE_EVERY_S = 2.0  # looks at full size, for faces too small for the reduced ones
+# In a reduced look no known face may be smaller than this, in pixels; more once one was missed.
+_LEAST_FACE_PX = 40.0
+# That is forgotten by this factor with every look in which nothing is missed: it may have been no face.
+_FORGETTING = 0.97
+_LEAST_SIDE_PX = 320
+# A face that was found where it was expected, and in the next frame looks there as it did, needs no detector in that
+# frame. In the one after that it does, and where frames are further apart than this:
+_CARRIED_S = 0.05
+_AS_EXPECTED_IOU = 0.85
+
+
+class FaceFollower:
+    """Finds the faces of successive frames and gives each the number of its track.
+
+    Looks at the whole frame now and then, and in between only near the faces that are known. A face that is missed in
+    one way is looked for in the other before the frame is done. The scale of a whole look follows the faces: as small
+    as the smallest known one allows, and now and then the frame's own. A face that moves as expected and looks
+    the same is carried over one frame between two looks. Where a face is replaced by one that looks different, the
+    track ends and another begins.
+
+    Args:
+        detector: finds the faces.
+        detect_every: looks at every so-manieth whole frame; None: more seldom the longer nothing unexpected happens,
+            at most every 8th frame and three times a second.
+        max_side: reduces whole looks to this side in pixels; None: never; ``auto``: as described above.
+        largest_side: with ``auto``, the largest side of a whole look; None for the frame's own. (A single look at a
+            large frame holds up a live source.)
+        full_size_every_s: with ``auto``, seconds between two looks at that size, for faces too small for reduced ones.
+        least_face_px: faces with a shorter longer side are dropped.
+        tracker: keeps the tracks.
+    """
+
+    def __init__(
+        self,
+        detector: FaceDetector,
+        *,
+        detect_every: int | None = None,
+        max_side: int | Literal["auto"] | None = "auto",
+        largest_side: int | None = None,
+        full_size_every_s: float = FULL_SIZE_EVERY_S,
+        least_face_px: float = 0.0,
+        tracker: Tracker | None = None,
+    ) -> None:
+        self._detector = detector
+        self._detect_every = detect_every
+        self._max_side = max_side
+        self._largest_side = largest_side
+        self._full_size_every_s = full_size_every_s
+        self._least_face_px = least_face_px
+        self._tracker = tracker or Tracker()
+        self._size: tuple[int, int] | None = None
+        self._time_s = 0.0
+        self._interval = 1  # frames from one whole look to the next
+        self._since_look = 0
+        self._looked_s = -math.inf
+        self._full_size_s = -math.inf
+        self._least_seen_px = _LEAST_FACE_PX
+        self._looked_at = 1.0  # scale of the last whole look
+        self._appearance = Appearance()
+        self._as_expected: dict[int, Detection] = {}  # by track: what the detector found so in the last frame
+
+    def __call__(self, frame: Frame) -> tuple[list[Detection], list[int]]:
+        """Finds the faces of the next frame.
+
+        Returns:
+            The faces, best score first, and the number of each one's track.
+        """
+        image, time_s = frame.image, self._clock(frame)
+        tracks = self._tracker.tracks
+        if image.shape[:2] != self._size:  # another mode of the camera, or another stream: nothing lies where it lay
+            self._size = image.shape[:2]
+            self._looked_s = self._full_size_s = -math.inf
+            tracks.clear()
+            self._as_expected = {}
+        before = {n for n, t in tracks.items() if t.seen_s >= self._time_s}
+        self._since_look += 1
+        whole = self._is_look_due(time_s)
+        expected = {n: track.expected(time_s) for n, track in tracks.items()}
+        carried: dict[int, Detection] = {}
+        if whole:
+            found = self._look(image, time_s)
+        else:
+            carried = self._carried(image, expected, time_s)
+            found = self._near(image, time_s, tracks.keys() - carried)
+            # A look near one face may show its neighbour, too.
+            carried = {n: c for n, c in carried.items() if all(overlap(c.box, d.box) < SAME_FACE_IOU for d in found)}
+            found += carried.values()
+        numbers = self._tracker.update(found, time_s)
+        lost = before - set(numbers)
+        if lost:  # looked for in the other way, before the frame is done
+            more = self._near(image, time_s, lost) if whole else self._look(image, time_s)
+            more = [d for d in more if all(overlap(d.box, other.box) < SAME_FACE_IOU for other in found)]
+            if whole:
+                self._learn(more)
+            numbers += self._tracker.update(more, time_s)
+            found += more
+        if whole or lost:
+            self._plan(calm=not lost and set(numbers) <= before, time_s=time_s)
+        self._remember(image, found, numbers, expected, carried, time_s)
+        self._time_s = time_s
+        order = sorted(range(len(found)), key=lambda i: -found[i].score)
+        return [found[i] for i in order], [numbers[i] for i in order]
+
+    @property
+    def time_s(self) -> float:
+        """Of the last frame, in seconds; grows with every frame whatever the source says."""
+        return self._time_s
+
+    @property
+    def alive(self) -> frozenset[int]:
+        """The numbers of the tracks that have not ended."""
+        return frozenset(self._tracker.tracks)
+
+    def _clock(self, frame: Frame) -> float:
+        """The time of a frame in seconds, later than that of the frame before whatever the source says."""
+        time_s = frame.index / DEFAULT_FPS if frame.time_s is None else frame.time_s
+        return max(time_s, self._time_s + 1e-3)
+
+    def _is_look_due(self, time_s: float) -> bool:
+        if self._detect_every is not None:
+            return self._since_look >= self._detect_every or self._looked_s == -math.inf
+        interval = self._interval if self._tracker.tracks else min(self._interval, _MOST_FRAMES_WITHOUT_FACE)
+        return self._since_look >= interval or time_s - self._looked_s >= _LONGEST_S
+
+    def _look(self, image: Image, time_s: float) -> list[Detection]:
+        """Finds the faces of the whole frame, at the scale that the known ones allow."""
+        side, whole = self._max_side, max(image.shape[:2])
+        if side == "auto":
+            side = whole
+            if time_s - self._full_size_s < self._full_size_every_s:
+                # Not those that were lost: what has left, or was no face, must not keep the scale.
+                seen = [t for t in self._tracker.tracks.values() if t.seen_s >= self._time_s]
+                smallest = min((max(t.box[2:]) for t in seen), default=math.inf)
+                # Whole factors alone: other reductions cost more than they save.
+                factor = min(smallest / self._least_seen_px, whole / _LEAST_SIDE_PX)
+                side = math.ceil(whole / max(1, int(factor)))
+            side = min(side, self._largest_side or whole)
+            if side == min(whole, self._largest_side or whole):
+                self._full_size_s = time_s
+        self._looked_at = min(side or whole, whole) / whole
+        return self._large_enough(detect_reduced(self._detector, image, side))
+
+    def _near(self, image: Image, time_s: float, numbers: Collection[int]) -> list[Detection]:
+        """Finds faces near the places where those of some tracks are expected."""
+        places = [track.expected(time_s) for n, track in self._tracker.tracks.items() if n in numbers]
+        return self._large_enough(detect_near(self._detector, image, places)) if places else []
+
+    def _carried(self, image: Image, expected: dict[int, Box], time_s: float) -> dict[int, Detection]:
+        """The faces, by track, that are surely where they are expected."""
+        carried = {}
+        if time_s - self._time_s <= _CARRIED_S:
+            for number, detection in self._as_expected.items():
+                box = expected[number]
+                if self._appearance.still(number, small_grey(image, box), time_s):
+                    x, y = detection.box[:2]
+                    carried[number] = detection.moved((1, 1), (box[0] - x, box[1] - y))
+        return carried
+
+    def _remember(
+        self, image: Image, found: list[Detection], numbers: list[int], expected: dict[int, Box],
+        carried: dict[int, Detection], time_s: float,
+    ) -> None:  # fmt: skip
+        """Keeps how the faces of this frame were found and how they look; a track of another face gets a new number."""
+        self._as_expected = {}
+        for i, (detection, number) in enumerate(zip(found, numbers, strict=True)):
+            if number in carried:
+                continue
+            if self._appearance.changed(number, small_grey(image, detection.box), time_s):
+                numbers[i] = self._tracker.renumber(number)
+            if number in expected and overlap(expected[number], detection.box) >= _AS_EXPECTED_IOU:
+                self._as_expected[numbers[i]] = detection
+        self._appearance.forget_all_but(self.alive)
+
+    def _large_enough(self, detections: list[Detection]) -> list[Detection]:
+        return [d for d in detections if max(d.box[2:]) >= self._least_face_px]
+
+    def _learn(self, missed: Sequence[Detection]) -> None:
+        """Faces of this size are missed in a reduced look: look closer for some time."""
+        if self._looked_at < 1:
+            for detection in missed:
+                seen_px = max(detection.box[2:]) * self._looked_at
+                self._least_seen_px = max(self._least_seen_px, 1.25 * seen_px)
+
+    def _plan(self, *, calm: bool, time_s: float) -> None:
+        """After a look at the whole frame: when the next one is due."""
+        self._interval = min(2 * self._interval, _MOST_FRAMES) if calm else 1
+        self._least_seen_px = max(_LEAST_FACE_PX, self._least_seen_px * (_FORGETTING if calm else 1))
+        self._since_look, self._looked_s = 0, time_s

@@ -1,0 +1,1 @@
+"""Face crops to train on: cutting, caching, packing and shipping them."""

@@ -1,0 +1,251 @@
+"""The training cache: every picture is decoded, searched for its face and cropped once, into memory-mapped arrays.
+
+Preparing needs the runtime (`ageinfer.crop.cut` cuts the crops, with its own detector); reading needs numpy alone.
+"""
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ageinfer.crop.spec import DEFAULT_DETECTOR, NO_DETECTOR, CropSpec
+from agetrain._progress import progress
+from agetrain.datasets import Sample
+from agetrain.errors import DatasetError
+
+CACHE_VERSION = 2
+VALUES = ("found", "ages", "stds", "others", "other_stds", "digests")
+_PICTURES_PER_PROCESS = 64  # fewer are not worth the start of one
+_MOST_PROCESSES = 61  # that a pool may have on Windows
+_cropper: "_Cropper"  # of a process that does nothing else, see _open_cropper
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CropCache:
+    """The crops of one list of samples, in its order.
+
+    Attributes:
+        crops: uint8 ``[n, side, side, 3]``, RGB, memory-mapped; zeros where no face was found. May be several files;
+            indexing with an array of ascending numbers gives an array.
+        found: bool ``[n]``: a face was found.
+        ages: float32 ``[n]``, years.
+        stds: float32 ``[n]``, years of disagreement between raters, NaN where unknown.
+        others, other_stds: float32 ``[n]``, the same of the other of real and apparent age, NaN where unknown.
+        digests: uint64 ``[n]``, the first 8 bytes of the SHA-256 of each picture's file.
+    """
+
+    crops: "npt.NDArray[np.uint8] | JoinedCrops"
+    found: npt.NDArray[np.bool_]
+    ages: npt.NDArray[np.float32]
+    stds: npt.NDArray[np.float32]
+    others: npt.NDArray[np.float32]
+    other_stds: npt.NDArray[np.float32]
+    digests: npt.NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+
+class JoinedCrops:
+    """Crops that lie in several arrays, read as if they were one behind the other."""
+
+    def __init__(self, arrays: Sequence[npt.NDArray[np.uint8]]) -> None:
+        self.arrays = arrays
+        self._starts = np.cumsum([0, *(len(a) for a in arrays)])
+
+    def __getitem__(self, ascending: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+        bounds = np.searchsorted(ascending, self._starts)
+        return np.concatenate(
+            [
+                array[ascending[low:high] - start]
+                for array, start, low, high in zip(self.arrays, self._starts[:-1], bounds[:-1], bounds[1:], strict=True)
+            ]
+        )
+
+
+def join(caches: Sequence[CropCache]) -> CropCache:
+    """Several caches of crops of one size as one, in the order given."""
+    if len(caches) == 1:
+        return caches[0]
+    arrays = [a for c in caches for a in (c.crops.arrays if isinstance(c.crops, JoinedCrops) else [c.crops])]
+    return CropCache(JoinedCrops(arrays), *(np.concatenate([getattr(c, name) for c in caches]) for name in VALUES))
+
+
+def prepare(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title: str) -> CropCache:
+    """Opens the cache of these pictures, making it first where it is not there yet.
+
+    The cache's name is a hash over the pictures' bytes, the crop specification and the detector, so a changed picture
+    or margin is never answered with old crops. An interrupted run leaves nothing that looks like a cache.
+
+    Args:
+        samples: the pictures, with labels.
+        spec: how to crop; ``spec.detector`` must be the runtime's default detector, or none for a ``resize`` crop.
+        folder: holds all caches.
+        title: of the progress bar.
+
+    Raises:
+        DatasetError: a picture or the cache cannot be read, or no space is left.
+    """
+    if spec.detector not in (DEFAULT_DETECTOR, NO_DETECTOR):
+        raise DatasetError(f"crops for detector {spec.detector!r} cannot be made; this release has {DEFAULT_DETECTOR}")
+    digests = [picture_digest(sample.path) for sample in samples]
+    key = hashlib.sha256(json.dumps([CACHE_VERSION, spec.to_dict()], sort_keys=True).encode() + b"".join(digests))
+    target = Path(folder) / key.hexdigest()[:16]
+    if not (target / "crops.npy").is_file():
+        try:
+            _build(samples, spec, target, title)
+        except OSError as error:
+            raise DatasetError(
+                f"{target}: cannot write the cache: {error.strerror or error}; free some space"
+            ) from error
+
+    def years(name: str) -> npt.NDArray[np.float32]:
+        return np.array([np.nan if getattr(s, name) is None else getattr(s, name) for s in samples], np.float32)
+
+    try:
+        crops, found = np.load(target / "crops.npy", mmap_mode="r"), np.load(target / "found.npy")
+        if not len(crops) == len(found) == len(samples):
+            raise ValueError(f"{len(crops)} crops and {len(found)} entries for {len(samples)} pictures")
+    except (OSError, ValueError, EOFError) as error:
+        raise DatasetError(f"{target}: a damaged cache ({error}); delete this folder, it is made again") from error
+    return CropCache(
+        crops=crops,
+        found=found,
+        ages=years("age_years"),
+        stds=years("std_years"),
+        others=years("other_years"),
+        other_stds=years("other_std_years"),
+        digests=np.frombuffer(b"".join(d[:8] for d in digests), np.uint64),
+    )
+
+
+def picture_digest(path: Path) -> bytes:
+    """SHA-256 of a picture's file, by which a cache and a teacher know it.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}; unpack the data set again") from error
+
+
+def _build(samples: Sequence[Sample], spec: CropSpec, target: Path, title: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        unfinished.chmod(0o755)  # a cache may be shared
+        crops = unfinished / "crops.npy"
+        shape = (len(samples), spec.size, spec.size, 3)
+        np.lib.format.open_memmap(crops, mode="w+", dtype=np.uint8, shape=shape).flush()
+        # Without the space, writing through the map would kill the process; this raises OSError.
+        if hasattr(os, "posix_fallocate"):
+            with crops.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, crops.stat().st_size)
+        found = np.zeros(len(samples), bool)
+        with _cropping([sample.path for sample in samples], spec, crops) as outcomes:
+            for i, outcome in zip(progress(range(len(samples)), title, "img"), outcomes, strict=True):
+                found[i] = outcome
+        np.lib.format.open_memmap(crops, mode="r+").flush()  # before the name that says it is complete
+        np.save(unfinished / "found.npy", found)
+        try:
+            unfinished.rename(target)
+        except OSError:
+            if not (target / "crops.npy").is_file():
+                raise  # else another run was faster, with the same result
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    log.info("%s: a face in %d of %d pictures", title, found.sum(), len(samples))
+
+
+class _Cropper:
+    """Cuts the labelled face out of pictures and writes it into a file of crops."""
+
+    def __init__(self, spec: CropSpec, crops: Path, threads: int | None) -> None:
+        from ageinfer.detect import WholePicture, YuNet
+
+        whole = spec.detector == NO_DETECTOR
+        self._detector = WholePicture() if whole else YuNet(provider="cpu", threads=threads)
+        self._spec = spec
+        self._crops = np.lib.format.open_memmap(crops, mode="r+")
+
+    def crop(self, i: int, path: Path) -> bool:
+        """Writes the crop of a picture as the ``i``-th one; returns whether there is a face."""
+        from ageinfer.crop.cut import central_face, crop_face
+        from ageinfer.detect import detect_closely
+        from ageinfer.errors import SourceError
+        from ageinfer.sources import read_picture
+
+        try:
+            image = read_picture(path)
+        except SourceError as error:
+            raise DatasetError(str(error)) from error
+        faces = detect_closely(self._detector, image)
+        labelled = central_face([face.box for face in faces], (image.shape[1], image.shape[0]))
+        if labelled is None:
+            return False
+        self._crops[i] = crop_face(image, faces[labelled].box, self._spec, faces[labelled].landmarks)
+        return True
+
+
+@contextmanager
+def _cropping(paths: Sequence[Path], spec: CropSpec, crops: Path) -> Iterator[Iterator[bool]]:
+    """Crops pictures, on all cores where there are many; gives for each, in order, whether there is a face."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = min(cores, len(paths) // _PICTURES_PER_PROCESS, _MOST_PROCESSES)
+    cropper = _Cropper(spec, crops, None)  # what is missing or broken is to be said here, not in every process
+    if processes < 2:
+        yield map(cropper.crop, range(len(paths)), paths)
+        return
+    # Not by fork: a process that trains has threads, and with CUDA more than a fork can copy.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _open_cropper, (spec, crops)) as pool:
+        try:
+            yield pool.map(_crop, range(len(paths)), paths, chunksize=16)
+        except BrokenProcessPool as error:
+            raise DatasetError(
+                f"{crops.parent.parent}: one of {processes} processes that cut faces ended, perhaps for want of memory "
+                "or space; free some, and start again"
+            ) from error
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _open_cropper(spec: CropSpec, crops: Path) -> None:
+    global _cropper
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one says when to stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    from ageinfer.images import cv2
+
+    cv2.setNumThreads(1)  # there is a process for each core already
+    _cropper = _Cropper(spec, crops, 1)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it has ended, however that was."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _crop(i: int, path: Path) -> bool:
+    return _cropper.crop(i, path)

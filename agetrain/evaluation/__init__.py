@@ -1,0 +1,1 @@
+"""What a model answers to pictures, and the figures that follow from it."""

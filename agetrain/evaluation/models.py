@@ -1,0 +1,108 @@
+"""Checkpoints and exported models behind one face: what is to be evaluated."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ageinfer.crop.spec import CropSpec
+from agetrain.errors import CheckpointError, UsageError
+
+Estimate = Callable[[npt.NDArray[np.uint8]], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An age model, wherever it comes from.
+
+    Attributes:
+        name: of its file.
+        crop: that it must be given.
+        label: ``real`` or ``apparent``.
+        train_median: years.
+        data: what it learned from: name and split hash of each data set.
+        estimate: ages and deviations, float64 ``[n]`` years, of crops uint8 ``[n, size, size, 3]``, RGB.
+    """
+
+    name: str
+    crop: CropSpec
+    label: str
+    train_median: float
+    data: tuple[dict[str, Any], ...]
+    estimate: Estimate
+
+
+def open_model(path: Path, device: str = "cpu") -> Model:
+    """Opens a checkpoint of agetrain, or a model file of ageexport by the runtime.
+
+    Args:
+        path: ``*.onnx``, or else a checkpoint.
+        device: that a checkpoint computes on.
+
+    Raises:
+        CheckpointError: it cannot be used.
+        UsageError: there is no such device.
+        ageinfer.errors.ModelError: the runtime refuses the model file.
+    """
+    if path.suffix == ".onnx":
+        return _open_onnx(path)
+    from agetrain.network import checkpoint
+
+    return open_checkpoint(checkpoint.load(path), path, device)
+
+
+def _open_onnx(path: Path) -> Model:
+    from ageinfer.engine.estimator import AgeEstimator
+
+    estimator = AgeEstimator(path, provider="cpu")
+    metadata = estimator.metadata
+    if "train_median" not in metadata.training:
+        raise CheckpointError(f"{path}: does not say its training median; export it again")
+
+    def estimate(crops: npt.NDArray[np.uint8]) -> tuple[np.ndarray, np.ndarray]:
+        ages = estimator.estimate(crops)
+        return np.array([a.age_years for a in ages]), np.array([a.std_years for a in ages])
+
+    training = metadata.training
+    return Model(
+        path.name, metadata.crop, metadata.label, float(training["train_median"]), tuple(training["data"]), estimate
+    )
+
+
+def open_checkpoint(values: dict[str, Any], path: Path, device: str = "cpu") -> Model:
+    """Opens the values of a checkpoint that is loaded already.
+
+    Args:
+        values: of `agetrain.network.checkpoint.load`.
+        path: where they are from.
+        device: to compute on.
+
+    Raises:
+        CheckpointError: it cannot be used.
+        UsageError: there is no such device.
+    """
+    import torch
+
+    from agetrain.network import checkpoint
+
+    if "train_median" not in values["training"]:
+        raise CheckpointError(f"{path}: does not say its training median; train again")
+    try:
+        network = checkpoint.rebuild(values).to(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch says an absent CUDA by assertion
+        raise UsageError(f"--device {device}: {str(error).splitlines()[0]}; use cpu, or cuda") from error
+    offset = values["label_offset"]
+
+    @torch.inference_mode()
+    def estimate(crops: npt.NDArray[np.uint8]) -> tuple[np.ndarray, np.ndarray]:
+        faces = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float()
+        ages, stds = network.decode(network(faces))
+        return ages.double().cpu().numpy() + offset, stds.double().cpu().numpy()
+
+    training = values["training"]
+    crop = CropSpec.from_dict(values["crop"])
+    name = f"{path.parent.name}/{path.name}"
+    return Model(name, crop, values["label"], float(training["train_median"]), tuple(training["data"]), estimate)

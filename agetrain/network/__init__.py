@@ -1,0 +1,1 @@
+"""The network, its starting weights, its checkpoint and the calibration of its uncertainty."""

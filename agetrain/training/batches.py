@@ -1,0 +1,258 @@
+"""What the training loop is fed with: crops in memory maps, batches made ahead of the device, shared by processes."""
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ageinfer.crop.spec import CropSpec
+from agetrain.crops.cache import CropCache, JoinedCrops, join
+from agetrain.errors import DatasetError, UsageError
+from agetrain.recipe import Recipe
+from agetrain.training import augment
+
+_AHEAD = 4
+_PIECE = 4096  # crops that go to a GPU at once
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingSet:
+    """All that training needs of the data sets; no picture file is opened any more.
+
+    Attributes:
+        facts: of each data set: name, label, licence, page, split and its hash, for the record.
+        label: ``real`` or ``apparent``.
+        label_offset: years that the original lists take off the true age; one for all data sets.
+        crop: that a model must be given.
+        learn: of each data set, wide crops, see `agetrain.training.augment`.
+        select: of all of them together, exact crops on which the best epoch is chosen.
+        valid: of each data set, exact crops, measured once at the end.
+    """
+
+    facts: tuple[dict[str, Any], ...]
+    label: str
+    label_offset: float
+    crop: CropSpec
+    learn: tuple[CropCache, ...]
+    select: CropCache
+    valid: tuple[CropCache, ...]
+
+    @property
+    def name(self) -> str:
+        """Of all data sets together."""
+        return "+".join(facts["dataset"] for facts in self.facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """Ages that a better network gave to pictures, found by the hash of their files.
+
+    Attributes:
+        digests: uint64 ``[n]``, ascending; see `CropCache.digests`.
+        ages, stds: float32 ``[n]``, years.
+        files: where they are from.
+    """
+
+    digests: np.ndarray
+    ages: np.ndarray
+    stds: np.ndarray
+    files: tuple[str, ...]
+
+    @classmethod
+    def load(cls, paths: Sequence[Path]) -> "Teacher":
+        """Reads files of ``python -m agetrain.evaluate --predictions``; several are averaged over common pictures.
+
+        Raises:
+            DatasetError: one is not there or not such a file.
+        """
+        sums: dict[int, list[tuple[float, float]]] = {}
+        for path in paths:
+            try:
+                with np.load(path, allow_pickle=False) as file:
+                    digests, ages, stds = (file[name].tolist() for name in ("digests", "ages", "stds"))
+                for digest, age, std in zip(digests, ages, stds, strict=True):
+                    sums.setdefault(digest, []).append((age, std))
+            except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+                raise DatasetError(
+                    f"{path}: not a file of predictions ({error}); make one with agetrain.evaluate --predictions"
+                ) from error
+        known = sorted(sums)
+        means = np.array([np.mean(sums[d], axis=0) for d in known], np.float32).reshape(-1, 2)
+        return cls(np.array(known, np.uint64), means[:, 0], means[:, 1], tuple(p.name for p in paths))
+
+    def lookup(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ages and deviations of these pictures, float32 ``[n]``; NaN where it did not see them."""
+        if len(self.digests) == 0:
+            return np.full(len(digests), np.nan, np.float32), np.full(len(digests), np.nan, np.float32)
+        at = np.searchsorted(self.digests, digests).clip(max=len(self.digests) - 1)
+        known = self.digests[at] == digests
+        return np.where(known, self.ages[at], np.float32(np.nan)), np.where(known, self.stds[at], np.float32(np.nan))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One process's share of a training batch, on its device.
+
+    Attributes:
+        draws: of the augmentation.
+        share: of the whole batch's faces, times the number of processes: 1 where all have equally many.
+        wide: uint8 ``[n, w, w, 3]``, RGB.
+        ages, stds, others, other_stds: float32 ``[n]``, as the network is to learn them; NaN where unknown.
+        teacher_ages, teacher_stds: likewise a teacher's answers to the pictures; None without one.
+        taught: what teaching networks say of these faces as they are shown, float32 ``[n, 101]``; None: there are none.
+    """
+
+    draws: augment.Draws
+    share: float
+    wide: Tensor
+    ages: Tensor
+    stds: Tensor
+    others: Tensor
+    other_stds: Tensor
+    teacher_ages: Tensor | None = None
+    teacher_stds: Tensor | None = None
+    taught: Tensor | None = None
+
+
+class Batches:
+    """Shuffles the faces of each epoch and hands out batches, made by a thread while the device computes.
+
+    Order and augmentation depend on seed and epoch alone, so that a resumed run goes on as if it had never stopped, and
+    on nothing that differs between processes.
+
+    Args:
+        data: its ``learn`` part is used.
+        recipe: for batch size, repeats, seed and augmentation.
+        device: where batches are put.
+        teacher: or None.
+        rank, world: this process, and how many share each batch.
+
+    Raises:
+        DatasetError: there are fewer than 2 faces, or not one repeat for each data set.
+        UsageError: labels are to be doubted without a teacher.
+
+    Attributes:
+        crops: of all data sets.
+        faces: how many.
+        steps: of an epoch.
+        taught: faces that the teacher knows.
+        doubted: of each data set, labels that are not learned because the teacher contradicts them.
+    """
+
+    def __init__(
+        self, data: TrainingSet, recipe: Recipe, device: torch.device, teacher: Teacher | None = None,
+        rank: int = 0, world: int = 1,
+    ) -> None:  # fmt: skip
+        if recipe.doubt_beyond and teacher is None:
+            raise UsageError(
+                f"--doubt-beyond {recipe.doubt_beyond:g}: it is a --teacher that doubts; give its predictions"
+            )
+        self.crops = join(data.learn)
+        self._recipe, self._device, self._rank, self._world = recipe, device, rank, world
+        repeats = recipe.repeats * len(data.learn) if len(recipe.repeats) == 1 else recipe.repeats
+        if len(repeats) != len(data.learn):
+            raise DatasetError(f"--repeats has {len(repeats)} numbers for {len(data.learn)} data sets")
+        starts = np.cumsum([0, *(len(cache) for cache in data.learn)])
+        self._usable = [
+            (np.flatnonzero(cache.found) + start, r)
+            for cache, start, r in zip(data.learn, starts, repeats, strict=False)
+        ]
+        self.faces = sum(len(usable) for usable, _ in self._usable)
+        shown = sum(round(r * len(usable)) for usable, r in self._usable)
+        if shown < 2:
+            raise DatasetError(f"a face in {self.faces} pictures to learn from; look at them")
+        whole, rest = divmod(shown, recipe.batch_size)
+        # A last batch of one face has no statistics to normalise by, and each process needs a face.
+        self.steps = max(1, whole + (not recipe.drop_last and rest >= max(2, world)))
+        offset = data.label_offset if recipe.labels == "stored" else 0.0
+        taught = teacher.lookup(self.crops.digests) if teacher else (np.full(len(self.crops), np.nan, np.float32),) * 2
+        c = self.crops
+        # A comparison with the NaN of a face that the teacher did not see is false: nothing is doubted without it.
+        doubted = (np.abs(c.ages - taught[0]) > recipe.doubt_beyond * taught[1]) & c.found & (recipe.doubt_beyond > 0)
+        self.doubted = tuple(int(doubted[a:b].sum()) for a, b in pairwise(starts))
+        believed = np.where(doubted, np.float32(np.nan), c.ages)
+        learned = believed - offset, c.stds, c.others - offset, c.other_stds
+        self._targets: list[np.ndarray] = [*learned, *([taught[0] - offset, taught[1]] if teacher else [])]
+        self.taught = int(np.isfinite(taught[0][c.found]).sum())
+        self._resident = _resident(self.crops.crops, device)
+
+    def epoch(self, number: int, steps: int | None = None) -> Iterator[Batch]:
+        """The batches of an epoch, which is counted from 1; at most ``steps`` of them."""
+        order = self._order(number)
+        size = self._recipe.batch_size
+
+        def make(step: int) -> tuple[list[Tensor], augment.Draws, float]:
+            chosen = np.sort(order[step * size : (step + 1) * size])
+            mine = slice(self._rank, None, self._world)
+            seed = np.random.SeedSequence([self._recipe.seed, number, step]).generate_state(1, np.uint64)[0]
+            random = torch.Generator().manual_seed(int(seed >> np.uint64(1)))
+            draws = augment.rows(augment.draw(len(chosen), self._recipe.augmentation, random), mine)
+            local = chosen[mine]
+            # Crops that are on the device already are picked out there, by their numbers.
+            crops = self.crops.crops[local] if self._resident is None else local
+            arrays = [crops, *(values[local] for values in self._targets)]
+            tensors = [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays]
+            if self._device.type == "cuda":
+                tensors = [t.pin_memory() for t in tensors]
+            return tensors, draws, len(local) * self._world / len(chosen)
+
+        for tensors, draws, share in _ahead(range(min(self.steps, steps or self.steps)), make):
+            crops, *labels = (t.to(self._device, non_blocking=True) for t in tensors)
+            wide = crops if self._resident is None else self._resident[crops]
+            yield Batch(draws, share, wide, *labels)
+
+    def _order(self, number: int) -> np.ndarray:
+        random = np.random.default_rng([self._recipe.seed, number])
+        shown = []
+        for usable, repeats in self._usable:
+            whole = int(repeats)
+            rest = round(repeats * len(usable)) - whole * len(usable)
+            shown += [usable] * whole + [random.permutation(usable)[:rest]]
+        return random.permutation(np.concatenate(shown))
+
+
+def _resident(crops: np.ndarray | JoinedCrops, device: torch.device) -> Tensor | None:
+    """All crops on a GPU that has the room, so that no batch has to be carried there; None where they stay on disk."""
+    arrays = crops.arrays if isinstance(crops, JoinedCrops) else [crops]
+    if sum(array.nbytes for array in arrays) > _room(device):
+        return None
+    resident = torch.empty((sum(map(len, arrays)), *arrays[0].shape[1:]), dtype=torch.uint8, device=device)
+    start = 0
+    for array in arrays:
+        for low in range(0, len(array), _PIECE):
+            piece = torch.from_numpy(np.array(array[low : low + _PIECE]))
+            resident[start + low : start + low + len(piece)].copy_(piece)
+        start += len(array)
+    return resident
+
+
+def _room(device: torch.device) -> int:
+    """Bytes that crops may take of a device: a quarter of what a GPU has free; none of the memory of the computer."""
+    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else -1
+
+
+def _ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[Made]:
+    """What ``make`` gives for each item, in order; a thread works a few items ahead."""
+    with ThreadPoolExecutor(1) as pool:
+        pending: deque[Future[Made]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(make, item))
+                if len(pending) > _AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

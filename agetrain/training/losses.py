@@ -1,0 +1,74 @@
+"""What a network learns from."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from agetrain.network.agenet import AgeNet
+from agetrain.recipe import Recipe
+from agetrain.training.batches import Batch
+
+
+def loss_and_age(network: AgeNet, raw: Tensor, ages: Tensor, stds: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """The loss of a batch and its decoded ages.
+
+    ``l1`` and ``mse`` are of the decoded age. ``distribution`` is the divergence from a Gaussian round the true age, as
+    wide as the raters disagreed, or `Recipe.target_std_years`, beside the absolute error of its mean (DLDL-v2, Gao et
+    al., IJCAI 2018).
+
+    Args:
+        network: that gave ``raw``.
+        raw: its head's output.
+        ages: ``[n]`` years; a face without a label (NaN) counts as learned.
+        stds: ``[n]`` years, NaN where unknown.
+        recipe: for the constants.
+    """
+    decoded, _ = network.decode(raw)
+    known = torch.isfinite(ages)
+    ages = torch.where(known, ages, decoded.detach())
+    if recipe.loss == "mse":
+        return F.mse_loss(decoded, ages), decoded
+    absolute = F.l1_loss(decoded, ages)
+    if recipe.loss == "l1":
+        return absolute, decoded
+    return (_divergence(network, raw, ages, stds, recipe) * known).mean() + recipe.l1_weight * absolute, decoded
+
+
+def total_loss(
+    network: AgeNet, raw: Tensor, auxiliary: Tensor | None, batch: Batch, recipe: Recipe
+) -> tuple[Tensor, Tensor]:
+    """The loss of a batch with all that it is to be learned from, and its decoded ages.
+
+    Beside the label: the other of real and apparent age, by a head of its own, and a teacher's answers (Hinton et al.,
+    2015), each where it is known. A teacher's distributions for the very faces of the batch come before its answers to
+    the pictures.
+    """
+    loss, decoded = loss_and_age(network, raw, batch.ages, batch.stds, recipe)
+    if auxiliary is not None:
+        other, _ = loss_and_age(network, auxiliary, batch.others, batch.other_stds, recipe)
+        loss = loss + recipe.auxiliary_weight * other
+    if recipe.teacher_weight and batch.taught is not None:
+        loss = loss + recipe.teacher_weight * _distance(network, raw, decoded, batch.taught, recipe)
+    elif recipe.teacher_weight and batch.teacher_ages is not None and batch.teacher_stds is not None:
+        taught, _ = loss_and_age(network, raw, batch.teacher_ages, batch.teacher_stds, recipe)
+        loss = loss + recipe.teacher_weight * taught
+    return loss, decoded
+
+
+def _distance(network: AgeNet, raw: Tensor, decoded: Tensor, taught: Tensor, recipe: Recipe) -> Tensor:
+    """How far a network is from the distributions ``taught``, in the terms in which the recipe measures its labels."""
+    ages = (taught * network.ages).sum(dim=1)
+    if recipe.loss == "mse":
+        return F.mse_loss(decoded, ages)
+    absolute = F.l1_loss(decoded, ages)
+    if recipe.loss == "l1":
+        return absolute
+    divergence = F.kl_div(raw.float().log_softmax(dim=1), taught, reduction="batchmean")
+    return divergence + recipe.l1_weight * absolute
+
+
+def _divergence(network: AgeNet, raw: Tensor, ages: Tensor, stds: Tensor, recipe: Recipe) -> Tensor:
+    """``[n]``: Kullback-Leibler divergence of the head's distribution from a Gaussian."""
+    widths = torch.nan_to_num(stds, nan=recipe.target_std_years).clamp_min(1.0)
+    target = torch.softmax(-0.5 * ((network.ages - ages[:, None]) / widths[:, None]).square(), dim=1)
+    return F.kl_div(raw.float().log_softmax(dim=1), target, reduction="none").sum(dim=1)

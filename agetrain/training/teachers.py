@@ -1,0 +1,94 @@
+"""Networks that teach another: they answer to the very faces that it is shown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from agetrain.errors import CheckpointError, UsageError
+from agetrain.network import checkpoint
+from agetrain.network.agenet import AgeNet
+from agetrain.training.batches import TrainingSet
+
+SUFFIX = ".pth"  # by which a checkpoint is told from predictions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkTeacher:
+    """Networks whose mean answer is learned, for each face as it was moved, coloured and blurred for the pupil.
+
+    A teacher that sees what the pupil sees, over a long training, gives away more than its answers to the pictures:
+    "Knowledge distillation: a good teacher is patient and consistent" (Beyer et al., CVPR 2022).
+
+    Attributes:
+        networks: in evaluation mode, on the training device.
+        sizes: side of the faces that each takes, in pixels.
+        files: where they are from: folder and file, since a run's is always called best.pth.
+    """
+
+    networks: tuple[AgeNet, ...]
+    sizes: tuple[int, ...]
+    files: tuple[str, ...]
+
+    @classmethod
+    def load(cls, paths: Sequence[Path], data: TrainingSet, device: torch.device) -> "NetworkTeacher":
+        """Reads checkpoints.
+
+        Raises:
+            CheckpointError: one is not there, or not a sound checkpoint.
+            UsageError: one answers another label, has no distribution to teach, or wants another crop than ``data``.
+        """
+        networks, sizes = [], []
+        for path in paths:
+            values = checkpoint.load(path)
+            different = _different(values["crop"], data.crop.to_dict())
+            if values["label"] != data.label or values["label_offset"]:
+                raise UsageError(
+                    f"--teacher {path}: answers {values['label']} age with an offset of {values['label_offset']:g} "
+                    f"years; it must answer {data.label} age in true years"
+                )
+            if values["head"] != "distribution":
+                raise UsageError(f"--teacher {path}: has no distribution; take predictions of it (agetrain.evaluate)")
+            if different:
+                raise UsageError(
+                    f"--teacher {path}: {different}; train with its crop, or take predictions of it (agetrain.evaluate)"
+                )
+            try:
+                network = checkpoint.rebuild(values)
+            except CheckpointError as error:
+                raise CheckpointError(f"{path}: {error}") from error
+            networks.append(network.to(device).to(memory_format=torch.channels_last).requires_grad_(False))
+            sizes.append(int(values["crop"]["size"]))
+        return cls(tuple(networks), tuple(sizes), tuple("/".join(p.resolve().parts[-2:]) for p in paths))
+
+    @torch.no_grad()
+    def distribution(self, faces: Tensor, *, bf16: bool) -> Tensor:
+        """What the networks say on the average, float32 ``[n, 101]``, the sum of each row is 1.
+
+        Args:
+            faces: float32 ``[n, 3, side, side]``, RGB, 0 to 255; a network of another size is shown them resized.
+            bf16: whether to compute in bf16.
+        """
+        answers = []
+        for network, size in zip(self.networks, self.sizes, strict=True):
+            shown = faces
+            if faces.shape[-1] != size:
+                shown = F.interpolate(faces, size=(size, size), mode="bilinear", antialias=True)
+            with torch.autocast(faces.device.type, torch.bfloat16, enabled=bf16):
+                raw = network(shown.contiguous(memory_format=torch.channels_last))
+            answers.append(network.probabilities(raw))
+        return torch.stack(answers).mean(dim=0)
+
+
+def _different(crop: dict[str, Any], own: dict[str, Any]) -> str:
+    """What of a teacher's crop, but its size, is not as the run's, in words; nothing where it shows the same."""
+    if crop["kind"] == own["kind"] == "resize":  # of pictures of another size the same part is the same
+        crop, own = ({**c, "resize_to": c["size"] / c["resize_to"]} for c in (crop, own))
+    for name in crop:
+        if name != "size" and crop[name] != own.get(name):
+            return f"its crop has {name.replace('_', ' ')} {crop[name]}, the run's {own.get(name)}"
+    return ""

@@ -1,0 +1,351 @@
+"""int8 and fp16: what is in the files, how near they answer, and what happens when they do not."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+from portraits import write_pack
+
+from ageexport import evidence, export, graph, parity, precision
+from ageexport.__main__ import main
+from ageexport.errors import EvidenceError, ParityError
+from ageexport.ladder import Bounds
+from ageinfer.crop.spec import CropSpec
+from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties
+from agetrain.network import checkpoint
+
+# A network with random weights on 100 pictures: what is proved is that the gate works, not that int8 is harmless.
+LOOSE = Bounds(int8_mae=1.0, int8_decade_mae=2.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quickly(cpu_alone):
+    """One method of few counts is enough to see that the search works."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "METHODS", ("minmax",))
+        patch.setattr(precision, "COUNTS", (0, 1, 3))
+        yield
+
+
+@pytest.fixture(scope="module")
+def values(exported_distribution):
+    return checkpoint.load(exported_distribution.checkpoint)
+
+
+@pytest.fixture(scope="module")
+def fp32(values):
+    return graph.convert(values)
+
+
+@pytest.fixture(scope="module")
+def known(proof):
+    return evidence.from_folder(proof)
+
+
+@pytest.fixture(scope="module")
+def faces(values, known, tmp_path_factory):
+    return export.calibration_faces(values, known, tmp_path_factory.mktemp("calibration"))
+
+
+@pytest.fixture(scope="module")
+def int8(fp32, faces):
+    return next(precision.int8_attempts(graph.without_metadata(fp32), faces))
+
+
+@pytest.fixture(scope="module")
+def fp16(fp32):
+    return precision.fp16(graph.without_metadata(fp32))
+
+
+def test_int8_quantises_nearly_everything(fp32, int8):
+    """Counted here from the file: a layer is quantised if both its faces and its weights come from eight bits."""
+    maker = {out: n for n in int8.model.graph.node for out in n.output}
+    costs = graph.multiply_adds(fp32)
+    quantised = 0
+    for node in int8.model.graph.node:
+        if node.name in costs:
+            sources = [maker.get(name) for name in node.input[:2]]
+            quantised += costs[node.name] * all(s is not None and s.op_type == "DequantizeLinear" for s in sources)
+    share = quantised / sum(costs.values())
+    assert share >= 0.9
+    assert int8.made["quantised_share"] == pytest.approx(share, abs=1e-4)
+    assert int8.precision == "int8"
+    assert int8.model.ByteSize() <= 0.35 * fp32.ByteSize()
+    assert int8.made["size_share"] == pytest.approx(int8.model.ByteSize() / fp32.ByteSize(), abs=1e-3)
+
+
+def test_int8_weights_are_per_channel_and_cannot_overflow(int8):
+    """Two products of unsigned activations and these weights fit into 16 bits, which is all that old CPUs have."""
+    constants = {t.name: t for t in int8.model.graph.initializer}
+    weights = [t for t in constants.values() if t.data_type == TensorProto.INT8 and len(t.dims) == 4]
+    assert len(weights) >= 45
+    for tensor in weights:
+        array = numpy_helper.to_array(tensor).astype(int)
+        assert 32 <= np.abs(array).max() <= 64
+        assert 255 * 2 * np.abs(array).max() <= 32767
+    for node in int8.model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in {t.name for t in weights}:
+            scale = numpy_helper.to_array(constants[node.input[1]])
+            assert scale.shape == (constants[node.input[0]].dims[0],)
+        if node.op_type == "QuantizeLinear":
+            assert constants[node.input[2]].data_type == TensorProto.UINT8
+
+
+def test_int8_answers_near_fp32_on_other_faces(fp32, int8, exported_distribution):
+    crops = exported_distribution.crops
+    ages, quantised = precision.answers(fp32, crops), precision.answers(int8.model, crops)
+    assert ages.std() > 0.5
+    assert 0 < np.abs(quantised - ages).mean() < ages.std()
+    assert np.corrcoef(quantised, ages)[0, 1] > 0.4  # random weights make much of little noise
+
+
+def test_the_last_layer_gives_back_what_quantisation_takes_from_the_mean(fp32, int8, faces):
+    """Without the correction, the answers to the calibration faces are further off on average."""
+    uncorrected = onnx.ModelProto()
+    uncorrected.CopyFrom(int8.model)
+    [last] = [n for n in fp32.graph.node if n.op_type == "Gemm"]
+    original = next(t for t in fp32.graph.initializer if t.name == last.input[2])
+    next(t for t in uncorrected.graph.initializer if t.name == last.input[2]).CopyFrom(original)
+    logits = [
+        precision.answers(opened(m, last.output[0]), faces, last.output[0]) for m in (fp32, int8.model, uncorrected)
+    ]
+    shifts = [np.abs((given - logits[0]).mean(axis=0)).mean() for given in logits[1:]]
+    assert shifts[0] < 1e-3 < shifts[1]
+
+
+def opened(model, name):
+    """The model with an inner value as an output."""
+    copy = graph.without_metadata(model)
+    copy.graph.output.append(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("ranges", "kept", "told"), [("by hand", (), "ranges by 'by hand'"), ("minmax", ("node_of_mine",), "leading ones")]
+)
+def test_a_form_that_ageexport_does_not_make(fp32, faces, ranges, kept, told):
+    """Words that would otherwise be taken from a file and found again in what is made by them."""
+    with pytest.raises(ParityError, match=told):
+        precision.int8_again(graph.without_metadata(fp32), faces, ranges, kept)
+
+
+def test_the_same_faces_give_the_same_file(fp32, int8, faces):
+    again = precision.int8_again(
+        graph.without_metadata(fp32), faces, int8.made["ranges"], tuple(int8.made["kept_in_float"])
+    )
+    assert again.model.SerializeToString() == int8.model.SerializeToString()
+    assert again.made == int8.made
+
+
+def test_what_is_mostly_float_is_not_called_int8(fp32, faces):
+    quantiser = precision.Quantiser(graph.without_metadata(fp32), faces)
+    most = quantiser.quantise("minmax", quantiser.leading(20))
+    assert most.made["quantised_share"] < 0.9
+    assert most.precision == "mixed"
+
+
+def test_layers_stay_in_float_as_long_as_the_file_is_small_and_quantised_enough(fp32, faces, monkeypatch):
+    """With every layer more the answers are nearer here; the budget of size or of multiply-adds ends it."""
+    quantiser = precision.Quantiser(graph.without_metadata(fp32), faces)
+    monkeypatch.setattr(precision, "COUNTS", (0, 1, 3, 40))
+    monkeypatch.setattr(quantiser, "distance", lambda candidate: 1.0 / (1 + len(candidate.made["kept_in_float"])))
+    kept = len(quantiser.nearest(0.9, 0.35).made["kept_in_float"])
+    assert kept == len(quantiser.leading(3))
+    assert quantiser.nearest(0.9, 0.35).precision == "int8"
+    all_of_them = quantiser.measured("minmax", 0)[1]["size_share"]
+    assert quantiser.nearest(0.9, all_of_them - 0.01).made["kept_in_float"] == []
+    assert quantiser.nearest(0.99, 1.0).made["kept_in_float"] == []
+    made = quantiser.nearest(0.0, 1.0)
+    assert made.made["kept_in_float"] == list(quantiser.leading(40))
+    assert made.precision == "mixed"
+    assert len(quantiser.tried) == 4  # each was measured once
+
+
+def test_normalisation_and_decoding_stay_in_float(int8, fp16):
+    for reduced in (int8, fp16):
+        maker = {out: n for n in reduced.model.graph.node for out in n.output}
+        [softmax] = [n for n in reduced.model.graph.node if n.op_type == "Softmax"]
+        assert maker[softmax.input[0]].op_type in ("Gemm", "Cast")
+        first = next(n for n in reduced.model.graph.node if n.op_type == "Cast")
+        assert list(first.input) == ["permute"]
+        kinds = {t.name: t.data_type for t in reduced.model.graph.initializer}
+        assert kinds["network.mean"] == kinds["network.ages"] == TensorProto.FLOAT
+
+
+def test_fp16_is_half_as_large_and_hardly_differs(fp32, fp16, exported_distribution):
+    crops = exported_distribution.crops
+    assert fp16.model.ByteSize() < 0.52 * fp32.ByteSize()
+    kinds = [t.data_type for t in fp16.model.graph.initializer if len(t.dims) == 4 and t.dims[0] > 1]
+    assert set(kinds) == {TensorProto.FLOAT16}
+    onnx.checker.check_model(fp16.model, full_check=True)
+    difference = np.abs(precision.answers(fp16.model, crops) - precision.answers(fp32, crops))
+    assert 0 < difference.max() < 0.5
+    assert difference.mean() < 0.1
+
+
+@pytest.fixture(scope="module")
+def truth(values, known, tmp_path_factory):
+    return parity.reference(values, known, tmp_path_factory.mktemp("truth"))
+
+
+def sealed(values, reduced):
+    return graph.sealed(reduced.model, values, "m", "0" * 64, reduced.precision, reduced.made)
+
+
+@pytest.fixture(scope="module")
+def fp32_file(exported_distribution):
+    return exported_distribution.model.read_bytes()
+
+
+def test_int8_is_judged_against_fp32_overall_and_by_decade(values, int8, truth, fp32_file):
+    ladder = parity.prove(sealed(values, int8), "int8", truth, fp32_file, LOOSE)
+    assert not ladder.failed, [str(r) for r in ladder.failed]
+    by_decade = {r.what.rpartition(" ")[2]: r for r in ladder.rungs if ", ages " in r.what}
+    assert set(by_decade) == {"20-29", "30-39", "40-49", "50-59", "60-69"}
+    assert {r.status for r in by_decade.values()} == {"not judged"}
+    assert all(r.n < 50 for r in by_decade.values())
+    many = Bounds(int8_mae=1.0, int8_decade_mae=2.0, fewest_in_decade=10)
+    judged = [
+        r for r in parity.prove(sealed(values, int8), "int8", truth, fp32_file, many).rungs if ", ages " in r.what
+    ]
+    assert {r.status for r in judged} == {"passed"}
+    # The figure is the difference of two means of errors, computed here from the answers themselves.
+    labels = truth.crops.ages
+    ages = [precision.answers(data, truth.faces) for data in (sealed(values, int8), fp32_file)]
+    errors = [np.abs(a - labels) for a in ages]
+    chosen = (labels >= 30) & (labels < 40)
+    expected = abs(errors[0][chosen].mean() - errors[1][chosen].mean())
+    assert by_decade["30-39"].figure == pytest.approx(expected, abs=0.02)
+    assert by_decade["30-39"].n == chosen.sum()
+
+
+def with_other_scales(int8, factor):
+    """An int8 file whose first activations are read with a wrong scale: what a broken calibration looks like."""
+    model = onnx.ModelProto()
+    model.CopyFrom(int8.model)
+    [node] = [n for n in model.graph.node if n.op_type == "DequantizeLinear"][:1]
+    tensor = next(t for t in model.graph.initializer if t.name == node.input[1])
+    tensor.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(tensor) * factor).astype(np.float32), tensor.name))
+    return precision.Reduced(model, int8.precision, int8.made)
+
+
+def test_a_bad_calibration_fails(values, int8, truth, fp32_file):
+    """The labels are what fp32 answers, so that the MAE of int8 is its distance from fp32."""
+    ages = precision.answers(fp32_file, truth.faces)
+    samples = tuple(replace(s, age_years=float(a)) for s, a in zip(truth.evidence.samples, ages, strict=True))
+    exact = replace(truth, evidence=replace(truth.evidence, samples=samples), crops=replace(truth.crops, ages=ages))
+    figures = []
+    for reduced in (int8, with_other_scales(int8, 3)):
+        bound = Bounds(int8_mae=1.2 * figures[0] if figures else 99, int8_decade_mae=99)
+        ladder = parity.prove(sealed(values, reduced), "int8", exact, fp32_file, bound)
+        figures.append(ladder.figure("L4", "MAE in int8"))
+    assert [r.what for r in ladder.failed] == ["MAE in int8 and in fp32"]
+    assert figures[1] > 1.2 * figures[0] > 0
+
+
+def test_fp16_is_judged_against_fp32(values, fp16, truth, fp32_file):
+    ladder = parity.prove(sealed(values, fp16), "fp16", truth, fp32_file)
+    assert not ladder.failed
+    [rung] = [r for r in ladder.rungs if r.level == "L4"]
+    assert (rung.bound, rung.status) == (0.01, "passed")
+
+
+@pytest.fixture
+def place(exported_distribution, proof, tmp_path, fp32, monkeypatch):
+    """A checkpoint and its pack; torch's conversion, which takes ten seconds, is not done again."""
+    monkeypatch.setattr(graph, "convert", lambda values, opset: graph.without_metadata(fp32))
+    shutil.copy(exported_distribution.checkpoint, tmp_path / "best.pth")
+    write_pack(tmp_path, proof, CropSpec(size=64))
+    shutil.rmtree(tmp_path / "cache")
+    return tmp_path
+
+
+@pytest.fixture
+def bounds(monkeypatch):
+    """Lets the command line prove with other bounds."""
+
+    def use(**changes):
+        wanted = Bounds(**changes)
+        monkeypatch.setattr("ageexport.parity.Bounds", lambda: wanted)
+
+    return use
+
+
+def test_all_precisions_by_one_command(place, bounds, capsys):
+    bounds(int8_mae=1.0, int8_decade_mae=2.0)
+    assert main([str(place / "best.pth"), "--precision", "all", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    sizes = {}
+    for name, said in (("best.onnx", "fp32"), ("best.int8.onnx", "int8"), ("best.fp16.onnx", "fp16")):
+        data = (place / name).read_bytes()
+        metadata = ModelMetadata.from_json(metadata_properties(data)[METADATA_KEY])
+        assert (metadata.precision, metadata.name) == (said, "best")
+        sizes[said] = len(data)
+        card = (place / name).with_suffix(".md").read_text()
+        assert card.count("\n| int8 |") == card.count("\n| fp16 |") == card.count("\n| fp32 |") == 1  # latencies
+        assert json.loads((place / name).with_suffix(".parity.json").read_text())["precision"] == said
+        assert str(place / name) in out
+    assert sizes["int8"] < 0.35 * sizes["fp32"]
+    assert "MB" in out
+    assert "ms a face" in out
+    exported = json.loads(metadata_properties((place / "best.int8.onnx").read_bytes())[METADATA_KEY])["export"]
+    assert exported["calibration_faces"] == 24
+    assert exported["weight_bits"] == 7
+
+
+def test_an_int8_file_that_misses_its_bound_is_not_written_but_fp32_is(place, bounds, capsys):
+    bounds(int8_mae=1e-9)
+    (place / "best.int8.onnx").write_bytes(b"an older one")
+    assert main([str(place / "best.pth"), "--precision", "int8", "--quiet"]) == 6
+    captured = capsys.readouterr()
+    assert "best.fp32.onnx: fp32" in captured.out
+    assert "MAE in int8 and in fp32" in captured.err
+    assert f"in fp32 it was proved, and that is {place / 'best.fp32.onnx'}" in captured.err
+    assert (place / "best.int8.onnx").read_bytes() == b"an older one"
+    assert (place / "best.fp32.onnx").is_file()
+    assert not list(place.glob("best.onnx"))  # fp32 was not asked for
+    assert not (place / "best.mixed.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "instead"), [("age.int8.onnx", "age.fp32.onnx"), ("age.fp32.onnx", "age.fp32.fp32.onnx")]
+)
+def test_fp32_is_never_written_to_the_place_of_int8(place, bounds, int8, monkeypatch, capsys, output, instead):
+    bounds(int8_mae=1e-9)
+    monkeypatch.setattr(precision, "int8_attempts", lambda model, faces: iter([int8]))
+    (place / output).write_bytes(b"an older one")
+    arguments = [place / "best.pth", "--precision", "int8", "-o", place / output, "--quiet"]
+    assert main([str(a) for a in arguments]) == 6
+    assert (place / output).read_bytes() == b"an older one"
+    data = (place / instead).read_bytes()
+    assert ModelMetadata.from_json(metadata_properties(data)[METADATA_KEY]).precision == "fp32"
+    assert str(place / instead) in capsys.readouterr().err
+
+
+def test_fp32_that_was_asked_for_keeps_its_name(place, bounds, int8, monkeypatch):
+    bounds(int8_mae=1e-9)
+    monkeypatch.setattr(precision, "int8_attempts", lambda model, faces: iter([int8]))
+    assert main([str(place / "best.pth"), "--precision", "fp32", "int8", "--quiet"]) == 6
+    assert sorted(p.name for p in place.glob("*.onnx")) == ["best.onnx"]
+
+
+@pytest.mark.parametrize("wanted", ["int4", ""])
+def test_a_precision_that_there_is_not(place, wanted, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([str(place / "best.pth"), "--precision", wanted])
+    assert ended.value.code == 2
+
+
+def test_without_faces_to_calibrate_on(values, known):
+    alone = evidence.Evidence(known.samples, (), known.origin)
+    with pytest.raises(EvidenceError, match="calibrate"):
+        export.calibration_faces(values, alone, None)
+
+
+def test_another_precision_needs_fp32_beside_it(values, int8, truth):
+    with pytest.raises((ValueError, ParityError)):
+        parity.prove(sealed(values, int8), "int8", truth, None, LOOSE)
