@@ -3,23 +3,19 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ageexport.errors import AgeExportError, ParityError, UsageError
-from ageinfer.console import messages_on_stderr
+from ageexport.errors import ParityError, UsageError
+from ageinfer.console import guarded
+from ageinfer.errors import DATA_STATUSES, ExitStatus, status_table
 
 if TYPE_CHECKING:
     from ageexport.export import Made
 
 PRECISIONS = ("fp32", "int8", "fp16")
-EXIT_STATUSES = (
-    "exit status: 0 done, 1 internal error, 2 wrong options, 3 no faces to prove it on, 4 checkpoint, 5 output, 6 a "
-    "model answers something else than its checkpoint (of several precisions, those that were proved are written), 7 "
-    "missing package, 130 interrupted"
-)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,7 +24,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m ageexport",
         description="Turn a checkpoint into one ONNX file and prove on real faces that it answers the same, by the "
         "path that is deployed. Without that proof nothing is written.",
-        epilog=EXIT_STATUSES,
+        epilog=status_table(*DATA_STATUSES, ExitStatus.UNPROVED),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "checkpoint", type=Path, nargs="?", metavar="best.pth",
@@ -150,37 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     options = build_parser().parse_args(arguments)
     logging.getLogger("ageexport").setLevel(logging.WARNING if options.quiet else logging.INFO)
-    with messages_on_stderr(logging.WARNING):
-        return guarded("ageexport", run, options)
-
-
-def guarded(name: str, command: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
-    """Runs a command of this package and says an error in one line.
-
-    Args:
-        name: of the command, before the message.
-        command: to be run.
-        options: for it; ``debug`` lets the traceback through.
-
-    Returns:
-        The exit status.
-    """
-    try:
-        command(options)
-    except AgeExportError as error:
-        if options.debug:
-            raise
-        print(f"{name}: {error}", file=sys.stderr)
-        return error.exit_status
-    except ModuleNotFoundError as error:
-        if options.debug or not error.name or error.name.partition(".")[0] in ("ageexport", "agetrain", "ageinfer"):
-            raise
-        print(f"{name}: {error.name} is not installed: pip install 'ageinfer[export]'", file=sys.stderr)
-        return 7
-    except KeyboardInterrupt:
-        print(f"\n{name}: interrupted; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    return guarded("ageexport", lambda: run(options), debug=options.debug, extra="export")
 
 
 if __name__ == "__main__":

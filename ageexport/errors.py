@@ -1,45 +1,29 @@
-"""The exceptions of ageexport, and the exit status that each one gives ``python -m ageexport``."""
+"""The errors of export, beside those that all packages share; their exit statuses are those of `ageinfer.errors`."""
+
+from ageinfer.errors import AgeError, ExitStatus, ModelError, OutputError, UsageError
+from agetrain.errors import CheckpointError
+
+__all__ = [
+    "AgeError", "CheckpointError", "EvidenceError", "ExportError", "OutputError", "ParityError",
+    "RungError", "UsageError",
+]  # fmt: skip
 
 
-class AgeExportError(Exception):
-    """Base of every error that ageexport raises on purpose; each message names the remedy."""
-
-    exit_status = 1
-
-
-class UsageError(AgeExportError):
-    """The options do not fit together."""
-
-    exit_status = 2
-
-
-class EvidenceError(AgeExportError):
+class EvidenceError(AgeError):
     """There are no real faces to prove the export on."""
 
-    exit_status = 3
+    exit_status = ExitStatus.SOURCE
 
 
-class CheckpointError(AgeExportError):
-    """The checkpoint cannot be used."""
-
-    exit_status = 4
+class ExportError(ModelError):
+    """The network cannot be converted."""
 
 
-class OutputError(AgeExportError):
-    """The model cannot be written."""
-
-    exit_status = 5
-
-
-class ParityError(AgeExportError):
+class ParityError(AgeError):
     """The exported model does not answer what the checkpoint answers."""
 
-    exit_status = 6
+    exit_status = ExitStatus.UNPROVED
 
 
 class RungError(ParityError):
     """A rung of the parity ladder failed."""
-
-
-class RefusedError(ParityError):
-    """The runtime would not use the file."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from ageexport.errors import EvidenceError
 from agetrain.datasets import DATASETS, Dataset, Sample, load_dataset
-from agetrain.errors import AgeTrainError
+from agetrain.errors import AgeError
 
 LABELS_FILE = "labels.csv"
 PARTS = ("valid", "calibration")
@@ -169,7 +169,7 @@ def from_dataset(name: str, folder: Path, values: dict[str, Any]) -> Evidence:
     try:
         dataset, _ = load_dataset(name, folder, values["label"])
         origin = f"{name} valid{_split_in_words(dataset, folder, learned.get(name))}"
-    except AgeTrainError as error:
+    except AgeError as error:
         raise EvidenceError(
             f"--data {folder}: neither a folder with {LABELS_FILE} (columns file, age) nor {name}: {error}"
         ) from error

@@ -117,7 +117,7 @@ def export(
     Raises:
         ParityError: the fp32 file failed.
         EvidenceError: there are too few pictures.
-        AgeExportError: the network cannot be converted.
+        ExportError: the network cannot be converted.
     """
     values = completed(values, proof, folder, bounds)
     truth = parity.reference(values, proof, folder, bounds)

@@ -11,7 +11,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ageexport.errors import AgeExportError, UsageError
+from ageexport.errors import ExportError, UsageError
 from ageinfer.crop.spec import CropSpec
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, graph_sha256
 from agetrain.network import checkpoint
@@ -127,7 +127,7 @@ def convert(values: dict[str, Any], opset: int = OPSET) -> onnx.ModelProto:
 
     Raises:
         UsageError: the opset is not supported.
-        AgeExportError: torch cannot convert the network.
+        ExportError: torch cannot convert the network.
     """
     if opset not in OPSETS:
         raise UsageError(f"--opset {opset}: use {OPSETS.start} to {OPSETS.stop - 1}")
@@ -147,9 +147,9 @@ def convert(values: dict[str, Any], opset: int = OPSET) -> onnx.ModelProto:
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        raise AgeExportError(f"torch cannot convert {values['backbone']}: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"torch cannot convert {values['backbone']}: {str(error).splitlines()[0]}") from error
     if program is None:
-        raise AgeExportError("torch gave no ONNX program; use torch 2.11 or newer")
+        raise ExportError("torch gave no ONNX program; use torch 2.11 or newer")
     model = program.model_proto
     strip(model)
     return model
@@ -224,7 +224,7 @@ def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
     """Multiply-adds for one face of every convolution and matrix product with constant weights, by node name.
 
     Raises:
-        AgeExportError: the shapes in the graph cannot be inferred.
+        ExportError: the shapes in the graph cannot be inferred.
     """
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {
@@ -237,7 +237,7 @@ def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
             continue
         weight, output = weights[node.input[1]], shapes.get(node.output[0])
         if not output:
-            raise AgeExportError(f"the shape of {node.output[0]} cannot be inferred")
+            raise ExportError(f"the shape of {node.output[0]} cannot be inferred")
         # Output channels are among the weight's sides; the batch is not counted.
         positions = int(np.prod(output[2:])) if node.op_type == "Conv" else 1
         counts[node.name] = int(np.prod(weight)) * positions

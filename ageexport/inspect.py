@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ageexport.__main__ import guarded
 from ageexport.card import crop_in_words
-from ageexport.errors import RefusedError
+from ageinfer.console import guarded
 from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties, read_model
-from ageinfer.errors import ModelError
+from ageinfer.errors import ExitStatus, ModelError, status_table
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -21,7 +20,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ageexport.inspect",
         description="Print what a model file says of itself, and whether the runtime would accept it.",
-        epilog="exit status: 0 the runtime accepts it, 1 internal error, 2 wrong options, 6 it refuses it",
+        epilog=status_table(ExitStatus.OK, ExitStatus.INTERNAL, ExitStatus.USAGE, ExitStatus.MODEL, ExitStatus.MISSING),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="*.onnx")
     parser.add_argument("--json", action="store_true", help="its metadata as JSON")
@@ -33,13 +33,13 @@ def run(options: argparse.Namespace) -> None:
     """Prints it.
 
     Raises:
-        RefusedError: the runtime would not use the file.
+        ModelError: the runtime would not use the file.
     """
     try:
         data = read_model(options.file)
         estimator = AgeEstimator(options.file, provider="cpu")
     except ModelError as error:
-        raise RefusedError(f"refused: {error}") from error
+        raise ModelError(f"refused: {error}") from error
     if options.json:
         print(json.dumps(json.loads(metadata_properties(data)[METADATA_KEY]), indent=2))
         return
@@ -85,7 +85,8 @@ def described(metadata: ModelMetadata, data: bytes) -> list[tuple[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    return guarded("ageexport.inspect", run, build_parser().parse_args(arguments))
+    options = build_parser().parse_args(arguments)
+    return guarded("ageexport.inspect", lambda: run(options), debug=options.debug, extra="export")
 
 
 if __name__ == "__main__":

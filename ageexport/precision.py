@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ageexport.errors import AgeExportError, ParityError
+from ageexport.errors import ExportError, ParityError
 from ageexport.graph import multiply_adds, strip
 from ageinfer.engine.sessions import open_session
 from ageinfer.types import Image
@@ -102,7 +102,7 @@ def int8_attempts(model: onnx.ModelProto, faces: Image) -> Iterator[Reduced]:
         faces: uint8 ``[n, side, side, 3]``, RGB, not among those on which the result is proved.
 
     Raises:
-        AgeExportError: ONNX Runtime's tools cannot quantise it.
+        ExportError: ONNX Runtime's tools cannot quantise it.
     """
     quantiser = Quantiser(model, faces)
     int8 = quantiser.nearest(INT8_SHARE, INT8_SIZE)
@@ -220,7 +220,7 @@ class Quantiser:
         try:
             quantiser.quantize_model()
         except (ValueError, KeyError, RuntimeError, AttributeError) as error:
-            raise AgeExportError(f"ONNX Runtime cannot quantise this network: {error}") from error
+            raise ExportError(f"ONNX Runtime cannot quantise this network: {error}") from error
         quantiser.model.topological_sort()
         model: onnx.ModelProto = quantiser.model.model
         strip(model)

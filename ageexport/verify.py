@@ -36,7 +36,7 @@ def verify(file: Path, checkpoint: Path, data: str | None, said: original.Descri
 
     Raises:
         ParityError: it is not what the checkpoint gives.
-        AgeExportError: it cannot be compared.
+        ExportError: it cannot be compared.
     """
     try:
         model = read_model(file)

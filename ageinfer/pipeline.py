@@ -110,7 +110,7 @@ class Pipeline:
         instead of the detector that was named.
 
         Raises:
-            AgeInferError: one of them cannot be opened; the message says why.
+            AgeError: one of them cannot be opened; the message says why.
         """
         estimator = AgeEstimator(model, precision=precision, provider=provider, threads=threads)
         if estimator.metadata.crop.kind == "resize":

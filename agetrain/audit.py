@@ -5,6 +5,7 @@ Works on lists alone; with the pictures (``--data``) it finds duplicates as well
 
 import argparse
 import hashlib
+import logging
 import re
 import sys
 from collections import Counter, defaultdict
@@ -15,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from agetrain._command import add_debug, guarded
+from ageinfer.console import guarded
+from ageinfer.errors import DATA_STATUSES, status_table
 from agetrain._progress import progress
 from agetrain.datasets import DATASETS, load_dataset
 from agetrain.errors import DatasetError, MissingDependencyError, UsageError
@@ -54,7 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(
         prog="python -m agetrain.audit", description="Say what a split really holds.",
-        epilog="exit status: 0 done (whatever was found), 2 wrong options, 3 data set, 6 missing package",
+        epilog=status_table(*DATA_STATUSES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("dataset", choices=list(DATASETS), metavar="DATASET", help=", ".join(DATASETS))
     parser.add_argument(
@@ -64,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", type=Path, metavar="FILE", help="a split file of python -m agetrain.splits")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the pictures: duplicates are looked for too")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write audit.json, audit.md and audit.png there")
-    add_debug(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -350,7 +353,7 @@ def run(options: argparse.Namespace) -> None:
     """Audits the split that the options name; prints and writes what it found.
 
     Raises:
-        AgeTrainError: the options do not fit together, or the split cannot be read.
+        AgeError: the options do not fit together, or the split cannot be read.
     """
     if options.csv and options.split:
         raise UsageError("give one of --csv and --split")
@@ -367,7 +370,8 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    return guarded("agetrain.audit", run, build_parser().parse_args(arguments))
+    options = build_parser().parse_args(arguments)
+    return guarded("agetrain.audit", lambda: run(options), debug=options.debug, level=logging.INFO, extra="train")
 
 
 if __name__ == "__main__":

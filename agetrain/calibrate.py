@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agetrain._command import add_debug, guarded
+from ageinfer.console import guarded
+from ageinfer.errors import DATA_STATUSES, status_table
 from agetrain.datasets import Dataset, Sample
 from agetrain.errors import CheckpointError, DatasetError
 from agetrain.evaluate import OTHER_DATA, THIS_SPLIT, add_part, answers_of, open_detector, open_part, seen_in_training
@@ -37,8 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m agetrain.calibrate",
         description="Calibrate the uncertainty of a checkpoint: on one half of the people, measured on the other.",
-        epilog="exit status: 0 done, 1 internal error, 2 wrong options, 3 data set, 5 checkpoint, 6 missing package, "
-        "130 interrupted",
+        epilog=status_table(*DATA_STATUSES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", type=Path, help="best.pth; the calibration is written into it")
     add_part(parser)
@@ -49,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write another file and leave this one as it is")
     parser.add_argument("--device", default="cpu", help="cpu, cuda")
-    add_debug(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -147,7 +148,8 @@ def _coverage(errors: Array, stds: Array, found: Calibration) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    return guarded("agetrain.calibrate", run, build_parser().parse_args(arguments), unwritten=CheckpointError)
+    options = build_parser().parse_args(arguments)
+    return guarded("agetrain.calibrate", lambda: run(options), debug=options.debug, level=logging.INFO, extra="train")
 
 
 if __name__ == "__main__":

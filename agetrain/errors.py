@@ -1,43 +1,28 @@
-"""The exceptions of agetrain, and the exit status that each one gives ``python -m agetrain``."""
+"""The errors of training, beside those that all packages share; their exit statuses are those of `ageinfer.errors`."""
+
+from ageinfer.errors import AgeError, ExitStatus, MissingDependencyError, ModelError, OutputError, UsageError
+
+__all__ = [
+    "AgeError", "CheckpointError", "DatasetError", "DivergedError", "MissingDependencyError", "OutputError",
+    "UsageError", "WeightsError",
+]  # fmt: skip
 
 
-class AgeTrainError(Exception):
-    """Base of every error that agetrain raises on purpose; each message names the remedy."""
-
-    exit_status = 1
-
-
-class UsageError(AgeTrainError):
-    """The options do not fit together."""
-
-    exit_status = 2
-
-
-class DatasetError(AgeTrainError):
+class DatasetError(AgeError):
     """A data set is missing, incomplete or broken."""
 
-    exit_status = 3
+    exit_status = ExitStatus.SOURCE
 
 
-class WeightsError(AgeTrainError):
-    """No starting weights, or weights of another network."""
-
-    exit_status = 4
+class WeightsError(ModelError):
+    """There are no starting weights, or they belong to another network."""
 
 
-class CheckpointError(AgeTrainError):
-    """A checkpoint cannot be read or written."""
-
-    exit_status = 5
+class CheckpointError(ModelError):
+    """A checkpoint cannot be used."""
 
 
-class MissingDependencyError(AgeTrainError):
-    """An optional package that was asked for is not installed."""
-
-    exit_status = 6
-
-
-class DivergedError(AgeTrainError):
+class DivergedError(AgeError):
     """The loss is no longer a number."""
 
-    exit_status = 7
+    exit_status = ExitStatus.DIVERGED

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ageinfer.console import guarded
 from ageinfer.crop.spec import NO_DETECTOR
+from ageinfer.errors import DATA_STATUSES, status_table
 from ageinfer.types import Box, Image
-from agetrain._command import add_debug, guarded
 from agetrain._files import replacing
 from agetrain._progress import progress
 from agetrain.crops.cache import picture_digest
@@ -41,8 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m agetrain.evaluate",
         description="Measure age models on data sets, picture file in, detector and crop included.",
-        epilog="exit status: 0 done, 1 internal error, 2 wrong options, 3 data set, 5 checkpoint, 6 missing package or "
-        "a model that the runtime refuses, 130 interrupted",
+        epilog=status_table(*DATA_STATUSES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "models", nargs="+", type=Path, metavar="MODEL",
@@ -68,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default 2000)")
     parser.add_argument("--device", default="cpu", help="of checkpoints: cpu, cuda")
-    add_debug(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -250,9 +251,17 @@ def _write_predictions(path: Path, told: Sequence[tuple[Sequence[Sample], Answer
         raise DatasetError(f"{path}: cannot be written: {error.strerror}") from error
 
 
+def print_figures(options: argparse.Namespace) -> None:
+    """Runs the command, whose records are printed already."""
+    run(options)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    return guarded("agetrain.evaluate", run, build_parser().parse_args(arguments))
+    options = build_parser().parse_args(arguments)
+    return guarded(
+        "agetrain.evaluate", lambda: print_figures(options), debug=options.debug, level=logging.INFO, extra="train"
+    )
 
 
 if __name__ == "__main__":

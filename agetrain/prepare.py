@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from agetrain._command import add_debug, guarded
+from ageinfer.console import guarded
+from ageinfer.errors import DATA_STATUSES, status_table
 from agetrain._progress import progress
 from agetrain.crops import precrop
 from agetrain.datasets import DATASETS, Dataset, fetch, load_dataset
@@ -22,8 +23,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m agetrain.prepare",
         description="Download, unpack and check a data set; with --centre write its faces into another folder.",
-        epilog="exit status: 0 done, 2 wrong options, 3 data set, 6 missing package, 130 interrupted (run it again to "
-        "go on)",
+        epilog=status_table(*DATA_STATUSES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("dataset", choices=list(DATASETS), metavar="DATASET", help=", ".join(DATASETS))
     parser.add_argument("--out", type=Path, metavar="DIR", help="its folder (default: data/NAME)")
@@ -40,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--csv", type=Path, nargs="+", default=[], metavar="FILE", help="lists to rewrite to kept faces"
     )
     parser.add_argument("--processes", type=int, metavar="N", help="for --centre (default: one a core)")
-    add_debug(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -140,7 +141,7 @@ def run(options: argparse.Namespace) -> None:
     """Downloads, checks and crops, as far as asked for.
 
     Raises:
-        AgeTrainError: something cannot be had, read or written.
+        AgeError: something cannot be had, read or written.
     """
     folder = options.out or Path("data") / options.dataset
     if options.csv and not options.centre:
@@ -173,7 +174,14 @@ def run(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     options = build_parser().parse_args(arguments)
-    return guarded("agetrain.prepare", run, options, interrupted="run the same command again to go on")
+    return guarded(
+        "agetrain.prepare",
+        lambda: run(options),
+        debug=options.debug,
+        level=logging.INFO,
+        extra="train",
+        interrupted="run the same command again to go on",
+    )
 
 
 if __name__ == "__main__":

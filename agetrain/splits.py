@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agetrain._command import add_debug, guarded
+from ageinfer.console import guarded
+from ageinfer.errors import DATA_STATUSES, status_table
 from agetrain._files import replacing
 from agetrain.datasets import DATASETS, Dataset, Sample, afad, cacd, load_dataset, module_of
 from agetrain.errors import DatasetError, UsageError
@@ -313,7 +314,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The options of ``python -m agetrain.splits``."""
     parser = argparse.ArgumentParser(
         prog="python -m agetrain.splits", description="Make a split file of a data set.",
-        epilog="exit status: 0 done, 2 wrong options, 3 data set",
+        epilog=status_table(*DATA_STATUSES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("dataset", choices=list(DATASETS), metavar="DATASET", help=", ".join(DATASETS))
     parser.add_argument("--data", type=Path, metavar="DIR", help="its folder (else $AGETRAIN_DATA/NAME, data/NAME)")
@@ -322,7 +324,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--shares", type=float, nargs="+", default=[0.8, 0.1, 0.1], help="train, valid, test")
     parser.add_argument("--seed", type=int, default=0, help="of random and identity")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the split file")
-    add_debug(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -330,7 +332,7 @@ def run(options: argparse.Namespace) -> None:
     """Makes the split file that the options describe.
 
     Raises:
-        AgeTrainError: the options do not fit together, or the data set does not have what they need.
+        AgeError: the options do not fit together, or the data set does not have what they need.
     """
     if not 2 <= len(options.shares) <= 3 or min(options.shares) <= 0:
         raise UsageError("--shares takes two or three numbers above 0")
@@ -345,7 +347,8 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    return guarded("agetrain.splits", run, build_parser().parse_args(arguments))
+    options = build_parser().parse_args(arguments)
+    return guarded("agetrain.splits", lambda: run(options), debug=options.debug, level=logging.INFO, extra="train")
 
 
 if __name__ == "__main__":

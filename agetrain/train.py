@@ -11,19 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ageinfer.console import guarded
+from ageinfer.errors import DATA_STATUSES, ExitStatus, status_table
 from agetrain import experiments
-from agetrain._command import add_debug, guarded
 from agetrain.datasets import DATASETS
-from agetrain.errors import CheckpointError, UsageError
+from agetrain.errors import UsageError
 from agetrain.recipe import CHOICES, Recipe
 from agetrain.training.augment import AUGMENTATIONS, Augmentation
 from agetrain.training.wandb_log import MODES
 
 log = logging.getLogger("agetrain")
-STATUSES = (
-    "exit status: 0 done, 1 internal error, 2 wrong options, 3 data set, 4 starting weights, 5 checkpoint, "
-    "6 missing package, 7 the loss diverged, 130 interrupted (the best epoch of those that were finished is kept)"
-)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,7 +31,8 @@ def build_parser() -> argparse.ArgumentParser:
         "       python -m agetrain --list | --help",  # argparse's own would be all of the options
         description="Train an age network from ImageNet weights: an experiment of the original work, or the recipe "
         "'best'. Without --experiment a data set's final original experiment is run, and 'best' where there is none.",
-        epilog=STATUSES,
+        epilog=status_table(*DATA_STATUSES, ExitStatus.DIVERGED),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--dataset", action="append", metavar="NAME[=DIR]", default=[],
@@ -71,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--packed", type=Path, metavar="DIR", help="train from such a folder; no pictures are needed")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
     parser.add_argument("--wandb", choices=MODES, default="auto", help="auto: online with an API key, else offline")
-    add_debug(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(config_values=None)  # of --config or --packed, once read
     _add_recipe_options(parser)
     return parser
@@ -194,7 +192,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not (options.dataset or options.packed or options.config):
         parser.error("give --dataset, --config, --packed or --list")
     left = partial(_left, options, time.time())
-    return guarded("agetrain", train, options, unwritten=CheckpointError, interrupted=left)
+    return guarded(
+        "agetrain", lambda: train(options), debug=options.debug, level=logging.INFO, extra="train", interrupted=left
+    )
 
 
 def _left(options: argparse.Namespace, began_s: float) -> str:
@@ -209,7 +209,7 @@ def train(options: argparse.Namespace) -> None:
     """Resolves the options to one configuration and trains.
 
     Raises:
-        AgeTrainError: they do not fit together, or the run cannot be finished.
+        AgeError: they do not fit together, or the run cannot be finished.
     """
     # (The teacher of a configuration that is packed is no mistake of whoever packs it.)
     if options.pack is not None and options.teacher:

@@ -124,7 +124,7 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
         frames: how many to process; 1 or more.
 
     Raises:
-        AgeInferError: the source cannot be read.
+        AgeError: the source cannot be read.
     """
     first = _Loop(source, 1)
     next(iter(pipeline.run(first)))  # caches and pages are warm from here on
@@ -307,7 +307,7 @@ def run(options: argparse.Namespace, pipeline: Pipeline) -> ExitStatus:
     """Measures ``options.source`` and prints the result; as JSON with ``options.json``.
 
     Raises:
-        AgeInferError: the source cannot be read.
+        AgeError: the source cannot be read.
     """
     if options.frames < 1:
         raise UsageError(f"--frames {options.frames}: use 1 or more")

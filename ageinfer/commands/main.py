@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 import os
 import signal
 import stat
@@ -17,27 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import ageinfer
 from ageinfer.commands.interrupts import Interrupts
 from ageinfer.commands.progress import Progress
-from ageinfer.console import give_up_standard_output, messages_on_stderr, put, say
-from ageinfer.errors import AgeInferError, ExitStatus, UsageError
+from ageinfer.console import guarded, put, say
+from ageinfer.errors import ExitStatus, UsageError, status_table
 
 if TYPE_CHECKING:
     from ageinfer.pipeline import Looking, Pipeline
     from ageinfer.sinks import Sink
     from ageinfer.sources import Source
-
-_STATUS_TEXTS = {
-    ExitStatus.OK: "done",
-    ExitStatus.INTERNAL: "internal error",
-    ExitStatus.USAGE: "wrong options",
-    ExitStatus.SOURCE: "the source cannot be read, or a live one is gone for good",
-    ExitStatus.MODEL: "a model is missing, broken, changed or not one of this project's",
-    ExitStatus.OUTPUT: "a result cannot be written",
-    ExitStatus.MISSING: "a package, a display or an execution provider is missing",
-    ExitStatus.SOME_FAILED: "some pictures of the folder could not be read, the others are done",
-    ExitStatus.TRUNCATED: "the video is cut off, what can be decoded of it is done",
-    ExitStatus.INTERRUPTED: "interrupted; what was written is complete up to there",
-}
-
 
 _LAST_CAMERA = 99  # OpenCV takes hundreds in the number for the name of a driver
 _TOKEN_VARIABLE = "AGEINFER_TOKEN"  # noqa: S105 - the name, not the token
@@ -60,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="other commands:\n"
         "  ageinfer doctor        what this machine has, what works and how fast\n"
         "  ageinfer bench SOURCE  where the time goes, stage by stage\n\n"
-        "exit status:\n" + "\n".join(f"  {status:>3}  {text}" for status, text in _STATUS_TEXTS.items()),
+        + status_table(*(s for s in ExitStatus if s not in (ExitStatus.DIVERGED, ExitStatus.UNPROVED))),
     )
     parser.add_argument(
         "source", nargs="?", metavar="SOURCE",
@@ -151,20 +136,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115, for as long as the process lives
     parser = build_parser() if name is None else build_command_parser(name)
     options = parser.parse_args(arguments if name is None else arguments[1:])
-    with Interrupts() as interrupts, messages_on_stderr(logging.WARNING, "ageinfer: "):
-        try:
-            return run(options, interrupts) if name is None else run_command(name, options)
-        except AgeInferError as error:
-            if options.debug:
-                raise
-            say(f"ageinfer: {' '.join(str(error).splitlines())}")
-            return error.exit_status
-        except BrokenPipeError:  # the reader of our standard output has seen enough
-            give_up_standard_output()
-            return ExitStatus.OUTPUT
-        except KeyboardInterrupt:
-            say("ageinfer: interrupted; what was written is complete up to there")
-            return ExitStatus.INTERRUPTED
+    with Interrupts() as interrupts:
+        return guarded(
+            "ageinfer",
+            lambda: run(options, interrupts) if name is None else run_command(name, options),
+            debug=options.debug,
+            prefix="ageinfer: ",
+            interrupted="what was written is complete up to there",
+        )
 
 
 def build_command_parser(name: str) -> argparse.ArgumentParser:
@@ -188,7 +167,7 @@ def run_command(name: str, options: argparse.Namespace) -> ExitStatus:
     """Runs ``ageinfer doctor`` or ``ageinfer bench``.
 
     Raises:
-        AgeInferError: something cannot be opened or read.
+        AgeError: something cannot be opened or read.
     """
     if name == "doctor":
         from ageinfer.commands import doctor
@@ -203,7 +182,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     """Opens source, models and sinks, and passes every frame through.
 
     Raises:
-        AgeInferError: something cannot be opened, read or written.
+        AgeError: something cannot be opened, read or written.
     """
     if options.json_schema:
         from ageinfer.sinks import record_schema
@@ -278,7 +257,7 @@ def open_pipeline(options: argparse.Namespace) -> "Pipeline":
     """Opens detector and model.
 
     Raises:
-        AgeInferError: one of them cannot be opened.
+        AgeError: one of them cannot be opened.
     """
     from ageinfer.pipeline import Pipeline
 
@@ -328,7 +307,7 @@ def open_sinks(
     """Opens the outputs that were asked for, one by one; without any, a window, or records on standard output.
 
     Raises:
-        AgeInferError: one of them cannot be opened.
+        AgeError: one of them cannot be opened.
     """
     from ageinfer import sinks
 

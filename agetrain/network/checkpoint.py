@@ -12,7 +12,7 @@ import torch
 
 from ageinfer.crop.spec import CropSpec
 from agetrain._files import replacing
-from agetrain.errors import CheckpointError, UsageError
+from agetrain.errors import CheckpointError, OutputError, UsageError
 from agetrain.network.agenet import AgeNet, Start
 from agetrain.network.calibration import Calibration
 
@@ -70,7 +70,7 @@ def save(path: str | Path, values: dict[str, Any]) -> None:
         values: the keys of the checkpoint contract (``docs/checkpoint.md``).
 
     Raises:
-        CheckpointError: it cannot be written.
+        OutputError: it cannot be written.
     """
     missing = _KEYS - set(values)
     if missing:
@@ -82,14 +82,14 @@ def write(path: str | Path, values: dict[str, Any]) -> None:
     """Writes tensors and plain values in one piece.
 
     Raises:
-        CheckpointError: it cannot be written.
+        OutputError: it cannot be written.
     """
     path = Path(path)
     try:
         with replacing(path) as unfinished:
             torch.save(values, unfinished)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        raise CheckpointError(f"{path}: cannot write the checkpoint: {error}; free some space") from error
+        raise OutputError(f"{path}: cannot write the checkpoint: {error}; free some space") from error
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from agetrain.crops import cache, packing, precrop
 from agetrain.crops.cache import CropCache, join
 from agetrain.datasets import Dataset, Sample, load_dataset
-from agetrain.errors import CheckpointError, UsageError, WeightsError
+from agetrain.errors import OutputError, UsageError, WeightsError
 from agetrain.evaluation.metrics import Metrics, measure
 from agetrain.experiments import Experiment
 from agetrain.network import checkpoint
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace, experiment: Experiment, recipe: Recipe) -> 
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CheckpointError(f"{out}: cannot be made a folder: {error.strerror}; choose another --out") from error
+            raise OutputError(f"{out}: cannot be made a folder: {error.strerror}; choose another --out") from error
         predictions = [path for path in options.teacher if path.suffix != teachers.SUFFIX]
         checkpoints = [path for path in options.teacher if path.suffix == teachers.SUFFIX]
         teacher = Teacher.load(predictions) if predictions else None

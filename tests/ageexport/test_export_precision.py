@@ -300,7 +300,7 @@ def test_all_precisions_by_one_command(place, bounds, capsys):
 def test_an_int8_file_that_misses_its_bound_is_not_written_but_fp32_is(place, bounds, capsys):
     bounds(int8_mae=1e-9)
     (place / "best.int8.onnx").write_bytes(b"an older one")
-    assert main([str(place / "best.pth"), "--precision", "int8", "--quiet"]) == 6
+    assert main([str(place / "best.pth"), "--precision", "int8", "--quiet"]) == 10
     captured = capsys.readouterr()
     assert "best.fp32.onnx: fp32" in captured.out
     assert "MAE in int8 and in fp32" in captured.err
@@ -319,7 +319,7 @@ def test_fp32_is_never_written_to_the_place_of_int8(place, bounds, int8, monkeyp
     monkeypatch.setattr(precision, "int8_attempts", lambda model, faces: iter([int8]))
     (place / output).write_bytes(b"an older one")
     arguments = [place / "best.pth", "--precision", "int8", "-o", place / output, "--quiet"]
-    assert main([str(a) for a in arguments]) == 6
+    assert main([str(a) for a in arguments]) == 10
     assert (place / output).read_bytes() == b"an older one"
     data = (place / instead).read_bytes()
     assert ModelMetadata.from_json(metadata_properties(data)[METADATA_KEY]).precision == "fp32"
@@ -329,7 +329,7 @@ def test_fp32_is_never_written_to_the_place_of_int8(place, bounds, int8, monkeyp
 def test_fp32_that_was_asked_for_keeps_its_name(place, bounds, int8, monkeypatch):
     bounds(int8_mae=1e-9)
     monkeypatch.setattr(precision, "int8_attempts", lambda model, faces: iter([int8]))
-    assert main([str(place / "best.pth"), "--precision", "fp32", "int8", "--quiet"]) == 6
+    assert main([str(place / "best.pth"), "--precision", "fp32", "int8", "--quiet"]) == 10
     assert sorted(p.name for p in place.glob("*.onnx")) == ["best.onnx"]
 
 

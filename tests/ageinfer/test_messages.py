@@ -4,9 +4,8 @@ import pytest
 
 import ageexport.__main__
 import ageinfer.commands.main
-from ageexport.errors import AgeExportError
 from agetrain import audit, evaluate, prepare, splits, train
-from agetrain.errors import AgeTrainError
+from agetrain.errors import AgeError
 
 COMMANDS = {
     "ageinfer": (ageinfer.commands.main.main, ["nowhere.jpg"]),
@@ -36,5 +35,5 @@ def test_a_command_leaves_logging_as_it_found_it(name, tmp_path, monkeypatch, ca
 def test_debug_shows_the_traceback(name, tmp_path, monkeypatch):
     main, arguments = COMMANDS[name]
     monkeypatch.chdir(tmp_path)
-    with pytest.raises((AgeTrainError, AgeExportError)):
+    with pytest.raises(AgeError):
         main([*arguments, "--debug"])

@@ -15,7 +15,7 @@ from scipy.io import savemat
 from agetrain import splits
 from agetrain.crops.cache import prepare
 from agetrain.datasets import afad, cacd, load_dataset
-from agetrain.errors import AgeTrainError, DatasetError, UsageError
+from agetrain.errors import AgeError, DatasetError, UsageError
 from agetrain.network import checkpoint
 from agetrain.train import main
 from agetrain.training.predict import predict
@@ -502,5 +502,5 @@ def test_a_wrong_list_is_refused_in_one_line(small_afad, lists, arguments, capsy
 
 @pytest.mark.parametrize("count", [1, 4])
 def test_one_list_or_four_are_refused(small_afad, lists, count):
-    with pytest.raises(AgeTrainError, match="two or three lists"):
+    with pytest.raises(AgeError, match="two or three lists"):
         splits.with_csvs(load_dataset("afad", small_afad)[0], [Path(lists[0])] * count)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ageinfer.commands.doctor.findings import Finding, State
 from ageinfer.commands.doctor.machine import usable_cores
-from ageinfer.errors import AgeInferError, ExitStatus, ModelError
+from ageinfer.errors import AgeError, ExitStatus, ModelError
 from ageinfer.types import Image
 
 _AREA = "models"
@@ -112,7 +112,7 @@ def examine_pictures(model: str | None) -> Iterator[Finding]:
     try:
         pipeline = Pipeline.default(model, provider="cpu")
         faces = pipeline(picture).faces
-    except AgeInferError as error:
+    except AgeError as error:
         yield Finding("verdict", "pictures", State.FAULT, f"cannot be processed: {error}", status=error.exit_status)
         return
     if has_face and not faces:
