@@ -1,4 +1,4 @@
-"""Working ahead: the next items are made in a thread while the present one is used."""
+"""Makes the next items of an iterator in a thread while the current one is used."""
 
 import threading
 from collections import deque
@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Literal, TypeVar, overload
 
 T = TypeVar("T")
-_TICK_S = 0.5  # on Windows, Ctrl-C only comes through between two waits
+_TICK_S = 0.5  # on Windows, Ctrl-C is only noticed between two waits
 
 
 @overload
@@ -22,17 +22,18 @@ def ahead(
     items: Iterable[T], limit: int, *, weight: Callable[[T], int] = lambda _: 0, most_weight: int = 0,
     pauses: bool = False,
 ) -> Iterator[T | None]:  # fmt: skip
-    """Iterates in a thread of its own; items come in their order, and an error at its place among them.
+    """Iterates in a thread of its own, so that the next items are made while one is used.
 
-    Nothing is made before the first item is asked for. Closing the iterator, or leaving it to be collected, ends the
-    thread; one that hangs in its work is left to itself after half a second.
+    Items come in their order. An error of `items` is raised after the items before it. The thread starts when the
+    first item is asked for and ends when the iterator is closed or collected. A thread that hangs in its work is left
+    behind after 0.5 s.
 
     Args:
-        items: what is worked on; a generator is closed in the thread.
-        limit: how many may wait, 1 or more. Beside them there are the one in use and the one being made.
-        weight: of an item.
-        most_weight: of the items that wait, together; one may always wait. 0: no limit.
-        pauses: None comes before an item that must be waited for, so that what was put by can be done meanwhile.
+        items: makes the items; a generator is closed in the thread.
+        limit: the number of finished items that may wait, 1 or more. One more is in use and one more is being made.
+        weight: gives the weight of an item, for example its bytes.
+        most_weight: the largest total weight of the waiting items; one item may always wait. 0: no limit.
+        pauses: whether to yield None before an item that is not finished yet, so that the caller can do other work.
 
     Example:
         >>> list(ahead(range(4), 2))
@@ -58,7 +59,7 @@ def ahead(
                         break
                     waiting.append((item, weight(item)))
                     changed.notify_all()
-        except BaseException as caught:  # goes to the one who asks for items
+        except BaseException as caught:  # raised again in the consumer
             error = caught
         if isinstance(items, Generator):
             with suppress(Exception):

@@ -1,4 +1,4 @@
-"""Where frames come from: pictures, videos, cameras, streams."""
+"""Opens pictures, folders, videos, cameras and streams as sources of frames."""
 
 import glob
 import re
@@ -21,12 +21,12 @@ from ageinfer.sources.pictures import (
     read_picture,
     refuse_odd_files,
 )
-from ageinfer.sources.streams import open_pipeline, open_stream
+from ageinfer.sources.streams import open_gstreamer, open_stream
 from ageinfer.sources.video import VideoSource, begins
 
-# JPEGs one behind the other, as a camera's recording.
+# A recording of a camera: JPEG pictures one after the other.
 _MOTION_JPEG_SUFFIXES = (".mjpeg", ".mjpg")
-# HLS, FFmpeg's own, DASH and SDP, as FFmpeg recognises them: a null character behind makes no video of them.
+# HLS, FFmpeg's own format, DASH and SDP, as FFmpeg recognises them. A playlist with a null character is still one.
 _PLAYLIST = re.compile(rb"\A(#EXTM3U|ffconcat)|<MPD|^c=IN IP", re.IGNORECASE | re.MULTILINE)
 
 __all__ = [
@@ -36,17 +36,27 @@ __all__ = [
 
 
 def open_source(source: str | Path, *, stall_s: float = 5.0, reconnect_for_s: float | None = 60.0) -> Source:
-    """Opens whatever frames can be had from.
+    """Opens a picture, a folder, a video, a camera or a stream as a source of frames.
 
     Args:
-        source: a picture, a video or a folder of pictures, by its path; what a file is, its content decides, not its
-            name. Text may also be ``-`` (the paths of pictures come on standard input), the address of a stream, a
-            device such as ``/dev/video0``, a GStreamer pipeline (with `` ! `` in it), or a pattern such as ``*.jpg``.
-        stall_s: seconds without a frame after which a live source counts as lost.
-        reconnect_for_s: seconds of trying to get it back; 0 not to try, None to try for ever.
+        source: the path of a picture, a video or a folder of pictures. The content of a file decides what it is, not
+            its name. A string may also be ``-`` (paths of pictures are read from standard input), the address of a
+            stream, a device such as ``/dev/video0``, a GStreamer pipeline (a text with `` ! `` in it), or a pattern
+            such as ``*.jpg``.
+        stall_s: a live source counts as lost after this many seconds without a frame.
+        reconnect_for_s: a lost source is opened again and again for this many seconds. 0: never; None: for ever.
+
+    Returns:
+        The source. Its frames are uint8 BGR.
 
     Raises:
-        SourceError: it is not there, empty, or nothing of the above; or a folder or a pattern holds no picture.
+        SourceError: the source does not exist, is empty or cannot be read, or a folder or a pattern has no picture.
+
+    Example:
+        >>> with open_source("samples/astronaut.jpg") as source:
+        ...     [frame] = source
+        >>> frame.image.shape
+        (512, 512, 3)
     """
     if source == "-":
         return open_standard_input()
@@ -65,10 +75,10 @@ def open_source(source: str | Path, *, stall_s: float = 5.0, reconnect_for_s: fl
         head = begins(path, 4096)
     except FileNotFoundError:
         if " ! " in str(source):
-            return open_pipeline(str(source), stall_s=stall_s, reconnect_for_s=reconnect_for_s)
+            return open_gstreamer(str(source), stall_s=stall_s, reconnect_for_s=reconnect_for_s)
         if glob.has_magic(str(source)):
             return open_pattern(str(source))
-        # A mistyped address is no file, either.
+        # Redacted, because it may be a mistyped address with a password.
         raise SourceError(f"{redacted(str(path))}: no such file or folder; check the path") from None
     except OSError as error:
         raise SourceError(f"{redacted(str(path))}: cannot be read: {error.strerror}; check its permissions") from error

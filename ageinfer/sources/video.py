@@ -1,4 +1,4 @@
-"""A video, frame by frame."""
+"""Reads a video frame by frame."""
 
 import logging
 import threading
@@ -19,19 +19,23 @@ log = logging.getLogger(__name__)
 
 
 class VideoSource(Source):
-    """A video, every frame in order.
+    """Gives every frame of a video in order, uint8 BGR.
 
-    What cannot be decoded in the middle is left out, as FFmpeg does. Ends where nothing more can be decoded.
-    ``truncated`` then tells whether frames are missing: at least 10 of the announced ones, and more than 5 %. (Intact
-    files often announce a few frames more than they hold.) When the size of the pictures changes in the middle,
-    OpenCV scales what follows to the first size.
+    Frames that cannot be decoded are skipped, as FFmpeg does. The source ends where nothing more can be decoded.
+    ``truncated`` is then true if frames are missing: at least 10 of the announced frames and more than 5 %. (Intact
+    files often announce a few frames more than they hold.) If the frames change their size, OpenCV scales the later
+    ones to the first size.
 
     Args:
-        path: of the file; with a capture, the name of the source.
-        capture: where frames are read from instead, as the capture of an address that is open already.
+        path: the path of the file. With a capture, it is only the name of the source.
+        capture: an open `cv2.VideoCapture` to read instead of the file, or None.
 
     Raises:
-        SourceError: it cannot be opened.
+        SourceError: the video cannot be opened. While iterating: no frame can be decoded.
+
+    Example:
+        >>> with VideoSource("clip.mp4") as source:  # doctest: +SKIP
+        ...     times = [frame.time_s for frame in source]
     """
 
     kind = "video"
@@ -43,7 +47,7 @@ class VideoSource(Source):
         self._file = Path(path) if capture is None else None
         self._reading = threading.Lock()
         self._capture = _open(Path(path)) if capture is None else capture
-        # A header may say anything; what makes no sense is not passed on.
+        # The header of a file may announce any number; one that makes no sense is dropped.
         announced = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.frame_count = int(announced) if 0 < announced < 1e9 else None
         self.fps = sensible_fps(self._capture.get(cv2.CAP_PROP_FPS))
@@ -60,7 +64,7 @@ class VideoSource(Source):
                 image, stamp_s = decoded
                 time_s = max(time_s, stamp_s)
                 yield Frame(self.name, index, time_s, image)
-                del decoded, image  # 100 MB of an 8k video, while the next one is decoded
+                del decoded, image  # a frame of an 8k video takes 100 MB while the next one is decoded
                 index += 1
             ended = not self._closed
         finally:
@@ -69,9 +73,9 @@ class VideoSource(Source):
             self._check_end(index)
 
     def _next(self, index: int) -> tuple[Image, float] | None:
-        """The next frame that can be decoded, with its time in seconds; None at the end."""
-        # OpenCV says of a damaged frame what it says of the end: that there is none. So more is asked for, as long as
-        # frames are missing and the answers come fast enough.
+        """Returns the next frame that can be decoded and its time in seconds, or None at the end."""
+        # OpenCV gives the same answer for a damaged frame as for the end. So reading goes on while announced frames
+        # are missing, for at most _DAMAGED_FRAMES reads and _DAMAGED_S seconds.
         give_up_s = time.monotonic() + self._DAMAGED_S
         for _ in range(max(1, min((self.frame_count or 0) - index, self._DAMAGED_FRAMES))):
             decoded = self._read()
@@ -88,7 +92,7 @@ class VideoSource(Source):
         return None
 
     def _release_unless_reading(self) -> None:
-        """Releases the capture, or leaves it to the thread that reads it and, when it ends, comes here, too.
+        """Releases the capture, unless another thread reads it; that thread then releases it at its end.
 
         OpenCV crashes when a capture is released while it is read.
         """
@@ -116,7 +120,7 @@ class VideoSource(Source):
 
 
 def _open(path: Path) -> Any:
-    # With its folder, because FFmpeg takes a name like "tcp:1.mp4" for an address.
+    # An absolute path, because FFmpeg takes a name like "tcp:1.mp4" for an address.
     name = str(path.absolute())
     try:
         name.encode()
@@ -130,14 +134,14 @@ def _open(path: Path) -> Any:
     if opened:
         return capture
     if begins(path, 12)[4:8] == b"ftyp":  # MP4 and MOV often have their index at the end
-        raise SourceError(f"{path}: the index of this video is missing: it is cut off; copy or record it again")
+        raise SourceError(f"{path}: the video is cut off, its index is missing; copy or record it again")
     raise SourceError(f"{path}: neither a picture nor a video that can be decoded; convert it to JPEG or MP4")
 
 
 def _capture(name: str) -> Any:
-    """Small frames are decoded by one thread, which is fast enough and leaves the other cores to the networks.
+    """Opens a video so that one thread decodes frames of up to 1280 x 720 pixels, and several threads larger ones.
 
-    Several threads of FFmpeg take more processor time together, for no gain at that size.
+    One thread is fast enough for small frames and leaves the other cores to the networks.
     """
     capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     pixels = capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
@@ -148,18 +152,18 @@ def _capture(name: str) -> Any:
 
 
 def _is_cut_off_gif(path: Path) -> bool:
-    """Whether an animation lacks its end mark; a GIF announces no number of frames that could be missed."""
+    """Tells whether a GIF lacks its end mark; it announces no number of frames to compare with."""
     try:
         if not begins(path, 4).startswith(b"GIF8"):
             return False
         with path.open("rb") as file:
             file.seek(-min(path.stat().st_size, 64), 2)
             return file.read().rstrip(b"\0")[-1:] != b"\x3b"
-    except OSError:  # deleted while it was read; its frames are all there
+    except OSError:  # the file was deleted after its frames were read
         return False
 
 
 def begins(path: Path, count: int) -> bytes:
-    """The first bytes of a file."""
+    """Reads the first bytes of a file, `count` of them or fewer."""
     with path.open("rb") as file:
         return file.read(count)

@@ -35,7 +35,7 @@ def test_a_camera_is_opened_by_its_device(videocapture, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/zero", "/dev/tty"])
 def test_a_device_that_is_no_camera_is_refused(device):
-    with pytest.raises(SourceError, match=f"^{device}: a device, but not a camera"):
+    with pytest.raises(SourceError, match=f"^{device}: this device is not a camera; give"):
         open_source(device)
 
 
