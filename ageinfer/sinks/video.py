@@ -1,4 +1,4 @@
-"""An annotated video file."""
+"""Writes annotated videos."""
 
 import logging
 import math
@@ -23,8 +23,8 @@ _CODEC_NAMES = {"mp4v": "MPEG-4", "MJPG": "Motion JPEG"}
 _LARGEST_SIDE = {"mp4v": 8190, "MJPG": 65534}  # in pixels
 _LEAST_SIDE = 16  # in pixels; with less, OpenCV 5.0 writes Motion JPEG beyond its buffers
 _HIGHEST_FPS = 1000.0
-# The encoder does not say when a disk is full. While so much is free, a video can still be completed: the index that
-# is written at its end takes some 10 bytes a frame.
+# The encoder does not report a full disk. A video can be completed while this many bytes are free: the index at its
+# end takes some 10 bytes for each frame.
 _LEAST_ROOM, _ROOM_EVERY_S = 16 << 20, 1.0
 _LONGEST_GAP_S = 10.0
 
@@ -34,23 +34,26 @@ _proved: set[str] = set()  # suffixes whose codec is known to work in this proce
 
 
 class VideoSink(Sink):
-    """The annotated video. The first frame's size is the video's; later frames are scaled to it.
+    """Writes annotated frames into a video of the size of the first frame; later frames are scaled to it.
 
-    Both codecs store colours for squares of two pixels: where width or height is odd, the last column or line is
-    repeated once. (OpenCV would leave it out.) A frame of less than 16 pixels a side is filled up to them in the same
-    way, because OpenCV refuses some of these sizes and crashes with others.
+    Both codecs store colours for squares of 2 x 2 pixels. If width or height is odd, the last column or line is
+    repeated once; OpenCV would drop it. A side of less than 16 pixels is filled up to 16 in the same way, because
+    OpenCV refuses or crashes with some of these sizes.
 
     Args:
-        path: of the video; its suffix chooses container and codec (`VIDEO_CODECS`).
-        fps: frames a second; `DEFAULT_FPS` where it is unknown.
-        real_time: for live sources, whose frames come irregularly: repeats or skips frames by their ``time_s``, so that
-            the video lasts as long as what it shows. A gap of some seconds is made up for by at most one second of
-            repeated frames a frame, and the rest at the end; one of more than ten is left out.
+        path: the path of the video; its suffix chooses container and codec, see `VIDEO_CODECS`.
+        fps: frames a second; None or a value that makes no sense becomes `DEFAULT_FPS`.
+        real_time: for live sources, whose frames come irregularly. Frames are repeated or skipped by their ``time_s``,
+            so that the video lasts as long as the scene. After a gap, each new frame brings at most one second of
+            repeated frames. A gap of more than 10 s is left out.
 
     Raises:
         UsageError: there is no codec for the suffix.
-        OutputError: the folder is not there, cannot be written to or has hardly any room, or this OpenCV has no such
-            encoder.
+        OutputError: the folder cannot be made or written to, the disk is almost full, or OpenCV has no encoder.
+
+    Example:
+        >>> with VideoSink(Path("annotated.mp4"), fps=25) as sink:  # doctest: +SKIP
+        ...     sink.write(annotated)
     """
 
     def __init__(self, path: Path, fps: float | None, *, real_time: bool = False) -> None:
@@ -64,9 +67,9 @@ class VideoSink(Sink):
         self._last: Image | None = None
         self._slot = 0  # of the last frame in real time
         self._began_s = self._last_s = 0.0
-        self._room_seen_s = -math.inf  # when it last was, by the clock of this machine
+        self._room_seen_s = -math.inf  # when free space was last checked, in seconds of `time.monotonic`
         if path.suffix.lower() not in VIDEO_CODECS:
-            raise UsageError(f"{path}: for a video, --output takes {', '.join(VIDEO_CODECS)}")
+            raise UsageError(f"{path}: no codec for this suffix; for a video, --output takes {', '.join(VIDEO_CODECS)}")
         prepare_place(path)
         try:
             str(path.parent).encode()
@@ -86,7 +89,7 @@ class VideoSink(Sink):
         image = annotated.image
         if self._writer is None:
             self._open(image.shape[1], image.shape[0])
-        if (image.shape[1], image.shape[0]) != self._size:  # a video has one size, its source may not
+        if (image.shape[1], image.shape[0]) != self._size:  # a video has one size; a source may change it
             image = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
         image = _padded(image)
         time_s = annotated.frame.time_s
@@ -95,11 +98,13 @@ class VideoSink(Sink):
             return
         if self._last is None:
             self._began_s = time_s
-        elif time_s < self._last_s:  # a source that was opened again and starts its time anew
+        elif time_s < self._last_s:  # the source was opened again and starts its time at 0
             self._began_s += time_s - self._last_s
         elif time_s - self._last_s > _LONGEST_GAP_S:
             self._began_s += time_s - self._last_s - 1 / self._fps
-            log.warning("%s: nothing came for %.0f s, which the video leaves out", self._path, time_s - self._last_s)
+            log.warning(
+                "%s: no frame came for %.0f s; the video leaves this gap out", self._path, time_s - self._last_s
+            )
         self._last_s = time_s
         self._slot = round((time_s - self._began_s) * self._fps)
         self._repeat_until(self._slot, at_most=max(1, round(self._fps)))
@@ -148,7 +153,7 @@ class VideoSink(Sink):
             self._put(self._last)  # type: ignore[arg-type]
 
     def _check_room(self) -> None:
-        """Makes sure that the video can be completed.
+        """Checks that there is enough free space to complete the video.
 
         Raises:
             OutputError: the disk is almost full.
@@ -160,8 +165,8 @@ class VideoSink(Sink):
             raise cannot_write(self._path, error) from error
         if free < _LEAST_ROOM:
             raise OutputError(
-                f"{self._path}: the disk is almost full ({free >> 20} MB free, {_LEAST_ROOM >> 20} are needed); make "
-                "room or choose another place, the video so far is kept"
+                f"{self._path}: the disk is almost full ({free >> 20} MB free, {_LEAST_ROOM >> 20} MB needed); make "
+                "room or choose another place (the video so far is kept)"
             )
 
     def _complete(self) -> None:
@@ -179,7 +184,7 @@ class VideoSink(Sink):
             raise OutputError(f"{self._path}: the video could not be completed, {kept}; is the disk full?")
 
     def _readable_frames(self) -> int:
-        """How many frames can be read back: all if the last can, else only they are counted."""
+        """Returns how many frames can be read back: all if the last one can, else they are counted."""
         written = cv2.VideoCapture(str(self._unfinished))
         try:
             if not written.isOpened():
@@ -202,14 +207,14 @@ class VideoSink(Sink):
 
 
 def codec_problem(suffix: str, folder: Path) -> str | None:
-    """Writes a tiny video into a folder and reads it back.
+    """Writes a tiny video, reads it back, and returns what is wrong with the codec, if anything.
 
     Args:
-        suffix: one of `VIDEO_CODECS`.
-        folder: where the file is for a moment.
+        suffix: one of `VIDEO_CODECS`, such as ``.mp4``.
+        folder: an existing folder; the file is removed again.
 
     Returns:
-        None where it works, else what is wrong and the remedy.
+        None if the codec works, else the problem and its remedy.
     """
     codec = VIDEO_CODECS[suffix]
     name = f"{_CODEC_NAMES[codec]} ({codec})"
@@ -232,7 +237,7 @@ def codec_problem(suffix: str, folder: Path) -> str | None:
 
 
 def _shows(path: Path, picture: Image, frames: int) -> bool:
-    """Whether a video holds so many frames that look like the picture."""
+    """Tells whether the first frames of a video look like a picture."""
     capture = cv2.VideoCapture(str(path))
     try:
         for _ in range(frames):
@@ -251,7 +256,7 @@ def _padded_side(side: int) -> int:
 
 
 def _padded(image: Image) -> Image:
-    """The picture in a size that the encoders take, its last column and line repeated where they need more."""
+    """Repeats the last column and line of a picture until the encoders accept its size."""
     height, width = image.shape[:2]
     bottom, right = _padded_side(height) - height, _padded_side(width) - width
     if bottom or right:

@@ -11,9 +11,13 @@ from conftest import ROOT
     ("module", "examples"),
     [
         ("ageinfer.sources", 2),
-        ("ageinfer.sources.base", 0),
         ("ageinfer.sources.address", 4),
         ("ageinfer.sources.pictures", 1),
+        ("ageinfer.sinks.records", 1),
+        ("ageinfer.sinks.pictures", 2),
+        ("ageinfer.sinks.draw", 1),
+        ("ageinfer.sinks.snapshots", 1),
+        ("ageinfer.sinks.window", 1),
         ("ageinfer.images", 1),
     ],
 )

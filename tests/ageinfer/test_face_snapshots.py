@@ -176,6 +176,6 @@ def test_a_picture_of_a_face_never_takes_the_place_of_a_source(tmp_path, persons
 
 def test_faces_that_are_to_be_hidden_are_not_shown_by_the_pictures_of_them(tmp_path, persons, found):
     frame = view(persons[0], found[0], 1)
-    with pytest.raises(UsageError, match="contradict"):
+    with pytest.raises(UsageError, match="faces cannot be blurred and also written as pictures"):
         write_all(FaceSnapshots(tmp_path), AnnotatedFrame(frame.frame, frame.result, blur=True))
     assert list(tmp_path.iterdir()) == []

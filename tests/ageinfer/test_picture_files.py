@@ -31,7 +31,7 @@ def test_the_drawn_picture_shows_the_face_and_leaves_the_frame_alone(tmp_path):
 
 @pytest.mark.parametrize("name", ["p", "p.txt", "p.mp4", "-"])
 def test_a_name_that_no_picture_can_have_is_refused(tmp_path, name):
-    with pytest.raises(UsageError, match="not a name for a picture"):
+    with pytest.raises(UsageError, match="this is not the name of a picture; for a picture, --output takes .jpg or .png$"):
         PictureSink(tmp_path / name)
 
 
@@ -47,7 +47,7 @@ def test_every_picture_of_a_folder_can_be_written_under_its_own_name(tmp_path, s
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
     path = tmp_path / "file"
     path.write_text("mine")
-    with pytest.raises(OutputError, match="cannot be made a folder"):
+    with pytest.raises(OutputError, match="this folder cannot be made: File exists; name a folder"):
         FolderSink(path)
     assert path.read_text() == "mine"
 

@@ -110,7 +110,7 @@ def free(monkeypatch, megabytes):
 
 def test_a_video_is_refused_where_it_could_not_be_completed(tmp_path, monkeypatch):
     free(monkeypatch, 15)
-    with pytest.raises(OutputError, match=r"almost full \(15 MB free, 16 are needed\)"):
+    with pytest.raises(OutputError, match=r"almost full \(15 MB free, 16 MB needed\)"):
         VideoSink(tmp_path / "v.mp4", 25)
     assert list(tmp_path.iterdir()) == []
 
@@ -273,7 +273,7 @@ def test_a_gap_of_more_than_ten_seconds_is_left_out(tmp_path, caplog, gap_s):
     write_all(VideoSink(tmp_path / "v.avi", 10, real_time=True), *live(*times))
     assert numbers_in(tmp_path / "v.avi") == list(range(8))
     assert [r.getMessage().partition(": ")[2] for r in caplog.records] == [
-        f"nothing came for {gap_s} s, which the video leaves out"
+        f"no frame came for {gap_s} s; the video leaves this gap out"
     ]
 
 
