@@ -18,6 +18,9 @@ from conftest import ROOT
         ("ageinfer.sinks.draw", 1),
         ("ageinfer.sinks.snapshots", 1),
         ("ageinfer.sinks.window", 1),
+        ("ageinfer.web.sink", 1),
+        ("ageinfer.detect", 4),
+        ("ageinfer.detect.yunet", 3),
         ("ageinfer.images", 1),
     ],
 )

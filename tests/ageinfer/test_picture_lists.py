@@ -143,7 +143,7 @@ def test_standard_input_without_a_name_is_refused(standard_input, data):
     write, end = standard_input
     write(data)
     end()
-    with pytest.raises(SourceError, match="^standard input: no picture was named; give one path on each line$"):
+    with pytest.raises(SourceError, match=r"^standard input: no picture was named; give one path on each line$"):
         list(open_source("-"))
 
 
@@ -151,7 +151,7 @@ def test_a_picture_on_standard_input_is_no_list(astronaut_path, tmp_path):
     for data in (astronaut_path.read_bytes(), b"x" * 10_000, b"gone.png\n\x1b[2J"):
         (tmp_path / "data").write_bytes(data)
         descriptor = os.open(tmp_path / "data", os.O_RDONLY)
-        with pytest.raises(SourceError, match="^standard input holds no paths; write one on each line"):
+        with pytest.raises(SourceError, match=r"^standard input holds no paths; write one on each line"):
             list(paths_from(descriptor))
         os.close(descriptor)
     folder = os.open(tmp_path, os.O_RDONLY)
