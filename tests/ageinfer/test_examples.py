@@ -21,6 +21,9 @@ from conftest import ROOT
         ("ageinfer.web.sink", 1),
         ("ageinfer.detect", 4),
         ("ageinfer.detect.yunet", 3),
+        ("ageinfer.crop.cut", 3),
+        ("ageinfer.crop.spec", 2),
+        ("ageinfer.console", 1),
         ("ageinfer.images", 1),
     ],
 )
