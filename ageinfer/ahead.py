@@ -1,6 +1,8 @@
-"""Working ahead: the next items are made in a thread while the present one is used."""
+"""Working ahead: the next items are made in a thread while the present one is used, or are taken in groups."""
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
@@ -8,6 +10,8 @@ from typing import Literal, TypeVar, overload
 
 T = TypeVar("T")
 _TICK_S = 0.5  # on Windows, Ctrl-C only comes through between two waits
+# Items that come more slowly than that do not wait for each other.
+_LONGEST_WAIT_S = 0.05
 
 
 @overload
@@ -90,3 +94,45 @@ def ahead(
         thread.join(_TICK_S)
     if ended[0] is not None:
         raise ended[0]
+
+
+def in_groups(items: Iterable[T], most: int, *, size: Callable[[T], int], most_size: int) -> Iterator[list[T]]:
+    """Takes items in groups, in their order: smaller groups of large items and of those that come slowly.
+
+    Where the items end with an error, those before it come first.
+
+    Args:
+        items: to be grouped.
+        most: items in a group, 1 or more.
+        size: of an item.
+        most_size: a group that has reached this size takes no more.
+
+    Example:
+        >>> list(in_groups("aab", 2, size=lambda _: 1, most_size=9))
+        [['a'], ['a', 'b']]
+    """
+    following = iter(items)
+    error: Exception | None = None
+    more = True
+    waited_s = math.inf  # for the last one
+    while more:
+        group: list[T] = []
+        total = 0
+        try:
+            while not group or (len(group) < most and total < most_size and waited_s < _LONGEST_WAIT_S):
+                began_s = time.monotonic()
+                group.append(next(following))
+                waited_s = time.monotonic() - began_s
+                total += size(group[-1])
+        except StopIteration:
+            more = False
+        except Exception as caught:
+            error, more = caught, False
+        if group:
+            yield group
+        del group
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error  # it holds this call, which would hold it
