@@ -24,90 +24,119 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of ``ageinfer SOURCE``."""
+    """Builds the parser of ``ageinfer SOURCE``."""
     parser = _Parser(
         prog="ageinfer",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Find faces in pictures, video or a camera, and estimate their ages.",
+        description="Find the faces in pictures, a video or a camera stream, and estimate their ages.",
         epilog="other commands:\n"
-        "  ageinfer doctor        what this machine has, what works and how fast\n"
-        "  ageinfer bench SOURCE  where the time goes, stage by stage\n\n"
+        "  ageinfer doctor        show what this machine has, what works and how fast\n"
+        "  ageinfer bench SOURCE  measure each stage on a source\n\n"
         + status_table(*(s for s in ExitStatus if s not in (ExitStatus.DIVERGED, ExitStatus.UNPROVED))),
     )
     parser.add_argument(
         "source", nargs="?", metavar="SOURCE",
-        help="a picture, a folder or 'pattern' of pictures, a video, an address (rtsp, http, ...), /dev/videoN, a "
-        "GStreamer pipeline, or - for picture paths on standard input",
+        help="a picture, a folder of pictures, a quoted pattern ('*.jpg'), a video, the address of a stream (rtsp, "
+        "http, ...), /dev/videoN, a GStreamer pipeline, or - to read picture paths from standard input",
     )  # fmt: skip
-    parser.add_argument("--camera", type=int, metavar="N", help="a camera by number, 0 for the first")
+    parser.add_argument("--camera", type=int, metavar="N", help="open this camera; 0 is the first")
     parser.add_argument(
         "--reconnect-for", type=float, default=60.0, metavar="S",
-        help="seconds that a lost camera or stream is tried again (default: 60; 0: not; inf: for ever)",
+        help="try to reopen a lost camera or stream for this many seconds (default: 60; 0: do not try; inf: for ever)",
     )  # fmt: skip
     out = parser.add_argument_group("output")
-    out.add_argument("--output", metavar="F", help="annotated picture or video; for a folder, a folder")
-    out.add_argument("--jsonl", metavar="F", help="one JSON record a frame; - for standard output")
-    out.add_argument("--csv", metavar="F", help="one row a face; - for standard output")
-    out.add_argument("--faces", metavar="DIR", help="the best picture of each face")
-    out.add_argument("--window", action="store_true", help="show a window")
-    out.add_argument("--serve", action="store_true", help="show a web page (needs the extra serve)")
-    out.add_argument("--serve-at", metavar="HOST:PORT", help="the same at this address instead of 127.0.0.1:8080")
-    out.add_argument("--blur", action="store_true", help="make faces unrecognisable in pictures, video and on the page")
-    out.add_argument("--json-schema", action="store_true", help="print the JSON schema of the records and end")
+    out.add_argument(
+        "--output", metavar="F", help="write an annotated picture or video; a folder if the source is a folder"
+    )
+    out.add_argument("--jsonl", metavar="F", help="write one JSON record per frame; -: standard output")
+    out.add_argument("--csv", metavar="F", help="write one CSV row per face; -: standard output")
+    out.add_argument("--faces", metavar="DIR", help="save the best picture of each face")
+    out.add_argument("--window", action="store_true", help="show the frames in a window")
+    out.add_argument(
+        "--serve", action="store_true", help="show the frames on a web page at 127.0.0.1:8080 (needs the extra serve)"
+    )
+    out.add_argument(
+        "--serve-at", metavar="HOST:PORT", help="serve the page at this address; off loopback it needs a token"
+    )
+    out.add_argument(
+        "--blur", action="store_true", help="make faces unrecognisable in pictures, in video and on the page"
+    )
+    out.add_argument("--json-schema", action="store_true", help="print the JSON schema of the records and exit")
     add_pipeline_options(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
+    parser.add_argument("--quiet", action="store_true", help="show only warnings and errors")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--version", action="version", version=f"ageinfer {ageinfer.__version__}")
     return parser
 
 
 def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``ageinfer SOURCE`` and ``ageinfer bench SOURCE``: what finds and judges faces, and how."""
+    """Adds the options that ``ageinfer SOURCE`` and ``ageinfer bench SOURCE`` share: models, detection, hardware."""
     find = parser.add_argument_group("faces and ages")
     find.add_argument(
-        "--model", metavar="F", help="an age model: a file written by ageexport, or the name of a shipped one"
+        "--model",
+        metavar="F",
+        help="use this age model: a file written by ageexport, or a shipped name (default: age-small)",
     )
     find.add_argument(
         "--precision", default="auto", metavar="P",
-        help="of the age model: auto (default: int8 on a CPU, fp32 on a GPU), fp32, int8 or fp16",
+        help="use the age model in this precision: auto (default: int8 on a CPU, fp32 on a GPU), fp32, int8 or fp16",
     )  # fmt: skip
     find.add_argument(
-        "--detector", default="yunet", metavar="NAME", help="yunet (default), dlib, dlib-cnn, or a YuNet file (.onnx)"
+        "--detector",
+        default="yunet",
+        metavar="NAME",
+        help="find faces with yunet (default), dlib, dlib-cnn, or a YuNet file (.onnx)",
     )
-    find.add_argument("--detector-file", metavar="F", help="the network of dlib-cnn")
+    find.add_argument("--detector-file", metavar="F", help="load the network of dlib-cnn from this file")
     find.add_argument(
         "--detect-size", default="auto", metavar="PX",
-        help="reduce frames to this side to find faces; auto (default): as the faces allow; full: never",
+        help="downscale frames to this longer side before detection; auto (default): choose the side by the faces that "
+        "are known; full: never downscale",
     )  # fmt: skip
     find.add_argument(
         "--detect-every", default="auto", metavar="N",
-        help="in video, look at every Nth whole frame and follow faces in between; auto (default): as the scene allows",
+        help="in video, search every Nth frame whole and follow faces in between; auto (default): search more often "
+        "when the scene changes",
     )  # fmt: skip
     find.add_argument(
         "--age-interval", type=float, default=0.2, metavar="S",
-        help="in video, seconds between two estimates for a face whose age has settled (default 0.2); 0: every frame",
+        help="in video, estimate a face whose age has settled once in this many seconds (default 0.2); 0: every frame",
     )  # fmt: skip
-    find.add_argument("--min-face", type=float, default=0.0, metavar="PX", help="leave smaller faces out")
     find.add_argument(
-        "--provider", default="auto", metavar="NAME", help="auto (default), cpu, cuda, tensorrt, openvino or coreml"
+        "--min-face", type=float, default=0.0, metavar="PX", help="ignore faces whose longer side is smaller"
     )
     find.add_argument(
-        "--threads", type=int, metavar="N", help="threads a network may use (default: half of the cores, at most 4)"
+        "--provider",
+        default="auto",
+        metavar="NAME",
+        help="run on auto (default), cpu, cuda, tensorrt, openvino or coreml",
+    )
+    find.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="let each network use this many threads (default: half of the cores, at most 4)",
     )
 
 
 def build_command_parser(name: str) -> argparse.ArgumentParser:
-    """The options of ``ageinfer doctor`` or ``ageinfer bench``."""
+    """Builds the parser of ``ageinfer doctor`` or ``ageinfer bench``."""
     if name == "doctor":
         from ageinfer.commands import doctor
 
-        parser = _Parser(prog="ageinfer doctor", description="Say what this machine has and can do.")
+        parser = _Parser(prog="ageinfer doctor", description="Show what this machine has, what works and how fast.")
         doctor.add_arguments(parser)
     else:
         parser = _Parser(prog="ageinfer bench", description="Measure every stage on a source.")
         parser.add_argument("source", metavar="SOURCE", help="a picture, a folder of pictures or a video")
-        parser.add_argument("--frames", type=int, default=300, metavar="N", help="how many, repeated if need be (300)")
-        parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.add_argument(
+            "--frames",
+            type=int,
+            default=300,
+            metavar="N",
+            help="process this many frames; a short source is repeated (default 300)",
+        )
+        parser.add_argument("--json", action="store_true", help="print the result as JSON")
         add_pipeline_options(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
