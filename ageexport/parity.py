@@ -174,7 +174,7 @@ class _Recorder:
     """Stands before the estimator and keeps the pixels that the runtime gives it."""
 
     def __init__(self, estimator: AgeEstimator) -> None:
-        self.metadata = estimator.metadata
+        self.metadata, self.identifier = estimator.metadata, estimator.identifier
         self._estimator = estimator
         self.crops: Image | None = None
 

@@ -1,55 +1,69 @@
 """Face detection and age estimation on pictures, video and cameras.
 
-    >>> import ageinfer, cv2
+    >>> import ageinfer
     >>> pipeline = ageinfer.Pipeline.default()
-    >>> image = cv2.imread("samples/astronaut.jpg")
-    >>> [face] = pipeline(image).faces
-    >>> 20 < face.age.age_years < 60
+    >>> [face] = pipeline("samples/astronaut.jpg").faces
+    >>> 20 < face.age_years < 60
     True
 
 Submodules are loaded when they are first used, so that ``import ageinfer`` costs nothing.
 """
 
+import os
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+# From 1.29 on, ONNX Runtime leaves a number in the home and reports its use, unless this is set before its import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from ageinfer.crop.cut import crop_face, crop_faces
     from ageinfer.crop.spec import CropSpec
     from ageinfer.detect import DlibCnn, DlibHog, FaceDetector, YuNet, open_detector
+    from ageinfer.detect.looking import Looking
     from ageinfer.engine.estimator import AgeEstimator
-    from ageinfer.errors import AgeInferError
-    from ageinfer.pipeline import Looking, Pipeline
-    from ageinfer.sources import open_camera, open_source
+    from ageinfer.errors import AgeError, AgeInferError
+    from ageinfer.pipeline import Pipeline, VideoTracker
+    from ageinfer.sinks import (
+        CsvSink,
+        FaceSnapshots,
+        FolderSink,
+        JsonlSink,
+        PictureSink,
+        Sink,
+        VideoSink,
+        WindowSink,
+        record_schema,
+    )
+    from ageinfer.sinks.draw import AnnotatedFrame, blur_faces, draw_faces
+    from ageinfer.sources import Source, open_camera, open_source, read_picture
     from ageinfer.types import Age, Detection, Face, Frame, FrameResult
 
 _HOMES = {
-    "Age": "types",
-    "AgeEstimator": "engine.estimator",
-    "AgeInferError": "errors",
-    "CropSpec": "crop.spec",
-    "Detection": "types",
-    "DlibCnn": "detect",
-    "DlibHog": "detect",
-    "Face": "types",
-    "FaceDetector": "detect",
-    "Frame": "types",
-    "FrameResult": "types",
-    "Looking": "pipeline",
-    "Pipeline": "pipeline",
-    "YuNet": "detect",
-    "crop_face": "crop.cut",
-    "crop_faces": "crop.cut",
-    "open_camera": "sources",
-    "open_detector": "detect",
-    "open_source": "sources",
-}
+    "crop.cut": ("crop_face", "crop_faces"),
+    "crop.spec": ("CropSpec",),
+    "detect": ("DlibCnn", "DlibHog", "FaceDetector", "YuNet", "open_detector"),
+    "detect.looking": ("Looking",),
+    "engine.estimator": ("AgeEstimator",),
+    "errors": ("AgeError", "AgeInferError"),
+    "pipeline": ("Pipeline", "VideoTracker"),
+    "sinks": (
+        "CsvSink", "FaceSnapshots", "FolderSink", "JsonlSink", "PictureSink", "Sink", "VideoSink", "WindowSink",
+        "record_schema",
+    ),
+    "sinks.draw": ("AnnotatedFrame", "blur_faces", "draw_faces"),
+    "sources": ("Source", "open_camera", "open_source", "read_picture"),
+    "types": ("Age", "Detection", "Face", "Frame", "FrameResult"),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Age", "AgeEstimator", "AgeInferError", "CropSpec", "Detection", "DlibCnn", "DlibHog", "Face", "FaceDetector",
-    "Frame", "FrameResult", "Looking", "Pipeline", "YuNet", "crop_face", "crop_faces", "open_camera", "open_detector",
-    "open_source",
+    "Age", "AgeError", "AgeEstimator", "AgeInferError", "AnnotatedFrame", "CropSpec", "CsvSink", "Detection", "DlibCnn",
+    "DlibHog", "Face", "FaceDetector", "FaceSnapshots", "FolderSink", "Frame", "FrameResult", "JsonlSink", "Looking",
+    "PictureSink", "Pipeline", "Sink", "Source", "VideoSink", "VideoTracker", "WindowSink", "YuNet", "blur_faces",
+    "crop_face", "crop_faces", "draw_faces", "open_camera", "open_detector", "open_source", "read_picture",
+    "record_schema",
 ]  # fmt: skip
 
 try:
@@ -59,6 +73,6 @@ except PackageNotFoundError:  # used from a checkout without an installation
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'ageinfer' has no attribute {name!r}")
-    return getattr(import_module(f"ageinfer.{_HOMES[name]}"), name)
+    return getattr(import_module(f"ageinfer.{_HOME_OF[name]}"), name)

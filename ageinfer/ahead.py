@@ -1,6 +1,8 @@
-"""Makes the next items of an iterator in a thread while the current one is used."""
+"""Makes the next items of an iterator in a thread while the current one is used, or gives items in groups."""
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
@@ -8,6 +10,8 @@ from typing import Literal, TypeVar, overload
 
 T = TypeVar("T")
 _TICK_S = 0.5  # on Windows, Ctrl-C is only noticed between two waits
+# In seconds. An item that takes longer ends its group.
+_LONGEST_WAIT_S = 0.05
 
 
 @overload
@@ -91,3 +95,46 @@ def ahead(
         thread.join(_TICK_S)
     if ended[0] is not None:
         raise ended[0]
+
+
+def in_groups(items: Iterable[T], most: int, *, size: Callable[[T], int], most_size: int) -> Iterator[list[T]]:
+    """Yields the items of an iterator in groups, in their order.
+
+    A group is smaller if its items are large or come slowly (0.05 s or more apart). If the iterator raises an error,
+    the items before it are yielded first.
+
+    Args:
+        items: makes the items.
+        most: the largest number of items in a group, 1 or more.
+        size: gives the size of an item.
+        most_size: a group takes no more items when the sum of their sizes has reached this.
+
+    Example:
+        >>> list(in_groups("aab", 2, size=lambda _: 1, most_size=9))
+        [['a'], ['a', 'b']]
+    """
+    following = iter(items)
+    error: Exception | None = None
+    more = True
+    waited_s = math.inf  # the time that the last item took
+    while more:
+        group: list[T] = []
+        total = 0
+        try:
+            while not group or (len(group) < most and total < most_size and waited_s < _LONGEST_WAIT_S):
+                began_s = time.monotonic()
+                group.append(next(following))
+                waited_s = time.monotonic() - began_s
+                total += size(group[-1])
+        except StopIteration:
+            more = False
+        except Exception as caught:
+            error, more = caught, False
+        if group:
+            yield group
+        del group
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error  # breaks the circle of references between the error and this call

@@ -1,23 +1,26 @@
 """From frames to faces with ages: detect, track, crop, estimate, smooth."""
 
-import math
-import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from ageinfer.ahead import ahead
+from ageinfer.ahead import ahead, in_groups
 from ageinfer.crop.cut import crop_faces
 from ageinfer.detect import FaceDetector, WholePicture, detect_closely, detect_reduced, open_detector
+from ageinfer.detect.looking import Looking
 from ageinfer.engine.estimator import AgeEstimator
-from ageinfer.errors import SourceError, UsageError
+from ageinfer.errors import SourceError
 from ageinfer.sources import Source
-from ageinfer.tracking.age import AgeFusion
-from ageinfer.tracking.follower import FULL_SIZE_EVERY_S, FaceFollower
+from ageinfer.sources.given import Picture, checked, frame_of
+from ageinfer.tracking.follower import FaceFollower
+from ageinfer.tracking.track import Track
 from ageinfer.types import Age, Detection, Face, Frame, FrameResult, Image
+
+__all__ = ["Located", "Looking", "Pipeline", "VideoTracker", "largest_look"]
 
 # Pictures wait for each other until so many faces fill a batch, but not longer than their pixels are few.
 _BATCH_FACES, _BATCH_PIXELS = 16, 24_000_000
@@ -26,57 +29,26 @@ _FRAMES_AHEAD, _STEPS_AHEAD, _BYTES_AHEAD = 8, 4, 48 << 20
 # Frames of a video file whose faces are estimated together: four faces at once take 0.85 of the time of four single
 # ones (one thread, AMD EPYC, age-small), because the weights are read once.
 _FRAMES_AT_ONCE = 4
-# Frames that come more slowly than that do not wait for each other.
-_LONGEST_WAIT_S = 0.05
-# The largest look at a whole frame; what only a larger one finds is too small for an age. (At 8 megapixels, a run took
-# 1.1 GB instead of 0.7, and 1.5 times as long.)
+# The largest search of a whole frame; what only a larger one finds is too small for an age. (At 8 megapixels, a run
+# took 1.1 GB instead of 0.7, and 1.5 times as long.)
 _LIVE_SIDE_PX, _FILE_SIDE_PX = 960, 2560
-_TIME_ROUNDING_S = 1e-3  # of the times of frames, so that 0.2 s at 25 frames a second are five of them
-# Beyond that, a track would no longer notice within a second that somebody else has taken the place.
-_LONGEST_AGE_INTERVAL_S = 0.25
 
-
-@dataclass(frozen=True, slots=True)
-class Looking:
-    """How faces are looked for.
-
-    Attributes:
-        max_side: a frame is reduced to this side, in pixels, before detection; None: never; ``auto``: pictures as
-            `ageinfer.detect.detect_closely` does, video as `ageinfer.tracking.follower.FaceFollower` does.
-        every: in video, at every so-manieth whole frame, with tracking in between; None: as few as the scene allows.
-        least_face_px: faces whose longer side is shorter are dropped.
-        largest_side: with ``auto`` on video, the largest side of a look; None for the frame's own, and in
-            `Pipeline.run` for what `largest_look` says.
-        full_size_every_s: with ``auto`` on video, seconds between two looks at that size.
-        age_interval_s: in video, seconds between two estimates of a face whose age has settled; 0 for every frame.
-    """
-
-    max_side: int | Literal["auto"] | None = "auto"
-    every: int | None = None
-    least_face_px: float = 0.0
-    largest_side: int | None = None
-    full_size_every_s: float = FULL_SIZE_EVERY_S
-    age_interval_s: float = 0.2
-
-    def __post_init__(self) -> None:
-        if isinstance(self.max_side, int) and self.max_side < 32:
-            raise UsageError(f"detection side {self.max_side} px is too small: use 32 or more")
-        if self.every is not None and self.every < 1:
-            raise UsageError(f"detection at every {self.every}th frame: use 1 or more")
-        if not 0 <= self.age_interval_s <= _LONGEST_AGE_INTERVAL_S:  # a NaN fails too
-            raise UsageError(f"an age every {self.age_interval_s:g} s: use 0 to {_LONGEST_AGE_INTERVAL_S:g}")
+# Is entered around the stages "detect", "crop" and "age" (which contains crop and network); for measuring.
+StageTimer = Callable[[str], AbstractContextManager[object]]
 
 
 class Pipeline:
     """Finds the faces of a frame and estimates the age of each, all faces together.
 
-    Called with a frame, it looks at that frame alone. `pictures` does so for many, with the faces of several in one
-    batch; `video` follows faces from frame to frame and gives each track one age.
+    Called with a picture, it looks at that picture alone. `pictures` does so for many, with the faces of several in one
+    batch. `run` takes a whole source. `start` takes the frames of a video or a camera one by one; every face then has a
+    track, and every track one steady age.
 
     Args:
         detector: finds the faces.
         estimator: estimates their ages; its metadata say how faces are cropped.
         looking: how faces are looked for.
+        timer: is entered around each stage, see `StageTimer`.
 
     Example:
         >>> import numpy as np
@@ -85,15 +57,23 @@ class Pipeline:
         ()
     """
 
-    def __init__(self, detector: FaceDetector, estimator: AgeEstimator, looking: Looking | None = None) -> None:
+    def __init__(
+        self,
+        detector: FaceDetector,
+        estimator: AgeEstimator,
+        looking: Looking | None = None,
+        *,
+        timer: StageTimer = nullcontext,
+    ) -> None:
         self.detector = detector
         self.estimator = estimator
         self.looking = looking or Looking()
+        self.timer = timer
 
     @classmethod
     def default(
         cls,
-        model: str | Path | None = None,
+        model: str | Path | bytes | None = None,
         detector: str = "yunet",
         *,
         detector_file: str | Path | None = None,
@@ -104,10 +84,17 @@ class Pipeline:
     ) -> "Pipeline":
         """Opens a detector and an age model, each by name or path; without arguments, those that are shipped.
 
-        ``model`` and ``precision`` are those of `ageinfer.engine.estimator.AgeEstimator`.
+        A model that was trained on whole pictures (crop kind ``resize``) gets `ageinfer.detect.WholePicture` instead of
+        the detector that was named.
 
-        A model that was trained on whole pictures (crop kind ``resize``) gets `ageinfer.detect.WholePicture`
-        instead of the detector that was named.
+        Args:
+            model: path, bytes or name of an age model, see `ageinfer.engine.estimator.AgeEstimator`.
+            detector: name or file, see `ageinfer.detect.open_detector`.
+            detector_file: the network of ``dlib-cnn``.
+            looking: how faces are looked for.
+            precision: of the age model; ``auto``: 8 bits on a CPU, 32 bits on a GPU.
+            provider: of both networks, see `ageinfer.engine.sessions.open_session`.
+            threads: of each network; None: half of the cores, at most 4.
 
         Raises:
             AgeError: one of them cannot be opened; the message says why.
@@ -118,25 +105,48 @@ class Pipeline:
         opened = open_detector(detector, file=detector_file, provider=provider, threads=threads)
         return cls(opened, estimator, looking)
 
-    def __call__(self, frame: Frame | Image) -> FrameResult:
-        """Processes one frame by itself.
+    def __call__(self, picture: Frame | Picture, *, color: Literal["bgr", "rgb"] = "bgr") -> FrameResult:
+        """Processes one picture by itself.
 
         Args:
-            frame: a `Frame`, or its picture alone: uint8 BGR ``[height, width, 3]``.
+            picture: a path, the bytes of a picture file, a PIL image, an array uint8 ``[height, width, 3]``, or a
+                `Frame`.
+            color: the order of an array's colours; a `Frame` is always BGR.
 
         Raises:
-            ValueError: the picture has another type or shape.
+            SourceError: a file cannot be read or decoded.
+            ValueError: an array has another type or shape.
+
+        Example:
+            >>> result = Pipeline.default()("samples/astronaut.jpg")
+            >>> [20 < face.age_years < 60 for face in result]
+            [True]
         """
-        if not isinstance(frame, Frame):
-            frame = Frame(source="", index=0, time_s=None, image=frame)
+        frame = picture if isinstance(picture, Frame) else frame_of(picture, color)
         [(_, result)] = self.pictures([frame])
         return result
 
-    def run(self, source: Source) -> Generator[tuple[Frame, FrameResult]]:
-        """Processes a source as its kind deserves: `pictures` or `video`, ahead of whoever takes the results.
+    def start(self, source: str = "", *, largest_side: int | None = None) -> "VideoTracker":
+        """Begins a video or a camera whose frames are then given one by one.
 
-        Of a live source nothing is done ahead, so that the newest frame is the one that is shown. Where ``looking``
-        leaves the choice, looks at whole frames are reduced as `largest_look` says.
+        Args:
+            source: name of the source, as results have it.
+            largest_side: of a search of a whole frame in pixels, where ``looking`` does not say it; None for the
+                frame's own.
+
+        Example:
+            >>> import numpy as np
+            >>> tracker = Pipeline.default().start("camera:0")
+            >>> tracker(np.zeros((120, 160, 3), np.uint8), time_s=0.0).faces
+            ()
+        """
+        return VideoTracker(self, source, largest_side=largest_side)
+
+    def run(self, source: Source) -> Generator[tuple[Frame, FrameResult]]:
+        """Processes a source as its kind needs it: `pictures` or `video`, ahead of whoever takes the results.
+
+        Nothing is done ahead for a live source, so that its newest frame is the one that is shown. Where ``looking``
+        leaves the choice, searches of whole frames are reduced as `largest_look` says.
 
         Yields:
             Each frame with its result.
@@ -144,20 +154,20 @@ class Pipeline:
         Raises:
             SourceError: the source ends with an error.
         """
-        side = largest_look(source)
+        tracker = self.start(largest_side=largest_look(source))
         if source.kind == "camera":
-            return self.aged(self.followed(source, largest_side=side))
+            return tracker.estimated(map(tracker.locate, source))
         if source.kind != "video":
-            pictures = ahead(source, _FRAMES_AHEAD, weight=_size, most_weight=_BYTES_AHEAD, pauses=True)
+            pictures = ahead(source, _FRAMES_AHEAD, weight=_bytes_of, most_weight=_BYTES_AHEAD, pauses=True)
             return self.pictures(pictures)
-        frames = ahead(source, _FRAMES_AHEAD, weight=_size, most_weight=_BYTES_AHEAD)
-        steps = ahead(
-            self.followed(frames, largest_side=side),
+        frames = ahead(source, _FRAMES_AHEAD, weight=_bytes_of, most_weight=_BYTES_AHEAD)
+        located = ahead(
+            (tracker.locate(frame) for frame in frames),
             _STEPS_AHEAD,
-            weight=lambda s: s.frame.image.nbytes,
+            weight=lambda step: _bytes_of(step.frame),
             most_weight=_BYTES_AHEAD,
         )
-        return self.aged(steps, at_once=_FRAMES_AT_ONCE)
+        return tracker.estimated(located, at_once=_FRAMES_AT_ONCE)
 
     def pictures(self, frames: Iterable[Frame | None]) -> Generator[tuple[Frame, FrameResult]]:
         """Processes frames that have nothing to do with each other, in their order.
@@ -189,7 +199,7 @@ class Pipeline:
                 yield from self._estimated(waiting)
                 waiting, faces, pixels = [], 0, 0
                 continue
-            detections = self._find(_checked(frame.image))
+            detections = self.find(checked(frame.image))
             crops = self.crop(frame.image, detections)
             waiting.append((frame, detections, crops))
             faces, pixels = faces + len(crops), pixels + frame.image.size
@@ -212,211 +222,181 @@ class Pipeline:
         Raises:
             ValueError: a picture has another type or shape.
         """
-        return self.aged(self.followed(frames))
+        tracker = self.start()
+        return tracker.estimated(map(tracker.locate, frames))
 
-    def followed(self, frames: Iterable[Frame], *, largest_side: int | None = None) -> Iterator["Followed"]:
-        """The first half of `video`, which may run in a thread of its own: where the faces are, and whose they are.
-
-        Args:
-            frames: as there.
-            largest_side: of a look, in pixels, where ``looking`` does not say it.
-        """
-        if isinstance(self.detector, WholePicture):  # there is nothing to follow
-            for frame in frames:
-                yield Followed(frame, self._find(_checked(frame.image)))
-            return
-        look = self.looking
-        follower = FaceFollower(
-            self.detector,
-            detect_every=look.every,
-            max_side=look.max_side,
-            largest_side=look.largest_side or largest_side,
-            full_size_every_s=look.full_size_every_s,
-            least_face_px=look.least_face_px,
-        )
-        for frame in frames:
-            _checked(frame.image)
-            detections, numbers = follower(frame)
-            yield Followed(frame, detections, numbers, follower.alive, follower.time_s)
-
-    def aged(self, followed: Iterable["Followed"], *, at_once: int = 1) -> Generator[tuple[Frame, FrameResult]]:
-        """The second half of `video`: the ages of the faces, and of their tracks.
-
-        An age that has settled gains nothing from 25 estimates a second, so a face is then cropped and asked about now
-        and then.
-
-        Args:
-            followed: from `followed`.
-            at_once: the faces of so many frames are estimated together, of fewer where frames are large or come slowly.
-                The results are the same, but for the last digits of what a network computes in batches.
-        """
-        tracks: dict[int, _AgedTrack] = {}
-        for steps in _in_groups(followed, at_once):
-            for step, ages in zip(steps, self._foreseen(steps, tracks), strict=True):
-                if step.numbers is None:
-                    yield step.frame, _result(step.frame, [Face(d, ages[i]) for i, d in enumerate(step.detections)])
-                    continue
-                tracks = {n: tracks.get(n) or _AgedTrack() for n in step.alive}
-                faces_of = [tracks[n] for n in step.numbers]
-                due = [i for i, t in enumerate(faces_of) if t.due(step.time_s, self.looking.age_interval_s)]
-                late = [i for i in due if i not in ages]  # of a track that began anew in this group
-                if late:
-                    found = self.estimator.estimate(self.crop(step.frame.image, [step.detections[i] for i in late]))
-                    ages.update(zip(late, found, strict=True))
-                for i in due:
-                    faces_of[i].take(ages[i], step.time_s)
-                faces = [
-                    t.face(detection, n, step.time_s)
-                    for t, detection, n in zip(faces_of, step.detections, step.numbers, strict=True)
-                ]
-                yield step.frame, _result(step.frame, faces)
-
-    def _foreseen(self, steps: Sequence["Followed"], tracks: "dict[int, _AgedTrack]") -> list[dict[int, Age]]:
-        """The ages that will be due in some frames, each by the place of its face, if no track begins anew in them."""
-        asked_s: dict[int, float] = {}
-        due: list[list[int]] = []
-        for step in steps:
-            faces: Iterable[int] = range(len(step.detections))
-            if step.numbers is not None:
-                numbers, interval_s = step.numbers, self.looking.age_interval_s
-                faces = [
-                    i
-                    for i, n in enumerate(numbers)
-                    if n not in tracks or tracks[n].due(step.time_s, interval_s, asked_s.get(n))
-                ]
-                asked_s.update({numbers[i]: step.time_s for i in faces})
-            due.append(list(faces))
-        crops = [
-            self.crop(step.frame.image, [step.detections[i] for i in faces])
-            for step, faces in zip(steps, due, strict=True)
-        ]
-        ages = iter(self.estimator.estimate(np.concatenate(crops)))
-        return [{i: next(ages) for i in faces} for faces in due]
-
-    def _find(self, image: Image) -> list[Detection]:
-        side = self.looking.max_side
-        find = self.detector
-        found = detect_closely(find, image) if side == "auto" else detect_reduced(find, image, side)
-        return [d for d in found if max(d.box[2:]) >= self.looking.least_face_px]
+    def find(self, image: Image) -> list[Detection]:
+        """The faces of a uint8 BGR picture that stands by itself, best score first."""
+        with self.timer("detect"):
+            side = self.looking.max_side
+            found = (
+                detect_closely(self.detector, image) if side == "auto" else detect_reduced(self.detector, image, side)
+            )
+            return [d for d in found if max(d.box[2:]) >= self.looking.least_face_px]
 
     def crop(self, image: Image, detections: Sequence[Detection]) -> Image:
         """The faces of a uint8 BGR picture as the model wants them: uint8 ``[n, size, size, 3]``, RGB."""
-        crop = self.estimator.metadata.crop
-        return crop_faces(image, [d.box for d in detections], crop, [d.landmarks for d in detections])
+        with self.timer("crop"):
+            crop = self.estimator.metadata.crop
+            return crop_faces(image, [d.box for d in detections], crop, [d.landmarks for d in detections])
+
+    def result(self, frame: Frame, faces: Iterable[Face]) -> FrameResult:
+        """The result of a frame with these faces."""
+        height, width = frame.image.shape[:2]
+        model = self.estimator.identifier
+        return FrameResult(frame.source, frame.index, frame.time_s, (width, height), tuple(faces), model)
 
     def _estimated(self, waiting: list[tuple[Frame, list[Detection], Image]]) -> Iterator[tuple[Frame, FrameResult]]:
         if not waiting:
             return
-        ages: Iterator[Age] = iter(self.estimator.estimate(np.concatenate([crops for _, _, crops in waiting])))
+        with self.timer("age"):
+            ages: Iterator[Age] = iter(self.estimator.estimate(np.concatenate([crops for _, _, crops in waiting])))
         for frame, detections, _ in waiting:
-            yield frame, _result(frame, [Face(d, next(ages)) for d in detections])
+            yield frame, self.result(frame, [Face(d, next(ages)) for d in detections])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Followed:
-    """A frame of a video on its way: the faces are found, their ages are not estimated.
+class Located:
+    """A frame of a video on its way: its faces are found, their ages are not estimated.
 
     Attributes:
         frame: as it came.
         detections: its faces.
-        numbers: of their tracks, or None where nothing is followed.
-        alive: numbers of the tracks that have not ended.
+        tracks: that they belong to, or None where nothing is followed.
         time_s: of the frame, in seconds; where faces are followed, later than that of the frame before.
     """
 
     frame: Frame
     detections: list[Detection]
-    numbers: list[int] | None = None
-    alive: frozenset[int] = frozenset()
+    tracks: list[Track] | None = None
     time_s: float = 0.0
 
 
-class _AgedTrack:
-    """The newest age of a face that is followed, and the one over its track."""
+class VideoTracker:
+    """Takes the frames of one video or camera one by one; made by `Pipeline.start`.
 
-    def __init__(self) -> None:
-        self._fusion = AgeFusion()
-        self._newest: tuple[Age, float] | None = None
+    A call is `locate` and then `estimate`. A program that wants detection and ages side by side calls the two in two
+    threads, as `Pipeline.run` does.
+    """
 
-    def due(self, time_s: float, interval_s: float, asked_s: float | None = None) -> bool:
-        """Whether the face is to be asked about in this frame.
+    def __init__(self, pipeline: Pipeline, source: str = "", *, largest_side: int | None = None) -> None:
+        look = pipeline.looking
+        self._pipeline = pipeline
+        self._source = source
+        self._index = 0
+        self._follower: FaceFollower | None = None
+        if not isinstance(pipeline.detector, WholePicture):  # else there is nothing to follow
+            self._follower = FaceFollower(
+                pipeline.detector,
+                detect_every=look.every,
+                max_side=look.max_side,
+                largest_side=look.largest_side or largest_side,
+                full_size_every_s=look.full_size_every_s,
+                least_face_px=look.least_face_px,
+            )
+
+    def __call__(
+        self, picture: Frame | Image, time_s: float | None = None, *, color: Literal["bgr", "rgb"] = "bgr"
+    ) -> FrameResult:
+        """Processes the next frame.
 
         Args:
-            time_s: of the frame, in seconds.
-            interval_s: between two answers of a face whose age has settled, in seconds.
-            asked_s: time of a frame in which it will have been asked about by then, later than all that was taken.
+            picture: uint8 ``[height, width, 3]``, or a `Frame`.
+            time_s: of the frame, in seconds since the first one; None: 25 frames a second are assumed.
+            color: the order of an array's colours; a `Frame` is always BGR.
+
+        Raises:
+            ValueError: the picture has another type or shape.
         """
-        if self._newest is None or not self._fusion.settled(time_s):
-            return True
-        newest_s = self._newest[1] if asked_s is None else asked_s
-        return time_s - newest_s > interval_s - _TIME_ROUNDING_S
+        frame = picture
+        if not isinstance(frame, Frame):
+            frame = Frame(self._source, self._index, time_s, frame_of(frame, color).image)
+        self._index += 1
+        [result] = self.estimate([self.locate(frame)])
+        return result
 
-    def take(self, age: Age, time_s: float) -> None:
-        """Keeps the answer."""
-        self._newest = age, time_s
-        self._fusion.add(age, time_s)
+    def locate(self, frame: Frame) -> Located:
+        """Finds the faces of the next frame and the track of each one.
 
-    def face(self, detection: Detection, number: int, time_s: float) -> Face:
-        """The face of a frame, once anything was taken."""
-        if self._newest is None:
-            raise RuntimeError("no age of this face was ever estimated")
-        age, estimated_s = self._newest
-        return Face(detection, age, number, self._fusion.shown_years, time_s - estimated_s)
+        Raises:
+            ValueError: the picture has another type or shape.
+        """
+        image = checked(frame.image)
+        if self._follower is None:
+            return Located(frame, self._pipeline.find(image))
+        with self._pipeline.timer("detect"):
+            detections, tracks = self._follower(frame)
+        return Located(frame, detections, tracks, self._follower.time_s)
+
+    def estimated(self, steps: Iterable[Located], *, at_once: int = 1) -> Generator[tuple[Frame, FrameResult]]:
+        """Estimates the ages of the faces of frames, of several frames together.
+
+        Args:
+            steps: from `locate`, in the order of time.
+            at_once: the faces of so many frames are estimated together, of fewer where frames are large or come slowly.
+                The results are the same, but for the last digits of what a network computes in batches.
+
+        Yields:
+            Each frame with its result.
+        """
+        for group in in_groups(steps, at_once, size=lambda step: step.frame.image.size, most_size=_BATCH_PIXELS):
+            yield from zip((step.frame for step in group), self.estimate(group), strict=True)
+
+    def estimate(self, steps: Sequence[Located]) -> list[FrameResult]:
+        """Estimates the ages that are due in some frames, together.
+
+        Args:
+            steps: from `locate`, in the order of time; none is given twice.
+        """
+        with self._pipeline.timer("age"):
+            return [self._result(step, ages) for step, ages in zip(steps, self._due_ages(steps), strict=True)]
+
+    def _result(self, step: Located, ages: dict[int, Age]) -> FrameResult:
+        if step.tracks is None:
+            return self._pipeline.result(step.frame, [Face(d, ages[i]) for i, d in enumerate(step.detections)])
+        interval_s = self._pipeline.looking.age_interval_s
+        due = [i for i, track in enumerate(step.tracks) if track.age.due(step.time_s, interval_s)]
+        late = [i for i in due if i not in ages]  # of a track whose age began anew in this group
+        if late:
+            ages |= zip(late, self._ages_of([(step, late)]), strict=True)
+        for i in due:
+            step.tracks[i].age.take(ages[i], step.time_s)
+        faces = [_face(d, track, step.time_s) for d, track in zip(step.detections, step.tracks, strict=True)]
+        return self._pipeline.result(step.frame, faces)
+
+    def _due_ages(self, steps: Sequence[Located]) -> list[dict[int, Age]]:
+        """The ages that will be due in each frame, by the place of the face, if no age begins anew in them."""
+        interval_s = self._pipeline.looking.age_interval_s
+        asked_s: dict[int, float] = {}  # by track
+        due: list[tuple[Located, list[int]]] = []
+        for step in steps:
+            places = list(range(len(step.detections)))
+            if step.tracks is not None:
+                tracks = step.tracks
+                places = [
+                    i for i in places if tracks[i].age.due(step.time_s, interval_s, asked_s.get(tracks[i].number))
+                ]
+                asked_s |= {tracks[i].number: step.time_s for i in places}
+            due.append((step, places))
+        ages = iter(self._ages_of(due))
+        return [{i: next(ages) for i in places} for _, places in due]
+
+    def _ages_of(self, faces: Sequence[tuple[Located, list[int]]]) -> list[Age]:
+        crops = [self._pipeline.crop(step.frame.image, [step.detections[i] for i in places]) for step, places in faces]
+        return self._pipeline.estimator.estimate(np.concatenate(crops))
 
 
 def largest_look(source: Source) -> int | None:
-    """The side in pixels to which looks at whole frames of a source are reduced; None: not at all."""
+    """The side in pixels to which searches of whole frames of a source are reduced; None: not at all."""
     return {"camera": _LIVE_SIDE_PX, "video": _FILE_SIDE_PX}.get(source.kind)
 
 
-def _in_groups(steps: Iterable[Followed], most: int) -> Iterator[list[Followed]]:
-    """So many together, fewer of large pictures and of those that come slowly, down to one.
-
-    Where they end with an error, those before it come first.
-    """
-    following = iter(steps)
-    error: Exception | None = None
-    more = True
-    waited_s = math.inf  # for the last one
-    while more:
-        group: list[Followed] = []
-        pixels = 0
-        try:
-            while not group or (len(group) < most and pixels < _BATCH_PIXELS and waited_s < _LONGEST_WAIT_S):
-                began_s = time.monotonic()
-                group.append(next(following))
-                waited_s = time.monotonic() - began_s
-                pixels += group[-1].frame.image.size
-        except StopIteration:
-            more = False
-        except Exception as caught:
-            error, more = caught, False
-        if group:
-            yield group
-        del group
-    if error is not None:
-        try:
-            raise error
-        finally:
-            del error  # it holds this call, which would hold it
+def _face(detection: Detection, track: Track, time_s: float) -> Face:
+    """The face of a frame, once its age was estimated."""
+    if track.age.newest is None:
+        raise RuntimeError("no age of this face was ever estimated")
+    return Face(detection, track.age.newest, track.number, track.age.steady_years, time_s - track.age.estimated_s)
 
 
-def _size(frame: Frame) -> int:
+def _bytes_of(frame: Frame) -> int:
     return frame.image.nbytes
-
-
-def _result(frame: Frame, faces: list[Face]) -> FrameResult:
-    height, width = frame.image.shape[:2]
-    return FrameResult(frame.source, frame.index, frame.time_s, (width, height), tuple(faces))
-
-
-def _checked(image: Image) -> Image:
-    """The picture, if it is one.
-
-    Raises:
-        ValueError: it has another type or shape than uint8 BGR ``[height, width, 3]``, or no pixels.
-    """
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,) or image.size == 0:
-        found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ValueError(f"a frame must be a uint8 BGR array [height, width, 3], not {found}")
-    return image

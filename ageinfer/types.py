@@ -1,10 +1,16 @@
 """The values that flow through the runtime. All are frozen; every sink renders a `FrameResult`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ageinfer.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    import supervision
 
 SCHEMA_VERSION = 1
 # Where a source does not say how many frames a second it has.
@@ -108,8 +114,18 @@ class Face:
     age_lag_s: float = 0.0
 
     @property
+    def age_years(self) -> float:
+        """The estimate of one frame, in years: ``age.age_years``."""
+        return self.age.age_years
+
+    @property
+    def age_std_years(self) -> float:
+        """The standard deviation of that estimate, in years: ``age.std_years``."""
+        return self.age.std_years
+
+    @property
     def shown_years(self) -> float:
-        """What a person is shown: the age over the track, or that of the frame where nothing is tracked."""
+        """What a person is shown, in years: the age over the track, or that of the frame where nothing is tracked."""
         return self.age.age_years if self.age_smoothed_years is None else self.age_smoothed_years
 
     def to_record(self) -> dict[str, Any]:
@@ -135,6 +151,12 @@ class FrameResult:
         source, index, time_s: those of the `Frame`.
         size: ``(width, height)`` of the frame in pixels.
         faces: in the order of the detector, best score first.
+        model: name and precision of the age model that answered, as ``age-small@int8``.
+
+    Example:
+        >>> result = FrameResult("photo.jpg", 0, None, (640, 480), faces=(), model="age-small@int8")
+        >>> [face.age_years for face in result]
+        []
     """
 
     source: str
@@ -142,6 +164,10 @@ class FrameResult:
     time_s: float | None
     size: tuple[int, int]
     faces: tuple[Face, ...]
+    model: str = ""
+
+    def __iter__(self) -> Iterator[Face]:
+        return iter(self.faces)
 
     def to_record(self) -> dict[str, Any]:
         """The frame as JSON values: one line of a JSONL output."""
@@ -151,5 +177,35 @@ class FrameResult:
             "frame": self.index,
             "time_s": None if self.time_s is None else round(self.time_s, 4),
             "size": list(self.size),
+            "model": self.model,
             "faces": [face.to_record() for face in self.faces],
         }
+
+    def to_supervision(self) -> "supervision.Detections":
+        """The faces as ``supervision.Detections``, for that package's annotators, zones and trackers.
+
+        Boxes become ``xyxy`` in pixels and scores ``confidence``; tracks become ``tracker_id`` where all faces have
+        one. ``data`` holds ``age_years``, ``age_std_years`` and ``age_smoothed_years`` (NaN where nothing is tracked),
+        float64 ``[n]`` each.
+
+        Raises:
+            MissingDependencyError: the package supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise MissingDependencyError("to_supervision needs the package: pip install supervision") from error
+        boxes = np.array([face.detection.box for face in self.faces], np.float32).reshape(-1, 4)
+        tracks = [face.track for face in self.faces if face.track is not None]
+        smoothed = [np.nan if face.age_smoothed_years is None else face.age_smoothed_years for face in self.faces]
+        return supervision.Detections(
+            xyxy=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
+            confidence=np.array([face.detection.score for face in self.faces], np.float32),
+            class_id=np.zeros(len(self.faces), int),
+            tracker_id=np.array(tracks, int) if tracks and len(tracks) == len(self.faces) else None,
+            data={
+                "age_years": np.array([face.age_years for face in self.faces], float),
+                "age_std_years": np.array([face.age_std_years for face in self.faces], float),
+                "age_smoothed_years": np.array(smoothed, float),
+            },
+        )

@@ -57,9 +57,9 @@ def follow(clips: list[Path], yunet: YuNet) -> None:
             follower = FaceFollower(counting, detect_every=every)
             found, tracks = [], set()
             for frame in open_source(clip):
-                detections, numbers = follower(frame)
+                detections, seen = follower(frame)
                 found.append([d.box for d in detections])
-                tracks |= set(numbers)
+                tracks |= {track.number for track in seen}
             counts = np.array([sum(map(matches, truth, found)), sum(map(len, truth)), sum(map(len, found))])
             totals[i] += counts
             if every is None:
@@ -118,8 +118,8 @@ def _frame_to_frame(clip: Path, yunet: YuNet) -> Iterator[float]:
     follower, last = FaceFollower(yunet), {}
     frame: Frame
     for frame in open_source(clip):
-        detections, numbers = follower(frame)
-        now = {n: small_grey(frame.image, d.box) for n, d in zip(numbers, detections, strict=True)}
+        detections, tracks = follower(frame)
+        now = {t.number: small_grey(frame.image, d.box) for t, d in zip(tracks, detections, strict=True)}
         yield from (correlation(last[n], looks) for n, looks in now.items() if n in last)
         last = now
 

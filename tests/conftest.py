@@ -135,7 +135,7 @@ def tiny_model():
 
 @pytest.fixture
 def two_precisions(tiny_model, tmp_path, monkeypatch) -> Path:
-    """The folder of a package whose default model, ``age-tiny``, is there in int8 and in fp32; its cache is empty."""
+    """The folder of a package whose default model, ``age-tiny``, is there in int8 and in fp32."""
     import shutil
 
     from ageinfer.engine import modelfile
@@ -148,37 +148,17 @@ def two_precisions(tiny_model, tmp_path, monkeypatch) -> Path:
     shutil.copy(modelfile.packaged_model("face_detection_yunet_2023mar.onnx"), folder)
     monkeypatch.setattr(modelfile, "packaged_folders", lambda: (folder,))
     monkeypatch.setattr(modelfile, "DEFAULT_MODEL", "age-tiny.onnx")
-    monkeypatch.setenv("AGEINFER_CACHE", str(tmp_path / "remembered"))
     return folder
 
 
-class Stopwatch:
-    """Stands for `ageinfer.engine.fastest.measure`: runs every network once and says the times that it was told.
-
-    Attributes:
-        ms: by precision.
-        asked: the precisions of each measurement.
-    """
-
-    def __init__(self):
-        self.ms = {"int8": 5.0, "fp32": 8.0, "fp16": 9.0}
-        self.asked = []
-
-    def __call__(self, calls):
-        self.asked.append(list(calls))
-        for call in calls.values():
-            call()
-        return {name: self.ms[name] for name in calls}
-
-
 @pytest.fixture
-def stopwatch(monkeypatch) -> Stopwatch:
-    """The measurement, with an outcome that is known."""
-    from ageinfer.engine import fastest
+def stopwatch(monkeypatch) -> dict[str, float]:
+    """What the comparison of precisions will say, in milliseconds by precision."""
+    from ageinfer.engine import speed
 
-    watch = Stopwatch()
-    monkeypatch.setattr(fastest, "measure", watch)
-    return watch
+    ms = {"int8": 5.0, "fp32": 8.0, "fp16": 9.0}
+    monkeypatch.setattr(speed, "measure", lambda calls: {name: ms[name] for name in calls})
+    return ms
 
 
 @pytest.fixture(scope="session")

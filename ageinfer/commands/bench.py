@@ -5,21 +5,22 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ageinfer.console import put
 from ageinfer.detect import FaceDetector, WholePicture
-from ageinfer.engine.fastest import told
+from ageinfer.engine.sessions import Network
+from ageinfer.engine.speed import compare_precisions, in_words
 from ageinfer.errors import ExitStatus, SourceError, UsageError
 from ageinfer.images import cv2
-from ageinfer.pipeline import Followed, Pipeline, largest_look
+from ageinfer.pipeline import Pipeline, largest_look
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.sources import Source, open_source
-from ageinfer.types import DEFAULT_FPS, Detection, Frame, FrameResult, Image
+from ageinfer.types import DEFAULT_FPS, Detection, Frame, Image
 
 STAGES = (
     "decode", "detect network", "detect rest", "crop", "age network", "age rest", "record", "draw", "encode",
@@ -27,6 +28,8 @@ STAGES = (
 # What a run to JSONL does; drawing and encoding are for pictures and video.
 _NEEDED = STAGES[:7]
 _NETWORKS = ("decode", "detect network", "age network")
+# The pipeline's names of stages whose networks are apart here.
+_IN_TABLE = {"detect": "detect rest", "age": "age rest"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Bench:
     Attributes:
         source, frames, faces, size: what was processed; width and height in pixels.
         model, precision, detector, provider, threads: with what; threads of each network.
-        times_as_fast: as the same age model in other precisions, where that was measured to choose among them.
+        ms_by_precision: four faces at once in each precision of the age model; empty where there is only one.
         p50_ms, p95_ms, mean_ms: of each stage, one frame after the other in one thread.
         fps_sequential: frames a second of the stages up to the record, from their means.
         fps: frames a second as ``ageinfer SOURCE --jsonl F`` works: decoding and detection ahead, in threads, and the
@@ -53,7 +56,7 @@ class Bench:
     size: tuple[int, int]
     model: str
     precision: str
-    times_as_fast: dict[str, float]
+    ms_by_precision: dict[str, float]
     detector: str
     provider: str
     threads: int
@@ -78,85 +81,96 @@ class _Clock:
     def begin(self) -> None:
         self.frames.append(dict.fromkeys(STAGES, 0.0))
 
-    def run(self, stage: str, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Does the work on the stage's account."""
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Puts the time within on the stage's account; its name as the pipeline or the table has it."""
         account, before_ms = self.frames[-1], self._accounted_ms
         start = time.perf_counter()
         try:
-            return work(*arguments)
+            yield
         finally:
             took_ms = (time.perf_counter() - start) * 1e3
-            account[stage] += took_ms - (self._accounted_ms - before_ms)
+            account[_IN_TABLE.get(name, name)] += took_ms - (self._accounted_ms - before_ms)
             self._accounted_ms = before_ms + took_ms
 
-
-class _TimedSession:
-    """An ONNX Runtime session on the account of a stage; remembers the sizes that it was given."""
-
-    def __init__(self, session: Any, clock: _Clock, stage: str) -> None:
-        self._session, self._clock, self._stage = session, clock, stage
-        self.fed: list[tuple[int, ...]] = []
-
-    def run(self, outputs: list[str], feed: dict[str, Any]) -> Any:
-        self.fed.append(next(iter(feed.values())).shape)
-        return self._clock.run(self._stage, self._session.run, outputs, feed)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
+    def add(self, name: str, seconds: float) -> None:
+        """Puts time that has passed within a stage on another one's account."""
+        self.frames[-1][name] += seconds * 1e3
+        self._accounted_ms += seconds * 1e3
 
 
-class _TimedPipeline(Pipeline):
-    clock: _Clock
+class _Watch:
+    """What a network does while it is watched: its time on the account of a stage, and the sizes it is given."""
 
-    def crop(self, image: Image, detections: Any) -> Image:
-        return self.clock.run("crop", super().crop, image, detections)
+    def __init__(self, network: Network, clock: _Clock, stage: str) -> None:
+        self._network, self._clock, self._stage = network, clock, stage
+        self._fed: list[tuple[int, ...]] = []
 
-    def _find(self, image: Image) -> list[Detection]:  # of pictures; in video the steps of `followed` are timed
-        return self.clock.run("detect rest", super()._find, image)
+    def __enter__(self) -> "_Watch":
+        self._network.on_run = self._take
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._network.on_run = None
+
+    def _take(self, shape: tuple[int, ...], seconds: float) -> None:
+        self._fed.append(shape)
+        self._clock.add(self._stage, seconds)
+
+    def alone_ms(self) -> float:
+        """How long the network takes for all that it was given, alone: the mean at each size, times their number."""
+        [(name, kind, _)] = self._network.inputs
+        total = 0.0
+        for shape in set(self._fed):
+            values = np.random.default_rng(0).integers(0, 255, shape)
+            feed = {name: values.astype(np.uint8 if kind == "tensor(uint8)" else np.float32)}
+            self._network.run(None, feed)
+            times = []
+            for _ in range(20):
+                start = time.perf_counter()
+                self._network.run(None, feed)
+                times.append((time.perf_counter() - start) * 1e3)
+            total += float(np.mean(times)) * self._fed.count(shape)
+        return total
 
 
-def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Bench:
+class _TimedDetector:
+    """A detector without a network of ONNX Runtime (dlib's), all of whose time counts as its network's."""
+
+    def __init__(self, detector: FaceDetector, clock: _Clock) -> None:
+        self.identifier, self._detector, self._clock = detector.identifier, detector, clock
+
+    def detect(self, image: Image) -> list[Detection]:
+        with self._clock.stage("detect network"):
+            return self._detector.detect(image)
+
+
+def measure(
+    source: Callable[[], Source], pipeline: Pipeline, frames: int, ms_by_precision: dict[str, float] | None = None
+) -> Bench:
     """Measures a source stage by stage: a video as it is followed, pictures one by one.
 
     Args:
         source: opens it; called again whenever it has ended before ``frames``.
         pipeline: its detector is timed apart from its network where it has a network of ONNX Runtime.
         frames: how many to process; 1 or more.
+        ms_by_precision: of the age model, to be told with the rest.
 
     Raises:
         AgeError: the source cannot be read.
     """
     first = _Loop(source, 1)
     next(iter(pipeline.run(first)))  # caches and pages are warm from here on
-    clock = _Clock()
-    timed, sessions = _timed(pipeline, clock)
-    faces, size = 0, (0, 0)
-
-    def feed() -> Iterator[Frame]:
-        stream = iter(_Loop(source, frames))
-        while (frame := clock.run("decode", next, stream, None)) is not None:
-            yield frame
-
-    def follow() -> Iterator[Followed]:
-        steps = timed.followed(feed(), largest_side=largest_look(first))
-        while (step := clock.run("detect rest", next, steps, None)) is not None:
-            yield step
-
-    def one_by_one() -> Iterator[tuple[Frame, FrameResult]]:
-        for frame in feed():
-            yield from timed.pictures([frame])
-
-    # Of a video one for all frames: it remembers the tracks.
-    results = timed.aged(follow()) if first.kind in ("video", "camera") else one_by_one()
-    clock.begin()
-    while (done := clock.run("age rest", next, results, None)) is not None:
-        frame, result = done
-        clock.run("record", lambda r: json.dumps(r.to_record()), result)
-        drawn = clock.run("draw", lambda f, r: AnnotatedFrame(f, r).image, frame, result)
-        clock.run("encode", cv2.imencode, ".jpg", drawn)
-        faces, size = faces + len(result.faces), result.size
-        clock.begin()
-    clock.frames.pop()
+    clock, networks, detector = _Clock(), ExitStack(), pipeline.detector
+    watches = []
+    with networks:
+        watches.append(networks.enter_context(_Watch(pipeline.estimator.network, clock, "age network")))
+        if isinstance(network := getattr(detector, "network", None), Network):
+            watches.append(networks.enter_context(_Watch(network, clock, "detect network")))
+        elif not isinstance(detector, WholePicture):  # which has nothing to time, and must be recognised
+            detector = _TimedDetector(detector, clock)
+        timed = Pipeline(detector, pipeline.estimator, pipeline.looking, timer=clock.stage)
+        faces, size = _process(_Loop(source, frames), timed, clock, largest_side=largest_look(first))
     if not clock.frames:
         raise SourceError(f"{first.name}: no frame to measure; give a picture or a video that can be decoded")
     p50_ms, p95_ms = (
@@ -168,7 +182,7 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
     fps = written / (time.perf_counter() - began)
     # Means: where only some frames are looked at whole, medians do not add up.
     mean_ms = {stage: float(np.mean([f[stage] for f in clock.frames])) for stage in STAGES}
-    bound = mean_ms["decode"] + sum(map(_alone_ms, sessions)) / len(clock.frames)
+    bound = mean_ms["decode"] + sum(watch.alone_ms() for watch in watches) / len(clock.frames)
     needed = sum(mean_ms[stage] for stage in _NEEDED)
     return Bench(
         source=first.name,
@@ -177,7 +191,7 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
         size=size,
         model=pipeline.estimator.metadata.name,
         precision=pipeline.estimator.metadata.precision,
-        times_as_fast=pipeline.estimator.times_as_fast,
+        ms_by_precision=ms_by_precision or {},
         detector=pipeline.detector.identifier,
         provider=pipeline.estimator.provider,
         threads=pipeline.estimator.threads,
@@ -191,6 +205,32 @@ def measure(source: Callable[[], Source], pipeline: Pipeline, frames: int) -> Be
         share_outside=1 - sum(mean_ms[stage] for stage in _NETWORKS) / needed,
         memory_mb=largest_memory_mb(),
     )
+
+
+def _process(
+    source: Source, pipeline: Pipeline, clock: _Clock, *, largest_side: int | None
+) -> tuple[int, tuple[int, int]]:
+    """Passes the frames through, one after the other; returns the number of faces and the size of the last frame."""
+    tracker = pipeline.start(largest_side=largest_side) if source.kind in ("video", "camera") else pipeline
+    faces, size = 0, (0, 0)
+    stream = iter(source)
+    clock.begin()
+    while True:
+        with clock.stage("decode"):
+            frame = next(stream, None)
+        if frame is None:
+            break
+        result = tracker(frame)
+        with clock.stage("record"):
+            json.dumps(result.to_record())
+        with clock.stage("draw"):
+            drawn = AnnotatedFrame(frame, result).image
+        with clock.stage("encode"):
+            cv2.imencode(".jpg", drawn)
+        faces, size = faces + len(result.faces), result.size
+        clock.begin()
+    clock.frames.pop()
+    return faces, size
 
 
 class _Loop(Source):
@@ -218,53 +258,6 @@ class _Loop(Source):
             begins_s = time_s + 1 / (self.fps or DEFAULT_FPS)
 
 
-def _timed(pipeline: Pipeline, clock: _Clock) -> tuple[_TimedPipeline, list[_TimedSession]]:
-    """The same pipeline, its networks and crops on the clock's accounts; the original is left as it is."""
-    sessions = []
-
-    def timed(part: Any, stage: str) -> Any:
-        if isinstance(part, WholePicture):  # has nothing to time, and the pipeline must recognise it
-            return part
-        if not hasattr(part, "_session"):  # dlib's
-            return _TimedDetector(part, clock)
-        copy = object.__new__(type(part))
-        copy.__dict__.update(part.__dict__)
-        copy._session = _TimedSession(part._session, clock, stage)
-        sessions.append(copy._session)
-        return copy
-
-    detector, estimator = timed(pipeline.detector, "detect network"), timed(pipeline.estimator, "age network")
-    made = _TimedPipeline(detector, estimator, pipeline.looking)
-    made.clock = clock
-    return made, sessions
-
-
-class _TimedDetector:
-    def __init__(self, detector: FaceDetector, clock: _Clock) -> None:
-        self.identifier, self._detector, self._clock = detector.identifier, detector, clock
-
-    def detect(self, image: Image) -> list[Detection]:
-        return self._clock.run("detect network", self._detector.detect, image)
-
-
-def _alone_ms(timed: _TimedSession) -> float:
-    """How long the session takes for all that it was given, alone: the mean at each size, times their number."""
-    session = timed._session
-    [entry] = session.get_inputs()
-    kind = np.uint8 if entry.type == "tensor(uint8)" else np.float32
-    total = 0.0
-    for shape in set(timed.fed):
-        feed = {entry.name: np.random.default_rng(0).integers(0, 255, shape).astype(kind)}
-        session.run(None, feed)
-        times = []
-        for _ in range(20):
-            start = time.perf_counter()
-            session.run(None, feed)
-            times.append((time.perf_counter() - start) * 1e3)
-        total += float(np.mean(times)) * timed.fed.count(shape)
-    return total
-
-
 def largest_memory_mb() -> float | None:
     """The largest resident memory of this process so far, in megabytes; None on Windows."""
     try:
@@ -279,7 +272,7 @@ def rendered(bench: Bench) -> str:
     """The measurement as a table for people."""
     lines = [
         f"{bench.source}: {bench.frames} frames of {bench.size[0]} x {bench.size[1]}, {bench.faces} faces",
-        f"{bench.model} ({told(bench.precision, bench.times_as_fast)}) and {bench.detector} on {bench.provider}, "
+        f"{bench.model} ({bench.precision}) and {bench.detector} on {bench.provider}, "
         f"{bench.threads} thread(s) a network",
         "",
         f"{'stage':<16}{'p50 ms':>9}{'p95 ms':>9}",
@@ -298,6 +291,7 @@ def rendered(bench: Bench) -> str:
             f"bound: decoding and the bare networks, {bench.bound_ms:.2f} ms a frame; all stages to the record take "
             f"{bench.overhead:.2f} times that",
             f"outside decoding and networks: {bench.share_outside:.0%} of the time to the record",
+            *filter(None, [in_words(bench.precision, bench.ms_by_precision)]),
             "" if bench.memory_mb is None else f"largest resident memory: {bench.memory_mb:.0f} MB",
         ]
     )
@@ -311,6 +305,7 @@ def run(options: argparse.Namespace, pipeline: Pipeline) -> ExitStatus:
     """
     if options.frames < 1:
         raise UsageError(f"--frames {options.frames}: use 1 or more")
-    bench = measure(lambda: open_source(Path(options.source)), pipeline, options.frames)
+    compared = compare_precisions(options.model, provider=options.provider, threads=options.threads)
+    bench = measure(lambda: open_source(Path(options.source)), pipeline, options.frames, compared)
     put(json.dumps(asdict(bench)) if options.json else rendered(bench))
     return ExitStatus.OK

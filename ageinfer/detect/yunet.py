@@ -10,7 +10,7 @@ import numpy as np
 from ageinfer.crop.spec import DEFAULT_DETECTOR
 from ageinfer.engine import protobuf
 from ageinfer.engine.modelfile import packaged_model, read_model
-from ageinfer.engine.sessions import open_session, provider_of
+from ageinfer.engine.sessions import open_network
 from ageinfer.errors import ModelError
 from ageinfer.images import cv2, reduced
 from ageinfer.types import Box, Detection, Image
@@ -32,6 +32,9 @@ class YuNet:
         nms_threshold: of two boxes that overlap by more than this IoU, only the better one is kept.
         provider: the execution provider, see `ageinfer.engine.sessions.open_session`.
         threads: the number of threads, or None for the default, see there.
+
+    Attributes:
+        network: the network that runs, see `ageinfer.engine.sessions`.
 
     Raises:
         ModelError: the file does not exist, or is not a YuNet model.
@@ -65,11 +68,11 @@ class YuNet:
         path = packaged_model(YUNET_FILE) if model is None else Path(model)
         self._score_threshold = score_threshold
         self._nms_threshold = nms_threshold
-        self._session = open_session(_with_free_size(read_model(path), path), str(path), provider, threads)
+        self.network = open_network(_with_free_size(read_model(path), path), str(path), provider, threads)
         self._memory = threading.local()
-        self._input = self._session.get_inputs()[0].name
+        self._input = self.network.inputs[0][0]
         self._outputs = [f"{kind}_{stride}" for stride in self._STRIDES for kind in ("cls", "obj", "bbox", "kps")]
-        missing = set(self._outputs) - {output.name for output in self._session.get_outputs()}
+        missing = set(self._outputs) - set(self.network.outputs)
         if missing:
             raise ModelError(
                 f"{path}: this is not a YuNet model (no output {min(missing)}); give a YuNet 2023mar ONNX file"
@@ -78,12 +81,12 @@ class YuNet:
     @property
     def provider(self) -> str:
         """The execution provider on which the network runs, such as ``cpu``."""
-        return provider_of(self._session)
+        return self.network.provider
 
     def detect(self, image: Image) -> list[Detection]:
         """Finds the faces of a picture, uint8 BGR ``[height, width, 3]``; returns them best score first."""
         planes = self._planes(image)
-        outputs = self._session.run(self._outputs, {self._input: planes})
+        outputs = self.network.run(self._outputs, {self._input: planes})
         boxes: list[Box] = []  # a face has only a few cells, for which plain numbers are faster than arrays
         scores: list[float] = []
         cells: list[tuple[int, int, int, int]] = []  # level, place in its outputs, line, column

@@ -1,15 +1,10 @@
-"""Ages from face crops: one ONNX session over batches."""
+"""Ages from face crops: the age model, opened in one precision and asked in batches."""
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
-from ageinfer.engine import fastest
 from ageinfer.engine.modelfile import (
     PRECISIONS,
     ModelMetadata,
@@ -18,7 +13,7 @@ from ageinfer.engine.modelfile import (
     read_model,
     stated_metadata,
 )
-from ageinfer.engine.sessions import open_session, provider_of
+from ageinfer.engine.sessions import GPU_PROVIDERS, Network, first_provider, open_network
 from ageinfer.errors import ModelError, UsageError
 from ageinfer.types import Age, Image
 
@@ -26,25 +21,22 @@ from ageinfer.types import Age, Image
 # In one piece, 20 faces took 1.1 to 1.3 times as long (one thread, AMD EPYC, age-small and age-accurate).
 _CPU_PIXELS = 1 << 16
 
-log = logging.getLogger(__name__)
-
 
 class AgeEstimator:
     """An age model, checked and opened.
 
-    A model that comes with the package in several precisions is opened in the one that is the fastest here: see
-    `ageinfer.engine.fastest`.
+    The same model gives the same answers on every machine: a model that is shipped in several precisions is opened in 8
+    bits on a CPU and in 32 bits on a GPU, unless a precision is asked for.
 
     Args:
-        model: path of a file written by ageexport, or name of a model that comes with the package; None for the default
-            one.
-        precision: ``auto``, or the one that it must have: ``fp32``, ``fp16``, ``int8`` or ``mixed``.
+        model: path of a file written by ageexport, the bytes of such a file, or the name of a shipped model; None for
+            the default model.
+        precision: ``auto``, or the precision that the model must have: ``fp32``, ``fp16``, ``int8`` or ``mixed``.
         provider, threads: see `ageinfer.engine.sessions.open_session`.
 
     Attributes:
         metadata: what the file says of itself; ``metadata.crop`` is the crop that `estimate` must be given.
-        times_as_fast: as the same model in other precisions, by precision, measured on this machine; empty where there
-            was nothing to choose.
+        network: that is asked.
 
     Raises:
         ModelError: the file is missing, broken, changed, or not an age model of this project.
@@ -61,11 +53,11 @@ class AgeEstimator:
     """
 
     metadata: ModelMetadata
-    times_as_fast: dict[str, float]
+    network: Network
 
     def __init__(
         self,
-        model: str | Path | None = None,
+        model: str | Path | bytes | None = None,
         *,
         precision: str = "auto",
         provider: str = "auto",
@@ -73,21 +65,33 @@ class AgeEstimator:
     ) -> None:
         if precision not in ("auto", *PRECISIONS):
             raise UsageError(f"unknown precision {precision!r}: use one of auto, {', '.join(PRECISIONS)}")
-        network, self.times_as_fast = _open(model_files(model), precision, provider, threads)
-        self.metadata, self._session = network.metadata, network.session
+        if isinstance(model, bytes):
+            data, path = model, Path("the model")
+        else:
+            path = _chosen(model_files(model), precision, provider)
+            data = read_model(path)
+        self.metadata = check_age_model(data, path)
+        _check_precision(precision, [self.metadata.precision], path)
+        self.network = open_network(data, str(path), provider, threads)
+        self._check_network(path)
         self._at_once: int | None = None  # faces; None: all
         if self.provider == "cpu":
             self._at_once = max(1, _CPU_PIXELS * self.threads // self.metadata.crop.size**2)
 
     @property
+    def identifier(self) -> str:
+        """Name and precision of the model, as records have it: ``age-small@int8``."""
+        return f"{self.metadata.name}@{self.metadata.precision}"
+
+    @property
     def threads(self) -> int:
         """Threads that the network may use."""
-        return int(self._session.get_session_options().intra_op_num_threads)
+        return self.network.threads
 
     @property
     def provider(self) -> str:
         """The execution provider that the network really runs on."""
-        return provider_of(self._session)
+        return self.network.provider
 
     def estimate(self, crops: Image) -> list[Age]:
         """Estimates the age of each crop, on a GPU all in one batch, on a CPU in batches that fit its cache.
@@ -109,68 +113,43 @@ class AgeEstimator:
         step = self._at_once or len(crops)
         found: list[Age] = []
         for start in range(0, len(crops), step):
-            ages, stds = self._session.run(["age", "age_std"], {"face": crops[start : start + step]})
+            ages, stds = self.network.run(["age", "age_std"], {"face": crops[start : start + step]})
             found += [Age(age, std) for age, std in zip(ages.tolist(), stds.tolist(), strict=True)]
         return found
 
-
-@dataclass(frozen=True, slots=True)
-class _Network:
-    metadata: ModelMetadata
-    session: ort.InferenceSession
-
-    @classmethod
-    def open(cls, path: Path, provider: str, threads: int | None) -> "_Network":
-        data = read_model(path)
-        metadata = check_age_model(data, path)
-        session = open_session(data, str(path), provider, threads)
-        size = metadata.crop.size
-        inputs = [(i.name, i.type, i.shape[1:]) for i in session.get_inputs()]
-        outputs = {o.name for o in session.get_outputs()}
+    def _check_network(self, path: Path) -> None:
+        size = self.metadata.crop.size
+        inputs = [(name, kind, shape[1:]) for name, kind, shape in self.network.inputs]
+        outputs = set(self.network.outputs)
         if inputs != [("face", "tensor(uint8)", [size, size, 3])] or not {"age", "age_std"} <= outputs:
             raise ModelError(f"{path}: takes {inputs}, gives {sorted(outputs)}, which is not what its metadata say")
-        return cls(metadata, session)
-
-    def trial(self) -> Callable[[], object]:
-        size = self.metadata.crop.size
-        faces = np.random.default_rng(0).integers(0, 256, (fastest.BATCH, size, size, 3), np.uint8)
-        return partial(self.session.run, ["age", "age_std"], {"face": faces})
 
 
-def _open(
-    paths: Sequence[Path], precision: str, provider: str, threads: int | None
-) -> tuple[_Network, dict[str, float]]:
-    """Opens one of the files of a model, and says how many times as fast as the others it is if that decided."""
-    if len(paths) == 1:
-        network = _Network.open(paths[0], provider, threads)
-        _check_precision(precision, [network.metadata.precision], paths[0])
-        return network, {}
-    files: dict[str, tuple[Path, str]] = {}
+def precisions_of(model: str | Path | None) -> dict[str, Path]:
+    """The files of a model by their precision: of a shipped model perhaps several, the default one first.
+
+    Raises:
+        ModelError: there is no such model, or a file does not say its precision.
+    """
+    return _by_precision(model_files(model))
+
+
+def _by_precision(paths: Sequence[Path]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
     for path in paths:
-        stated = stated_metadata(path)
-        files.setdefault(stated.precision, (path, stated.graph_sha256))
+        files.setdefault(stated_metadata(path).precision, path)
+    return files
+
+
+def _chosen(paths: Sequence[Path], precision: str, provider: str) -> Path:
+    """The file that is opened: the one that was asked for, else 8 bits on a CPU and 32 bits on a GPU."""
+    if len(paths) == 1:
+        return paths[0]
+    files = _by_precision(paths)
     _check_precision(precision, list(files), paths[0])
-    if len(files) == 1:
-        [precision] = files
-    if precision != "auto":
-        return _Network.open(files[precision][0], provider, threads), {}
-    return _open_fastest(files, provider, threads)
-
-
-def _open_fastest(
-    files: Mapping[str, tuple[Path, str]], provider: str, threads: int | None
-) -> tuple[_Network, dict[str, float]]:
-    """The same for files by precision, each with the SHA-256 of its graph: all are opened if it must be measured."""
-    circumstances = fastest.Circumstances.here({name: graph for name, (_, graph) in files.items()}, provider, threads)
-    ms = fastest.recall(circumstances)
-    if ms is not None:
-        path, _ = files[fastest.winner(ms)]
-        return _Network.open(path, provider, threads), fastest.times_as_fast(ms)
-    networks = {name: _Network.open(path, provider, threads) for name, (path, _) in files.items()}
-    ms = fastest.measure({name: network.trial() for name, network in networks.items()})
-    log.info("measured here, %d faces: %s", fastest.BATCH, ", ".join(f"{name} {t:.2f} ms" for name, t in ms.items()))
-    fastest.remember(circumstances, ms)
-    return networks[fastest.winner(ms)], fastest.times_as_fast(ms)
+    if precision == "auto":
+        precision = "fp32" if first_provider(provider) in GPU_PROVIDERS else "int8"
+    return files.get(precision, paths[0])
 
 
 def _check_precision(wanted: str, there: Sequence[str], path: Path) -> None:

@@ -4,14 +4,17 @@ import ctypes
 import logging
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import onnxruntime as ort
 
 from ageinfer.errors import MissingDependencyError, ModelError, UsageError
 
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino", "coreml")
+GPU_PROVIDERS = ("cuda", "tensorrt", "coreml")
 # What ``auto`` tries before the CPU. Not TensorRT, which builds an engine for every new shape, many seconds each; not
 # CoreML, which takes batches of any size only in part; not OpenVINO, which was 1.7 times slower than ONNX Runtime's own
 # CPU code (both networks, one thread, AMD EPYC, onnxruntime-openvino 1.24): on Intel hardware, ask for it by name and
@@ -42,6 +45,56 @@ _ERRORS_ONLY, _NOTHING = 3, 4
 log = logging.getLogger(__name__)
 
 
+class Network:
+    """A network that is opened in ONNX Runtime.
+
+    Args:
+        session: of ONNX Runtime.
+
+    Attributes:
+        on_run: is called after every run with the shape of the first input and the seconds that the run took; None:
+            nobody is told. It is for measuring, see ``ageinfer bench``.
+    """
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self.on_run: Callable[[tuple[int, ...], float], None] | None = None
+        self._session = session
+
+    def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, Any]) -> list[Any]:
+        """Runs the network.
+
+        Args:
+            outputs: names of what is wanted; None for all outputs.
+            inputs: arrays by name.
+        """
+        if self.on_run is None:
+            return self._session.run(outputs, inputs)
+        began = time.perf_counter()
+        values = self._session.run(outputs, inputs)
+        self.on_run(next(iter(inputs.values())).shape, time.perf_counter() - began)
+        return values
+
+    @property
+    def inputs(self) -> list[tuple[str, str, list[int | str]]]:
+        """Name, type (as ``tensor(uint8)``) and shape of each input; free extents are names."""
+        return [(entry.name, entry.type, entry.shape) for entry in self._session.get_inputs()]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the outputs."""
+        return [entry.name for entry in self._session.get_outputs()]
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that the network really runs on, by its short name."""
+        return provider_of(self._session)
+
+    @property
+    def threads(self) -> int:
+        """Threads that the network may use."""
+        return int(self._session.get_session_options().intra_op_num_threads)
+
+
 def usable_cores() -> int:
     """How many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -58,7 +111,7 @@ def default_threads() -> int:
 
 
 def first_provider(provider: str) -> str:
-    """The provider that `open_session` tries first: the one that was named, or the best one that works here."""
+    """The provider that a network will run on: the one that was named, or the best one that works here."""
     if provider != "auto":
         return provider
     return next((candidate for candidate in _BEST_FIRST if problem_with(candidate) is None), "cpu")
@@ -101,6 +154,11 @@ def open_session(model: bytes, name: str, provider: str = "auto", threads: int |
             )
         log.debug("provider auto: no %s, %s", candidate, problem)
     return _create(model, name, ["cpu"], threads)
+
+
+def open_network(model: bytes, name: str, provider: str = "auto", threads: int | None = None) -> Network:
+    """Opens a network; arguments and errors are those of `open_session`."""
+    return Network(open_session(model, name, provider, threads))
 
 
 def provider_of(session: ort.InferenceSession) -> str:

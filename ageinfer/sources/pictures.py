@@ -99,6 +99,19 @@ def read_picture(path: str | Path) -> Image:
         raise SourceError(f"{path}: cannot be read: {error.strerror}; check the path") from error
     except ValueError as error:  # a null character
         raise SourceError(f"{path!r}: not a path ({error}); check it") from error
+    return decode_picture(data, str(path))
+
+
+def decode_picture(data: bytes, path: str) -> Image:
+    """Decodes a picture file that is in memory, as `read_picture` reads one.
+
+    Args:
+        data: the file's bytes.
+        path: how messages call it.
+
+    Raises:
+        SourceError: it is not a picture, cut off, or in a format that OpenCV cannot decode, as HEIC is.
+    """
     if is_heic(data):  # OpenCV cannot decode it
         raise SourceError(
             f"{path}: a HEIC photo cannot be read; convert it to JPEG, or set the phone's camera to "

@@ -1,4 +1,4 @@
-"""One age for one face over time, out of the ages that its single frames give."""
+"""The age of one track: when it is estimated again, and one steady age from the estimates of single frames."""
 
 from collections import deque
 
@@ -22,6 +22,7 @@ _SETTLING_S, _DEAD_BAND = 2.0, 0.35
 # Ages of the last second that lie further from the shown one than this many standard deviations of the model, all of
 # them together, are another person's.
 _RECENT_S, _RECENT_LEAST_S, _RECENT_LEAST_COUNT, _CHANGE = 1.0, 0.7, 4, 1.25
+_TIME_ROUNDING_S = 1e-3  # of the times of frames, so that 0.2 s at 25 frames a second are five of them
 
 
 class AgeFusion:
@@ -112,6 +113,48 @@ class AgeFusion:
         limit = _CHANGE * self._variance**0.5
         distances = [age.age_years - self._shown for _, age in self._recent]
         return min(distances) > limit or max(distances) < -limit
+
+
+class TrackAge:
+    """The age of one face: its newest estimate, and the one over its track.
+
+    This is the one place that decides whether a face is estimated again.
+
+    Attributes:
+        newest: of the last frame in which it was estimated, None before the first.
+        estimated_s: time of that frame in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.newest: Age | None = None
+        self.estimated_s = 0.0
+        self._fusion = AgeFusion()
+
+    def due(self, time_s: float, interval_s: float, asked_s: float | None = None) -> bool:
+        """Tells whether the face is to be estimated in a frame.
+
+        An age that has not settled is estimated in every frame. An age that has settled gains nothing from 25 estimates
+        a second, and is estimated once in an interval.
+
+        Args:
+            time_s: of the frame, in seconds.
+            interval_s: between two estimates of a face whose age has settled, in seconds.
+            asked_s: time of a frame before this one whose estimate is still being made; None: there is none.
+        """
+        if self.newest is None or not self._fusion.settled(time_s):
+            return True
+        last_s = self.estimated_s if asked_s is None else asked_s
+        return time_s - last_s > interval_s - _TIME_ROUNDING_S
+
+    def take(self, age: Age, time_s: float) -> None:
+        """Takes the estimate of a frame, whose time in seconds is later than all before."""
+        self.newest, self.estimated_s = age, time_s
+        self._fusion.add(age, time_s)
+
+    @property
+    def steady_years(self) -> float:
+        """The age over the track so far, in years."""
+        return self._fusion.shown_years
 
 
 def _median_place(weights: np.ndarray) -> int:

@@ -1,7 +1,6 @@
-"""Whether the face at one place is still the face that was there a moment ago."""
+"""Tells whether the face at one place is still the face that was there a moment ago."""
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,49 +25,42 @@ _LONGEST_GAP_S = 0.2
 
 
 @dataclass(slots=True)
-class Appearance:
-    """Remembers how the face of each track looked last, as a few grey pixels.
+class Look:
+    """How one face looked when it was last seen, as a few grey pixels.
 
-    Tracking goes by place alone; a cut that puts one person where another was would keep the track.
+    Tracking goes by place alone; without this, a cut that puts one person where another was would keep the track.
     """
 
-    _last: dict[int, tuple[float, Image]] = field(default_factory=dict)
+    _last: tuple[float, Image] | None = None
 
-    def changed(self, number: int, looks: Image, time_s: float) -> bool:
-        """Takes the next sight of a track.
+    def changed(self, pixels: Image, time_s: float) -> bool:
+        """Takes the next sight of the face; tells whether it looks like another face.
 
         Args:
-            number: of the track.
-            looks: of `small_grey`.
+            pixels: of `small_grey`, uint8 ``[28, 28]``.
             time_s: of the frame, in seconds.
 
         Returns:
-            Whether it looks like another face, seen less than 0.2 s after the one before.
+            Whether it differs from a sight of less than 0.2 s before; False where there is none.
         """
-        before_s, before = self._last.get(number, (-math.inf, looks))
-        self._last[number] = (time_s, looks)
-        if time_s - before_s > _LONGEST_GAP_S or _alike_in_place(before, looks) >= _LEAST_CORRELATION:
+        before, self._last = self._last, (time_s, pixels)
+        if before is None or time_s - before[0] > _LONGEST_GAP_S:
             return False
-        return correlation(before, looks) < _LEAST_CORRELATION
+        if _alike_in_place(before[1], pixels) >= _LEAST_CORRELATION:
+            return False
+        return correlation(before[1], pixels) < _LEAST_CORRELATION
 
-    def still(self, number: int, looks: Image, time_s: float) -> bool:
-        """Takes the next sight of a track, from where its face is expected, if it looks there as it did.
+    def still(self, pixels: Image, time_s: float) -> bool:
+        """Tells whether the face looks as it did; takes this sight if so.
 
         Args:
-            number: of the track.
-            looks: of `small_grey`.
+            pixels: of `small_grey`, uint8 ``[28, 28]``, from where the face is expected.
             time_s: of the frame, in seconds.
         """
-        if number not in self._last:
+        if self._last is None or _alike_in_place(self._last[1], pixels) < _LEAST_STILL:
             return False
-        still = _alike_in_place(self._last[number][1], looks) >= _LEAST_STILL
-        if still:
-            self._last[number] = (time_s, looks)
-        return still
-
-    def forget_all_but(self, numbers: frozenset[int]) -> None:
-        """Drops what is known of tracks that have ended."""
-        self._last = {n: seen for n, seen in self._last.items() if n in numbers}
+        self._last = (time_s, pixels)
+        return True
 
 
 def small_grey(image: Image, box: Box) -> Image:

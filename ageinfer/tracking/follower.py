@@ -1,11 +1,13 @@
-"""The faces of successive frames, with their tracks, at a fraction of the cost of looking at every whole frame."""
+"""Finds and follows the faces of a video at a fraction of the cost of searching every whole frame."""
 
 import math
 from collections.abc import Collection, Sequence
 from typing import Literal
 
 from ageinfer.detect import SAME_FACE_IOU, FaceDetector, detect_near, detect_reduced
-from ageinfer.tracking.appearance import Appearance, small_grey
+from ageinfer.detect.looking import FULL_SIZE_EVERY_S
+from ageinfer.tracking.appearance import small_grey
+from ageinfer.tracking.track import Track
 from ageinfer.tracking.tracker import Tracker
 from ageinfer.types import DEFAULT_FPS, Box, Detection, Frame, Image, overlap
 
@@ -13,7 +15,6 @@ from ageinfer.types import DEFAULT_FPS, Box, Detection, Frame, Image, overlap
 _MOST_FRAMES, _LONGEST_S = 8, 0.35
 # Without a face there is nothing to estimate, and the time is better spent on looking.
 _MOST_FRAMES_WITHOUT_FACE = 2
-FULL_SIZE_EVERY_S = 2.0  # looks at full size, for faces too small for the reduced ones
 # In a reduced look no known face may be smaller than this, in pixels; more once one was missed.
 _LEAST_FACE_PX = 40.0
 # That is forgotten by this factor with every look in which nothing is missed: it may have been no face.
@@ -26,23 +27,24 @@ _AS_EXPECTED_IOU = 0.85
 
 
 class FaceFollower:
-    """Finds the faces of successive frames and gives each the number of its track.
+    """Finds the faces of successive frames and gives each one its track.
 
-    Looks at the whole frame now and then, and in between only near the faces that are known. A face that is missed in
-    one way is looked for in the other before the frame is done. The scale of a whole look follows the faces: as small
-    as the smallest known one allows, and now and then the frame's own. A face that moves as expected and looks
-    the same is carried over one frame between two looks. Where a face is replaced by one that looks different, the
-    track ends and another begins.
+    It searches the whole frame now and then, and in between only near the faces that are known. A face that is missed
+    in one way is searched for in the other way before the frame is done. The scale of a whole search follows the faces:
+    it is as small as the smallest known face allows, and now and then the frame's own. A face that moves as expected
+    and looks the same is carried over one frame between two searches. When a face is replaced by one that looks
+    different, its track ends and another one begins.
 
     Args:
         detector: finds the faces.
-        detect_every: looks at every so-manieth whole frame; None: more seldom the longer nothing unexpected happens,
-            at most every 8th frame and three times a second.
-        max_side: reduces whole looks to this side in pixels; None: never; ``auto``: as described above.
-        largest_side: with ``auto``, the largest side of a whole look; None for the frame's own. (A single look at a
-            large frame holds up a live source.)
-        full_size_every_s: with ``auto``, seconds between two looks at that size, for faces too small for reduced ones.
-        least_face_px: faces with a shorter longer side are dropped.
+        detect_every: searches every Nth frame whole; None: less often the longer nothing unexpected happens, at least
+            every 8th frame and three times a second.
+        max_side: reduces whole frames to this side in pixels first; None: never; ``auto``: as described above.
+        largest_side: with ``auto``, the largest side of a search in pixels; None for the frame's own. A single search
+            of a large frame holds up a live source.
+        full_size_every_s: with ``auto``, seconds between two searches at that size, which find faces that are too small
+            for the reduced ones.
+        least_face_px: drops faces whose longer side is shorter.
         tracker: keeps the tracks.
     """
 
@@ -72,60 +74,51 @@ class FaceFollower:
         self._full_size_s = -math.inf
         self._least_seen_px = _LEAST_FACE_PX
         self._looked_at = 1.0  # scale of the last whole look
-        self._appearance = Appearance()
-        self._as_expected: dict[int, Detection] = {}  # by track: what the detector found so in the last frame
 
-    def __call__(self, frame: Frame) -> tuple[list[Detection], list[int]]:
+    def __call__(self, frame: Frame) -> tuple[list[Detection], list[Track]]:
         """Finds the faces of the next frame.
 
         Returns:
-            The faces, best score first, and the number of each one's track.
+            The faces, best score first, and the track of each one.
         """
         image, time_s = frame.image, self._clock(frame)
-        tracks = self._tracker.tracks
         if image.shape[:2] != self._size:  # another mode of the camera, or another stream: nothing lies where it lay
             self._size = image.shape[:2]
             self._looked_s = self._full_size_s = -math.inf
-            tracks.clear()
-            self._as_expected = {}
-        before = {n for n, t in tracks.items() if t.seen_s >= self._time_s}
+            self._tracker.tracks.clear()
+        before = {track.number: track for track in self._tracker.tracks if track.seen_s >= self._time_s}
         self._since_look += 1
         whole = self._is_look_due(time_s)
-        expected = {n: track.expected(time_s) for n, track in tracks.items()}
+        expected = {track.number: track.expected(time_s) for track in self._tracker.tracks}
         carried: dict[int, Detection] = {}
         if whole:
             found = self._look(image, time_s)
         else:
-            carried = self._carried(image, expected, time_s)
-            found = self._near(image, time_s, tracks.keys() - carried)
+            carried = self._carried(image, time_s)
+            found = self._near(image, time_s, [t for t in self._tracker.tracks if t.number not in carried])
             # A look near one face may show its neighbour, too.
             carried = {n: c for n, c in carried.items() if all(overlap(c.box, d.box) < SAME_FACE_IOU for d in found)}
             found += carried.values()
-        numbers = self._tracker.update(found, time_s)
-        lost = before - set(numbers)
+        tracks = self._tracker.update(found, time_s)
+        lost = [track for n, track in before.items() if n not in {t.number for t in tracks}]
         if lost:  # looked for in the other way, before the frame is done
             more = self._near(image, time_s, lost) if whole else self._look(image, time_s)
             more = [d for d in more if all(overlap(d.box, other.box) < SAME_FACE_IOU for other in found)]
             if whole:
                 self._learn(more)
-            numbers += self._tracker.update(more, time_s)
+            tracks += self._tracker.update(more, time_s)
             found += more
         if whole or lost:
-            self._plan(calm=not lost and set(numbers) <= before, time_s=time_s)
-        self._remember(image, found, numbers, expected, carried, time_s)
+            self._plan(calm=not lost and all(track.number in before for track in tracks), time_s=time_s)
+        tracks = self._remember(image, found, tracks, expected, carried, time_s)
         self._time_s = time_s
         order = sorted(range(len(found)), key=lambda i: -found[i].score)
-        return [found[i] for i in order], [numbers[i] for i in order]
+        return [found[i] for i in order], [tracks[i] for i in order]
 
     @property
     def time_s(self) -> float:
-        """Of the last frame, in seconds; grows with every frame whatever the source says."""
+        """The time of the last frame, in seconds; it grows with every frame whatever the source says."""
         return self._time_s
-
-    @property
-    def alive(self) -> frozenset[int]:
-        """The numbers of the tracks that have not ended."""
-        return frozenset(self._tracker.tracks)
 
     def _clock(self, frame: Frame) -> float:
         """The time of a frame in seconds, later than that of the frame before whatever the source says."""
@@ -145,7 +138,7 @@ class FaceFollower:
             side = whole
             if time_s - self._full_size_s < self._full_size_every_s:
                 # Not those that were lost: what has left, or was no face, must not keep the scale.
-                seen = [t for t in self._tracker.tracks.values() if t.seen_s >= self._time_s]
+                seen = [t for t in self._tracker.tracks if t.seen_s >= self._time_s]
                 smallest = min((max(t.box[2:]) for t in seen), default=math.inf)
                 # Whole factors alone: other reductions cost more than they save.
                 factor = min(smallest / self._least_seen_px, whole / _LEAST_SIDE_PX)
@@ -156,36 +149,44 @@ class FaceFollower:
         self._looked_at = min(side or whole, whole) / whole
         return self._large_enough(detect_reduced(self._detector, image, side))
 
-    def _near(self, image: Image, time_s: float, numbers: Collection[int]) -> list[Detection]:
+    def _near(self, image: Image, time_s: float, tracks: Collection[Track]) -> list[Detection]:
         """Finds faces near the places where those of some tracks are expected."""
-        places = [track.expected(time_s) for n, track in self._tracker.tracks.items() if n in numbers]
+        places = [track.expected(time_s) for track in tracks]
         return self._large_enough(detect_near(self._detector, image, places)) if places else []
 
-    def _carried(self, image: Image, expected: dict[int, Box], time_s: float) -> dict[int, Detection]:
-        """The faces, by track, that are surely where they are expected."""
+    def _carried(self, image: Image, time_s: float) -> dict[int, Detection]:
+        """The faces that surely are where they are expected, by the numbers of their tracks."""
         carried = {}
         if time_s - self._time_s <= _CARRIED_S:
-            for number, detection in self._as_expected.items():
-                box = expected[number]
-                if self._appearance.still(number, small_grey(image, box), time_s):
+            for track in self._tracker.tracks:
+                detection, box = track.as_expected, track.expected(time_s)
+                if detection is not None and track.look.still(small_grey(image, box), time_s):
                     x, y = detection.box[:2]
-                    carried[number] = detection.moved((1, 1), (box[0] - x, box[1] - y))
+                    carried[track.number] = detection.moved((1, 1), (box[0] - x, box[1] - y))
         return carried
 
     def _remember(
-        self, image: Image, found: list[Detection], numbers: list[int], expected: dict[int, Box],
+        self, image: Image, found: list[Detection], tracks: list[Track], expected: dict[int, Box],
         carried: dict[int, Detection], time_s: float,
-    ) -> None:  # fmt: skip
-        """Keeps how the faces of this frame were found and how they look; a track of another face gets a new number."""
-        self._as_expected = {}
-        for i, (detection, number) in enumerate(zip(found, numbers, strict=True)):
-            if number in carried:
-                continue
-            if self._appearance.changed(number, small_grey(image, detection.box), time_s):
-                numbers[i] = self._tracker.renumber(number)
-            if number in expected and overlap(expected[number], detection.box) >= _AS_EXPECTED_IOU:
-                self._as_expected[numbers[i]] = detection
-        self._appearance.forget_all_but(self.alive)
+    ) -> list[Track]:  # fmt: skip
+        """Keeps how the faces of this frame were found and how they look.
+
+        Returns:
+            The track of each face: a new one where the face looks like somebody else.
+        """
+        for track in self._tracker.tracks:
+            track.as_expected = None
+        owners = []
+        for detection, track in zip(found, tracks, strict=True):
+            owner = track
+            if track.number not in carried:
+                if track.look.changed(small_grey(image, detection.box), time_s):
+                    owner = self._tracker.replace(track)
+                place = expected.get(track.number)
+                if place is not None and overlap(place, detection.box) >= _AS_EXPECTED_IOU:
+                    owner.as_expected = detection
+            owners.append(owner)
+        return owners
 
     def _large_enough(self, detections: list[Detection]) -> list[Detection]:
         return [d for d in detections if max(d.box[2:]) >= self._least_face_px]

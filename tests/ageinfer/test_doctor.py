@@ -448,18 +448,23 @@ def test_a_model_that_is_named_takes_the_place_of_the_default(tmp_path, capsys):
     assert good.state == State.OK
 
 
-def test_the_precision_is_told_and_why(two_precisions, stopwatch):
+def test_the_precision_is_told_and_what_would_be_faster(two_precisions, stopwatch):
     findings = by_name(models.examine_models(two_precisions))
     assert "int8" in findings["age-tiny.onnx"].text
     assert "fp32" in findings["age-tiny.fp32.onnx"].text
     [verdict] = models.examine_pictures(None)
-    assert "tiny on the CPU in int8, 1.6 times as fast as fp32 here" in verdict.text
-    assert (verdict.values["precision"], verdict.values["times_as_fast"]) == ("int8", {"fp32": 1.6})
+    assert verdict.text.endswith("tiny on the CPU in int8)")
+    assert verdict.values["precision"] == "int8"
     [verdict] = models.examine_pictures("age-other")
     assert verdict.text.endswith("other on the CPU in fp32)")
-    speed = by_name(models.examine_speed(None, seconds=0.01))["age model, one face"]
-    assert speed.text.endswith(" (int8)")
-    assert set(speed.values["precision_by_threads"].values()) == {"int8"}
+    speed = by_name(models.examine_speed(None, seconds=0.01))
+    assert "age model in int8, one face" in speed
+    assert speed["precision"].text == "int8 is 1.6 times as fast as fp32 here"
+    assert speed["precision"].values["ms_by_precision"] == {"int8": 5.0, "fp32": 8.0}
+    stopwatch["fp32"] = 2.5
+    speed = by_name(models.examine_speed(None, seconds=0.01))
+    assert speed["precision"].text == "fp32 would be 2.0 times as fast as int8 here: --precision fp32"
+    assert "precision" not in by_name(models.examine_speed("age-other", seconds=0.01))
 
 
 def test_a_fault_in_another_precision_of_the_model_that_is_used_counts(two_precisions):
@@ -495,8 +500,9 @@ def test_the_speed_test_takes_about_the_time_that_it_was_given():
     began = time.monotonic()
     found = by_name(models.examine_speed(None, seconds=0.6))
     assert time.monotonic() - began < 8
-    assert list(found) == ["detector, 320 x 240", "detector, 640 x 480", "age model, one face"]
-    times = {name: finding.values["ms_by_threads"] for name, finding in found.items()}
+    names = ["detector, 320 x 240", "detector, 640 x 480", "age model in int8, one face"]
+    assert list(found) == [*names, "precision"]
+    times = {name: found[name].values["ms_by_threads"] for name in names}
     assert {frozenset(by_threads) for by_threads in times.values()} == {
         frozenset({"1", str(int(machine.cores_within_limits()))})
     }

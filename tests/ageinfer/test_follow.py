@@ -10,7 +10,7 @@ from ageinfer.crop.cut import crop_face
 from ageinfer.crop.spec import CropSpec
 from ageinfer.detect import YuNet, detect_closely, detect_near, without_repeats
 from ageinfer.sources import read_picture
-from ageinfer.tracking.appearance import Appearance, small_grey
+from ageinfer.tracking.appearance import Look, small_grey
 from ageinfer.tracking.follower import FaceFollower
 from ageinfer.types import Detection, Frame, overlap
 
@@ -63,7 +63,13 @@ def scene(heads, places, size=(640, 480)):
 
 
 def run(follower, pictures, fps=25.0):
-    return [follower(Frame("clip", i, i / fps, image)) for i, image in enumerate(pictures)]
+    return [numbered(follower(Frame("clip", i, i / fps, image))) for i, image in enumerate(pictures)]
+
+
+def numbered(found):
+    """The faces of a frame and the numbers of their tracks."""
+    detections, tracks = found
+    return detections, [track.number for track in tracks]
 
 
 @pytest.mark.parametrize("side", [40, 80, 130, 260])
@@ -168,7 +174,7 @@ def asked_in(counting, follower, pictures, fps=25.0):
     results, asked = [], []
     for i, image in enumerate(pictures):
         before = counting.looks + counting.near
-        results.append(follower(Frame("clip", i, i / fps, image)))
+        results.append(numbered(follower(Frame("clip", i, i / fps, image))))
         asked.append(counting.looks + counting.near > before)
     return results, asked
 
@@ -284,7 +290,7 @@ def test_small_faces_can_be_left_out(yunet, heads):
 def test_clocks_that_stand_still_or_run_backwards_do_not_end_tracks(yunet, heads, times):
     follower, image = FaceFollower(yunet), scene(heads, [(0, 200, 150, 140)])
     for i, time_s in enumerate(times):
-        assert follower(Frame("clip", i, time_s, image))[1] == [1]
+        assert numbered(follower(Frame("clip", i, time_s, image)))[1] == [1]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2000), (31, 33)])
@@ -302,15 +308,24 @@ def looks_of(head):
 def test_another_face_is_seen_and_the_same_one_moved_or_darker_is_not(heads):
     for i, head in enumerate(heads):
         for other in [*heads[:i], *heads[i + 1 :]]:
-            appearance = Appearance()
-            assert not appearance.changed(1, looks_of(head), 0.0)
-            assert appearance.changed(1, looks_of(other), 0.04)
-            assert not appearance.changed(1, looks_of(other), 0.08)
-        appearance = Appearance()
+            look = Look()
+            assert not look.changed(looks_of(head), 0.0)
+            assert look.changed(looks_of(other), 0.04)
+            assert not look.changed(looks_of(other), 0.08)
+        look = Look()
         face = cv2.resize(head, (112, 112))
         shift = np.float32([[1.05, 0, 4], [0, 1.05, -6]])
         for k, same in enumerate((face, cv2.convertScaleAbs(face, alpha=0.5), cv2.warpAffine(face, shift, (112, 112)))):
-            assert not appearance.changed(1, looks_of(same), k / 25)
+            assert not look.changed(looks_of(same), k / 25)
+
+
+def test_a_face_looks_still_only_where_it_was_seen_so(heads):
+    look = Look()
+    assert not look.still(looks_of(heads[0]), 0.0)  # nothing was seen yet
+    look.changed(looks_of(heads[0]), 0.0)
+    assert look.still(looks_of(heads[0]), 0.04)
+    assert not look.still(looks_of(heads[1]), 0.08)
+    assert look.still(looks_of(heads[0]), 0.12)  # the other sight was not taken
 
 
 def test_a_face_at_the_edge_or_outside_has_a_look(heads):
@@ -326,9 +341,7 @@ def test_a_face_at_the_edge_or_outside_has_a_look(heads):
 
 
 def test_after_a_pause_a_track_may_look_different(heads):
-    crops = [looks_of(head) for head in heads]
-    appearance = Appearance()
-    appearance.changed(1, crops[0], 0.0)
-    assert not appearance.changed(1, crops[1], 0.5)
-    appearance.forget_all_but(frozenset())
-    assert not appearance.changed(1, crops[2], 0.51)
+    look = Look()
+    look.changed(looks_of(heads[0]), 0.0)
+    assert not look.changed(looks_of(heads[1]), 0.5)
+    assert look.changed(looks_of(heads[2]), 0.51)

@@ -33,7 +33,7 @@ class Counting:
 
     def __init__(self, estimator):
         self._estimator = estimator
-        self.metadata, self.provider = estimator.metadata, "cpu"
+        self.metadata, self.provider, self.identifier = estimator.metadata, "cpu", estimator.identifier
         self.batches = []
 
     def estimate(self, crops):
@@ -55,7 +55,7 @@ class Moving:
 class Slow:
     """Answers with one age after some time."""
 
-    provider, threads = "cpu", 1
+    provider, threads, identifier = "cpu", 1, "made-up@fp32"
 
     def __init__(self, metadata, seconds):
         self.metadata, self._seconds = metadata, seconds
@@ -285,7 +285,7 @@ class Seeing(Moving):
 class Brightness:
     """An estimator for which the brightness of a crop's centre is an age; remembers how many faces it was given."""
 
-    provider, threads = "cpu", 1
+    provider, threads, identifier = "cpu", 1, "made-up@fp32"
 
     def __init__(self, metadata):
         self.metadata, self.batches = metadata, []
@@ -319,7 +319,7 @@ def test_frames_whose_faces_are_estimated_together_have_the_ages_that_they_have_
     pipeline, at_once, interval_s, monkeypatch
 ):
     """Also where a track begins anew in the middle of a group, and so is due where that was not foreseen."""
-    monkeypatch.setattr("ageinfer.pipeline._LONGEST_WAIT_S", math.inf)
+    monkeypatch.setattr("ageinfer.ahead._LONGEST_WAIT_S", math.inf)
     looking = Looking(max_side=None, every=1, age_interval_s=interval_s)
     late = 0
     for seed in (0, 3):
@@ -327,11 +327,16 @@ def test_frames_whose_faces_are_estimated_together_have_the_ages_that_they_have_
         frames = list(coming_and_going(np.random.default_rng(seed)))
         expected = [result for _, result in alone.video(frames)]
         assert len({face.track for result in expected for face in result.faces}) >= 3
-        assert [result for _, result in together.aged(together.followed(frames), at_once=at_once)] == expected
+        assert [result for _, result in estimated(together, frames, at_once=at_once)] == expected
         groups = -(-len(frames) // at_once)
         late += len(together.estimator.batches) - groups
         assert len(together.estimator.batches) < 0.75 * len(frames)
     assert late > 0 or interval_s == 0
+
+
+def estimated(pipeline, frames, at_once):
+    tracker = pipeline.start()
+    return tracker.estimated(map(tracker.locate, frames), at_once=at_once)
 
 
 def test_frames_before_an_error_are_done(pipeline):
@@ -340,7 +345,7 @@ def test_frames_before_an_error_are_done(pipeline):
         raise SourceError("no more")
 
     together = Pipeline(Seeing(), Brightness(pipeline.estimator.metadata), Looking(max_side=None, every=1))
-    results = together.aged(together.followed(frames()), at_once=4)
+    results = estimated(together, frames(), at_once=4)
     assert [next(results)[1].index for _ in range(6)] == list(range(6))
     with pytest.raises(SourceError, match="no more"):
         next(results)
@@ -356,7 +361,7 @@ def test_large_frames_do_not_wait_for_each_other(pipeline):
             taken.append(i)
             yield Frame("clip", i, i / 25, large)
 
-    results = together.aged(together.followed(frames()), at_once=4)
+    results = estimated(together, frames(), at_once=4)
     assert next(results)[1].index == 0
     assert taken == [0]
 
@@ -364,7 +369,7 @@ def test_large_frames_do_not_wait_for_each_other(pipeline):
 def test_the_faces_of_four_frames_of_a_file_are_estimated_together(
     pipeline, persons, tmp_path, write_video, monkeypatch
 ):
-    monkeypatch.setattr("ageinfer.pipeline._LONGEST_WAIT_S", math.inf)
+    monkeypatch.setattr("ageinfer.ahead._LONGEST_WAIT_S", math.inf)
     clip = write_video(tmp_path / "clip.avi", [cv2.resize(persons[0], (240, 240))] * 11)
     counting = Counting(pipeline.estimator)
     assert len(list(Pipeline(pipeline.detector, counting).run(open_source(clip)))) == 11
@@ -382,7 +387,7 @@ def test_frames_that_come_slowly_do_not_wait_for_each_other(pipeline):
             taken.append(i)
             yield frame
 
-    results = together.aged(together.followed(frames()), at_once=4)
+    results = estimated(together, frames(), at_once=4)
     for i in range(4):
         assert next(results)[1].index == i
         assert taken[-1] == i
@@ -485,8 +490,8 @@ def test_ten_minutes_of_people_coming_and_going_take_no_more_memory_than_one(tin
 
 @pytest.mark.parametrize(
     "image",
-    [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 4), np.uint8), np.zeros((10, 10, 3), np.float32), None, "a.jpg"],
-    ids=["grey", "four channels", "floats", "nothing", "a path"],
+    [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 4), np.uint8), np.zeros((10, 10, 3), np.float32), None, 7],
+    ids=["grey", "four channels", "floats", "nothing", "a number"],
 )
 def test_what_is_no_picture_is_refused(pipeline, image):
     with pytest.raises(ValueError, match="uint8 BGR"):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from command_line import records_of
 
-from ageinfer.commands.main import build_parser, looking_of, main
-from ageinfer.commands.progress import Progress
+from ageinfer.commands.main import main
+from ageinfer.commands.options import build_parser, looking_of
+from ageinfer.commands.progress_line import ProgressLine
 from ageinfer.errors import ExitStatus
 
 pytest_plugins = ["command_line"]
@@ -83,13 +84,13 @@ def test_the_schema_of_the_records_is_printed_and_fits_them(run_cli, astronaut_p
 
 def test_the_progress_line_says_how_far_and_how_long(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("ageinfer.commands.progress.time.monotonic", lambda: now[0])
-    progress = Progress(200, quiet=False)
+    monkeypatch.setattr("ageinfer.commands.progress_line.time.monotonic", lambda: now[0])
+    progress = ProgressLine(200, quiet=False)
     for _ in range(50):
         now[0] += 0.1
         progress.step(2)
     assert progress.text() == "[#####...............] 25% 50/200 frames, 10 a second, 0:15 left"
-    live = Progress(None, quiet=False)
+    live = ProgressLine(None, quiet=False)
     now[0] += 2
     live.step(3)
     assert live.text() == "1 frames, 3 faces, 0.5 a second"

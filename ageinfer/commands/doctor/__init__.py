@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of ``ageinfer doctor``."""
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--camera", type=int, metavar="N", help="examine only this camera (default: all cameras)")
-    parser.add_argument("--model", metavar="F", help="examine this age model (file or name) and measure its speed")
-    parser.add_argument("--no-speed", action="store_true", help="leave out the speed test, which takes about 2 seconds")
+    parser.add_argument("--camera", type=int, metavar="N", help="check this camera only (default: all)")
+    parser.add_argument("--model", metavar="F", help="check this age model (file or name) and measure its speed")
+    parser.add_argument("--no-speed", action="store_true", help="skip the speed test, which takes about two seconds")
 
 
 def run(options: argparse.Namespace) -> ExitStatus:

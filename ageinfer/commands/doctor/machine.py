@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ageinfer.commands.doctor.findings import Finding, State
-from ageinfer.engine.processor import examine_processor
+from ageinfer.commands.doctor.processor import examine_processor
 
 _AREA = "machine"
 

@@ -16,7 +16,6 @@ from ageinfer.types import Image
 
 _AREA = "models"
 _DETECTOR_WIDTHS = (320, 640)  # pixels
-_AGE_SPEED = "age model, one face"
 _REMEDY = "install ageinfer again, or copy the file again"
 
 
@@ -108,7 +107,6 @@ def examine_pictures(model: str | None) -> Iterator[Finding]:
     Args:
         model: the path or name of the age model; None for the default one.
     """
-    from ageinfer.engine.fastest import told
     from ageinfer.pipeline import Pipeline
 
     picture, has_face = sample_picture()
@@ -124,14 +122,14 @@ def examine_pictures(model: str | None) -> Iterator[Finding]:
         return
     ages = [round(face.age.age_years, 1) for face in faces]
     found = f"age {ages[0]:.0f} on the sample" if ages else "tried on a picture without a face"
-    precision, ratios = pipeline.estimator.metadata.precision, pipeline.estimator.times_as_fast
-    text = f"can be processed ({found}, {pipeline.estimator.metadata.name} on the CPU in {told(precision, ratios)})"
-    values = {"ages": ages, "precision": precision, "times_as_fast": {p: round(r, 2) for p, r in ratios.items()}}
+    metadata = pipeline.estimator.metadata
+    text = f"can be processed ({found}, {metadata.name} on the CPU in {metadata.precision})"
+    values = {"ages": ages, "precision": metadata.precision}
     yield Finding("verdict", "pictures", State.OK, text, values=values)
 
 
 def examine_speed(model: str | None, seconds: float = 2.0) -> Iterator[Finding]:
-    """Measures how long the networks take on the CPU, with one thread and with all cores.
+    """Measures how long the networks take on the CPU, with one thread and all cores, and which precision is faster.
 
     Args:
         model: the path or name of the age model; None for the default one.
@@ -139,6 +137,7 @@ def examine_speed(model: str | None, seconds: float = 2.0) -> Iterator[Finding]:
     """
     from ageinfer.detect import YuNet
     from ageinfer.engine.estimator import AgeEstimator
+    from ageinfer.engine.speed import compare_precisions, in_words
     from ageinfer.images import cv2
 
     picture, _ = sample_picture()
@@ -147,7 +146,6 @@ def examine_speed(model: str | None, seconds: float = 2.0) -> Iterator[Finding]:
     sizes = [(width, width * 3 // 4) for width in _DETECTOR_WIDTHS]
     views = [cv2.resize(picture, size) for size in sizes]
     spent: dict[str, dict[int, float]] = {}
-    precisions = []
     for count in threads:
         detector = YuNet(provider="cpu", threads=count)
         for (width, height), view in zip(sizes, views, strict=True):
@@ -156,15 +154,16 @@ def examine_speed(model: str | None, seconds: float = 2.0) -> Iterator[Finding]:
         estimator = AgeEstimator(model, provider="cpu", threads=count)
         side = estimator.metadata.crop.size
         crop = cv2.resize(picture, (side, side))[None]
-        precisions.append(estimator.metadata.precision)
-        spent.setdefault(_AGE_SPEED, {})[count] = median_ms(partial(estimator.estimate, crop), share)
+        name = f"age model in {estimator.metadata.precision}, one face"
+        spent.setdefault(name, {})[count] = median_ms(partial(estimator.estimate, crop), share)
     for name, by_threads in spent.items():
         text = ", ".join(f"{ms:.1f} ms on {n} thread{'s' * (n > 1)}" for n, ms in by_threads.items())
-        values: dict[str, object] = {"ms_by_threads": {str(n): round(ms, 3) for n, ms in by_threads.items()}}
-        if name == _AGE_SPEED:
-            text += f" ({', '.join(dict.fromkeys(precisions))})"
-            values["precision_by_threads"] = dict(zip(map(str, threads), precisions, strict=True))
+        values = {"ms_by_threads": {str(n): round(ms, 3) for n, ms in by_threads.items()}}
         yield Finding("speed", name, State.OK, text, values=values)
+    ms_by_precision = compare_precisions(model, provider="cpu")
+    if text := in_words(estimator.metadata.precision, ms_by_precision):
+        values = {"ms_by_precision": {name: round(ms, 3) for name, ms in ms_by_precision.items()}}
+        yield Finding("speed", "precision", State.OK, text, values=values)
 
 
 def median_ms(call: Callable[[], object], seconds: float) -> float:

@@ -8,7 +8,7 @@ from ageinfer.console import say
 _EVERY_S = 0.25
 
 
-class Progress:
+class ProgressLine:
     """Frames so far, frames a second and the time that is left, on standard error while it is a terminal.
 
     Args:

@@ -1,0 +1,235 @@
+"""The options of the ``ageinfer`` commands, and what they mean for the library."""
+
+import argparse
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import ageinfer
+from ageinfer.errors import ExitStatus, UsageError, status_table
+
+if TYPE_CHECKING:
+    from ageinfer.pipeline import Looking, Pipeline
+
+_LAST_CAMERA = 99  # OpenCV takes hundreds in the number for the name of a driver
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Says what is wrong without the passwords of addresses among the arguments."""
+        from ageinfer.sources.address import without_secrets
+
+        super().error(without_secrets(message))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Builds the parser of ``ageinfer SOURCE``."""
+    parser = _Parser(
+        prog="ageinfer",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Find the faces in pictures, a video or a camera stream, and estimate their ages.",
+        epilog="other commands:\n"
+        "  ageinfer doctor        show what this machine has, what works and how fast\n"
+        "  ageinfer bench SOURCE  measure each stage on a source\n\n"
+        + status_table(*(s for s in ExitStatus if s not in (ExitStatus.DIVERGED, ExitStatus.UNPROVED))),
+    )
+    parser.add_argument(
+        "source", nargs="?", metavar="SOURCE",
+        help="a picture, a folder of pictures, a quoted pattern ('*.jpg'), a video, the address of a stream (rtsp, "
+        "http, ...), /dev/videoN, a GStreamer pipeline, or - to read picture paths from standard input",
+    )  # fmt: skip
+    parser.add_argument("--camera", type=int, metavar="N", help="open this camera; 0 is the first")
+    parser.add_argument(
+        "--reconnect-for", type=float, default=60.0, metavar="S",
+        help="try to reopen a lost camera or stream for this many seconds (default: 60; 0: do not try; inf: for ever)",
+    )  # fmt: skip
+    out = parser.add_argument_group("output")
+    out.add_argument(
+        "--output", metavar="F", help="write an annotated picture or video; a folder if the source is a folder"
+    )
+    out.add_argument("--jsonl", metavar="F", help="write one JSON record per frame; -: standard output")
+    out.add_argument("--csv", metavar="F", help="write one CSV row per face; -: standard output")
+    out.add_argument("--faces", metavar="DIR", help="save the best picture of each face")
+    out.add_argument("--window", action="store_true", help="show the frames in a window")
+    out.add_argument(
+        "--serve", action="store_true", help="show the frames on a web page at 127.0.0.1:8080 (needs the extra serve)"
+    )
+    out.add_argument(
+        "--serve-at", metavar="HOST:PORT", help="serve the page at this address; off loopback it needs a token"
+    )
+    out.add_argument(
+        "--blur", action="store_true", help="make faces unrecognisable in pictures, in video and on the page"
+    )
+    out.add_argument("--json-schema", action="store_true", help="print the JSON schema of the records and exit")
+    add_pipeline_options(parser)
+    parser.add_argument("--quiet", action="store_true", help="show only warnings and errors")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--version", action="version", version=f"ageinfer {ageinfer.__version__}")
+    return parser
+
+
+def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that ``ageinfer SOURCE`` and ``ageinfer bench SOURCE`` share: models, detection, hardware."""
+    find = parser.add_argument_group("faces and ages")
+    find.add_argument(
+        "--model",
+        metavar="F",
+        help="use this age model: a file written by ageexport, or a shipped name (default: age-small)",
+    )
+    find.add_argument(
+        "--precision", default="auto", metavar="P",
+        help="use the age model in this precision: auto (default: int8 on a CPU, fp32 on a GPU), fp32, int8 or fp16",
+    )  # fmt: skip
+    find.add_argument(
+        "--detector",
+        default="yunet",
+        metavar="NAME",
+        help="find faces with yunet (default), dlib, dlib-cnn, or a YuNet file (.onnx)",
+    )
+    find.add_argument("--detector-file", metavar="F", help="load the network of dlib-cnn from this file")
+    find.add_argument(
+        "--detect-size", default="auto", metavar="PX",
+        help="downscale frames to this longer side before detection; auto (default): choose the side by the faces that "
+        "are known; full: never downscale",
+    )  # fmt: skip
+    find.add_argument(
+        "--detect-every", default="auto", metavar="N",
+        help="in video, search every Nth frame whole and follow faces in between; auto (default): search more often "
+        "when the scene changes",
+    )  # fmt: skip
+    find.add_argument(
+        "--age-interval", type=float, default=0.2, metavar="S",
+        help="in video, estimate a face whose age has settled once in this many seconds (default 0.2); 0: every frame",
+    )  # fmt: skip
+    find.add_argument(
+        "--min-face", type=float, default=0.0, metavar="PX", help="ignore faces whose longer side is smaller"
+    )
+    find.add_argument(
+        "--provider",
+        default="auto",
+        metavar="NAME",
+        help="run on auto (default), cpu, cuda, tensorrt, openvino or coreml",
+    )
+    find.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="let each network use this many threads (default: half of the cores, at most 4)",
+    )
+
+
+def build_command_parser(name: str) -> argparse.ArgumentParser:
+    """Builds the parser of ``ageinfer doctor`` or ``ageinfer bench``."""
+    if name == "doctor":
+        from ageinfer.commands import doctor
+
+        parser = _Parser(prog="ageinfer doctor", description="Show what this machine has, what works and how fast.")
+        doctor.add_arguments(parser)
+    else:
+        parser = _Parser(prog="ageinfer bench", description="Measure every stage on a source.")
+        parser.add_argument("source", metavar="SOURCE", help="a picture, a folder of pictures or a video")
+        parser.add_argument(
+            "--frames",
+            type=int,
+            default=300,
+            metavar="N",
+            help="process this many frames; a short source is repeated (default 300)",
+        )
+        parser.add_argument("--json", action="store_true", help="print the result as JSON")
+        add_pipeline_options(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuses options that contradict each other before anything is opened.
+
+    Raises:
+        UsageError: they do.
+    """
+    from ageinfer.sinks import file_identity
+
+    if (options.source is None) == (options.camera is None):
+        raise UsageError("name one SOURCE, or --camera N (see ageinfer --help)")
+    if options.jsonl == "-" and options.csv == "-":
+        raise UsageError("--jsonl - and --csv - both want standard output; write one of them to a file")
+    if options.camera is not None and options.camera < 0:
+        raise UsageError(f"--camera {options.camera}: cameras are numbered from 0")
+    if options.camera is not None and options.camera > _LAST_CAMERA:
+        raise UsageError(f"--camera {options.camera}: use 0 to {_LAST_CAMERA}, or the path of the device")
+    if not options.reconnect_for >= 0:
+        raise UsageError(f"--reconnect-for {options.reconnect_for}: use seconds, 0 or more, or inf")
+    if options.blur and options.faces:
+        raise UsageError("--faces keeps pictures of faces, --blur hides them; leave one of them out")
+    if options.blur and options.min_face:
+        raise UsageError("--min-face leaves small faces out, and --blur could not hide them; leave one of them out")
+    for name in ("output", "faces"):
+        if getattr(options, name) == "-":
+            raise UsageError(f"--{name} -: only records go to standard output; name a place (./- for one named so)")
+    if options.detector_file and options.detector != "dlib-cnn":
+        raise UsageError(f"--detector-file is for --detector dlib-cnn; --detector is {options.detector}")
+    taken = {file_identity(options.source): "the source"} if options.source else {}
+    for name in ("output", "jsonl", "csv", "faces"):
+        path = getattr(options, name)
+        if path and path != "-":
+            place = file_identity(path)
+            if place in taken:
+                raise UsageError(f"--{name} {path} would overwrite {taken[place]}; choose another name")
+            if not _is_device(path):
+                taken[place] = f"--{name}"
+
+
+def _is_device(path: str) -> bool:
+    try:
+        return stat.S_ISCHR(os.stat(path).st_mode)  # noqa: PTH116, Path raises for names that are too long
+    except (OSError, ValueError):  # whoever opens it will say what is wrong
+        return False
+
+
+def open_pipeline(options: argparse.Namespace) -> "Pipeline":
+    """Opens detector and model.
+
+    Raises:
+        AgeError: one of them cannot be opened.
+    """
+    from ageinfer.pipeline import Pipeline
+
+    looking = looking_of(options)
+    return Pipeline.default(
+        options.model, options.detector, detector_file=options.detector_file, looking=looking,
+        precision=options.precision, provider=options.provider, threads=options.threads,
+    )  # fmt: skip
+
+
+def looking_of(options: argparse.Namespace) -> "Looking":
+    """How faces are looked for.
+
+    Raises:
+        UsageError: a size or a number is neither of the words that are allowed nor in range.
+    """
+    from ageinfer.pipeline import Looking
+
+    side: int | Literal["auto"] | None = None
+    if options.detect_size == "auto":
+        side = "auto"
+    elif options.detect_size != "full":
+        side = _whole_number("--detect-size", options.detect_size, "auto, full or pixels")
+    # Whom a look misses would be shown; `ageinfer bench` has no --blur.
+    blur = getattr(options, "blur", False)
+    every = 1 if blur else None
+    if options.detect_every != "auto":
+        every = _whole_number("--detect-every", options.detect_every, "auto or a number of frames")
+    if not 0 <= options.min_face < float("inf"):
+        raise UsageError(f"--min-face {options.min_face}: use pixels, 0 or more")
+    closely: dict[str, Any] = {"largest_side": sys.maxsize, "full_size_every_s": 1.0} if blur else {}
+    return Looking(
+        max_side=side, every=every, least_face_px=options.min_face, age_interval_s=options.age_interval, **closely
+    )
+
+
+def _whole_number(option: str, text: str, allowed: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{option} {text}: use {allowed}") from None
