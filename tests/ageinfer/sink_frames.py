@@ -17,7 +17,8 @@ NASTY = 'a, "b"\nc é 日本.mp4'
 
 def annotated(*faces, source="clip.mp4", index=0, time_s=0.4, size=(96, 64)):
     image = np.full((size[1], size[0], 3), 90, np.uint8)
-    return AnnotatedFrame(Frame(source, index, time_s, image), FrameResult(source, index, time_s, size, faces))
+    result = FrameResult(source, index, time_s, size, faces, model="age-small@int8")
+    return AnnotatedFrame(Frame(source, index, time_s, image), result)
 
 
 def write_all(sink, *frames):

@@ -126,6 +126,13 @@ def test_a_reduced_picture_shows_the_same_within_a_few_levels(astronaut, size):
     assert abs(small - by_area).mean() < 7
 
 
+@pytest.mark.parametrize(("width", "height"), [(1200, 400), (400, 1200)])
+def test_by_a_whole_factor_a_picture_is_reduced_to_the_means_of_its_blocks(width, height):
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    means = noise.reshape(height // 4, 4, width // 4, 4, 3).mean(axis=(1, 3))
+    assert np.abs(reduced(noise, (width // 4, height // 4)) - means).max() <= 0.5
+
+
 def test_a_side_too_small_to_hold_a_face_is_refused():
     with pytest.raises(UsageError, match="31 px"):
         Looking(max_side=31)

@@ -12,7 +12,7 @@ from media_files import frames_of
 
 from ageinfer.engine.sessions import usable_cores
 from ageinfer.errors import SourceError
-from ageinfer.sources import open_source
+from ageinfer.sources import VideoSource, open_source
 
 pytest_plugins = ["media_files"]
 
@@ -138,6 +138,28 @@ def test_a_video_that_is_being_read_is_released_by_who_reads_it(tmp_path, write_
     thread.join()
     assert events[:2] == ["read", "released"]
     assert len(frames) <= 1
+
+
+@pytest.mark.parametrize(
+    ("announced", "held", "truncated"),
+    [(300, 288, False), (300, 280, True), (100, 92, False), (100, 90, True), (100, 103, False), (0, 20, False)],
+)
+def test_a_video_is_truncated_without_ten_frames_and_a_twentieth_of_those_announced(announced, held, truncated):
+    frames = [(True, np.zeros((4, 6, 3), np.uint8))] * held
+    capture = SimpleNamespace(
+        get=lambda prop: announced if prop == cv2.CAP_PROP_FRAME_COUNT else 25.0,
+        read=lambda: frames.pop() if frames else (False, None),
+        release=lambda: None,
+    )
+    source = VideoSource("clip", capture)
+    assert len(list(source)) == held
+    assert source.truncated is truncated
+
+
+def test_the_capture_is_released_after_the_last_frame(tmp_path, write_video, small):
+    source = open_source(write_video(tmp_path / "v.avi", [small] * 3))
+    assert len(list(source)) == 3
+    assert not source._capture.isOpened()
 
 
 def test_a_cut_mp4_has_lost_its_index_and_is_refused(tmp_path, write_video):
