@@ -19,7 +19,7 @@ from ageinfer.commands import doctor
 from ageinfer.commands.doctor import State, devices, machine, models, packages
 from ageinfer.commands.doctor.findings import Finding
 from ageinfer.engine import sessions
-from ageinfer.errors import ExitStatus, UsageError
+from ageinfer.errors import ExitStatus, ModelError, UsageError
 
 MODELS = ROOT / "models"
 WORDS = tuple(f"{state:<8} " for state in State)
@@ -127,6 +127,23 @@ def test_a_part_that_cannot_be_examined_is_a_fault_of_its_own(monkeypatch):
     assert fault.area == "display"
     assert findings[-1].state == State.OK
     assert doctor.exit_status(findings) == ExitStatus.OK  # pictures can still be processed
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ImportError("gone"), ExitStatus.MISSING),
+        (ModelError("broken"), ExitStatus.MODEL),
+        (RuntimeError("kaputt"), ExitStatus.INTERNAL),
+    ],
+)
+def test_a_part_without_which_nothing_goes_decides_the_status(error, status):
+    def fail():
+        raise error
+
+    for vital, expected in ((True, status), (False, ExitStatus.OK)):
+        [fault] = doctor._safely("verdict", fail, vital=vital)
+        assert (fault.state, fault.status) == (State.FAULT, expected)
 
 
 @pytest.mark.parametrize(("module", "name"), [("cv2", "opencv"), ("onnxruntime", "onnxruntime"), ("numpy", "numpy")])
