@@ -61,6 +61,17 @@ def test_a_record_is_in_the_file_before_the_next_frame(tmp_path):
             assert len(table.read_text().splitlines()) == count + 1
 
 
+@pytest.mark.parametrize("make", [JsonlSink, CsvSink])
+def test_records_of_an_earlier_run_are_replaced_as_soon_as_there_is_one(tmp_path, make):
+    path = tmp_path / "records"
+    path.write_text("of an earlier run\n" * 1000)
+    with make(str(path)) as sink:
+        assert path.read_text() == "of an earlier run\n" * 1000
+        sink.write(annotated(PLAIN))
+    assert "earlier" not in path.read_text()
+    assert len(path.read_text().splitlines()) == (1 if make is JsonlSink else 2)
+
+
 def test_the_table_has_one_row_a_face_and_reads_back(tmp_path):
     path = tmp_path / "r.csv"
     write_all(CsvSink(str(path)), annotated(TRACKED, PLAIN, source=NASTY), annotated(), annotated(PLAIN, time_s=None))
