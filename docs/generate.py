@@ -183,14 +183,31 @@ def _help(typed: str, value: object) -> list[str]:
 
 
 def _signature(value: Callable) -> str:
-    """Names and defaults of the parameters; types are in the docstrings."""
+    """Names and defaults of the parameters; types are in the docstrings. A protocol is not called."""
+    if getattr(value, "_is_protocol", False):
+        return ""
     try:
         signature = inspect.signature(value)
     except (TypeError, ValueError):
         return ""
     bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
     bare = [p for p in bare if p.name not in ("self", "cls")]
+    bare = [p.replace(default=_Text(p.default)) if p.default is not p.empty else p for p in bare]
     return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+
+
+class _Text:
+    """A default as it is shown: without addresses, modules and what differs between systems."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        if inspect.isclass(self._value):
+            return self._value.__name__
+        if callable(self._value):
+            return "..."
+        return repr(str(self._value) if isinstance(self._value, Path) else self._value)
 
 
 def models() -> str:

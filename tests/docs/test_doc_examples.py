@@ -70,7 +70,7 @@ def test_the_example_of_the_readme_finds_the_eight_faces(folder, capsys):
 
 
 def test_the_example_of_a_video_keeps_a_face_in_its_track(folder, capsys, write_video, astronaut):
-    [block] = [block for block in EXAMPLES if "open_source" in block.text]
+    [block] = [block for block in EXAMPLES if "face.track, face.age_smoothed_years" in block.text]
     write_video(folder / "samples" / "clip.mp4", [astronaut] * 4)
     exec(compile(block.text, str(block), "exec"), {})  # noqa: S102
     lines = capsys.readouterr().out.splitlines()
