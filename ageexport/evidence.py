@@ -32,7 +32,7 @@ class Evidence:
         calibration: other pictures, from which an int8 model learns the ranges of its activations.
         origin: where they are from, for the report.
         pixels: for each of ``samples`` the hash of the pixels that training cropped from it, see
-            `agetrain.training.report.pixels_digest`; None where that is not known.
+            `agetrain.crops.parity_pack.pixels_digest`; None where that is not known.
     """
 
     samples: tuple[Sample, ...]

@@ -21,7 +21,7 @@ from ageexport.parity import Reference
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties
 from ageinfer.types import Image
 from agetrain import errors as agetrain_errors
-from agetrain._files import replacing
+from agetrain._files import file_sha256, replacing
 from agetrain.network import checkpoint
 
 FEWEST_CALIBRATION_FACES = 20
@@ -63,7 +63,7 @@ def open_checkpoint(path: Path, said: original.Description) -> tuple[dict[str, A
     try:
         values = checkpoint.read(path)
         if original.is_bare(values):
-            return original.values_of(values, path, said), checkpoint.file_sha256(path)
+            return original.values_of(values, path, said), file_sha256(path)
         values = checkpoint.load(path)
         checkpoint.rebuild(values)  # weights that do not fit are noticed before any picture is opened
     except agetrain_errors.CheckpointError as error:
@@ -72,7 +72,7 @@ def open_checkpoint(path: Path, said: original.Description) -> tuple[dict[str, A
         raise CheckpointError(f"{path}: a checkpoint of agetrain says itself what it is; leave those options out")
     if "train_median" not in values["training"]:
         raise CheckpointError(f"{path}: does not say its training median; train again")
-    return values, checkpoint.file_sha256(path)
+    return values, file_sha256(path)
 
 
 def completed(

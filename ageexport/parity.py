@@ -27,11 +27,11 @@ from ageinfer.pipeline import Pipeline
 from ageinfer.sources import read_picture
 from ageinfer.types import Age, Image
 from agetrain.crops import cache
+from agetrain.crops.parity_pack import pixels_digest
 from agetrain.datasets import Sample
 from agetrain.errors import DatasetError
 from agetrain.evaluation import figures
 from agetrain.network import checkpoint
-from agetrain.training.report import pixels_digest
 
 BATCH_SIZES = (1, 2, 7)
 _BATCH = 64

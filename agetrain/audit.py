@@ -18,11 +18,11 @@ import numpy as np
 
 from ageinfer.console import guarded
 from ageinfer.errors import DATA_STATUSES, status_table
+from agetrain._files import replacing, write_json, write_text
 from agetrain._progress import progress
 from agetrain.datasets import DATASETS, load_dataset
 from agetrain.errors import DatasetError, MissingDependencyError, UsageError
 from agetrain.splits import PARTS, overlap, read_csv, with_csvs, with_split_file
-from agetrain.training.report import write_json, write_text
 
 # A part whose ages differ more than this from those of another is not of the same population.
 _DISTANCE_YEARS = 2.0
@@ -327,8 +327,6 @@ def draw(path: Path, dataset: str, parts: Sequence[Part]) -> None:
         raise MissingDependencyError("pictures need matplotlib: pip install 'ageinfer[train]'") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
-
-    from agetrain._files import replacing
 
     figure, axes = pyplot.subplots(
         len(parts), 1, figsize=(9, 2.2 * len(parts) + 0.6), sharex=True, layout="constrained", squeeze=False

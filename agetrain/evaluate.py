@@ -18,7 +18,7 @@ from ageinfer.console import guarded
 from ageinfer.crop.spec import NO_DETECTOR
 from ageinfer.errors import DATA_STATUSES, status_table
 from ageinfer.types import Box, Image
-from agetrain._files import replacing
+from agetrain._files import replacing, write_json, write_text
 from agetrain._progress import progress
 from agetrain.crops.cache import picture_digest
 from agetrain.datasets import DATASETS, Dataset, Sample, load_dataset
@@ -27,7 +27,6 @@ from agetrain.evaluation import figures, report, robustness
 from agetrain.evaluation.figures import Answers
 from agetrain.evaluation.models import Model, open_model
 from agetrain.splits import PARTS, with_csvs, with_split_file
-from agetrain.training.report import write_json, write_text
 
 log = logging.getLogger("agetrain")
 _CHUNK = 256
@@ -234,7 +233,7 @@ def seen_in_training(model: Model, dataset: Dataset) -> str:
 
 
 def _write_predictions(path: Path, told: Sequence[tuple[Sequence[Sample], Answers]]) -> None:
-    """Answers by the hash of the picture's file, for `agetrain.training.batches.Teacher`."""
+    """Answers by the hash of the picture's file, for `agetrain.training.teachers.Teacher`."""
     digests, ages, stds = [], [], []
     for samples, answers in told:
         for i in np.flatnonzero(answers.found).tolist():

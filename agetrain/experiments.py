@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agetrain.errors import UsageError
-from agetrain.recipe import Recipe
-from agetrain.training.augment import Augmentation
+from agetrain.recipe import Augmentation, Recipe
 
 FLAWS = {
     1: "the original AFAD validation list holds four ages only (30, 32, 37, 39): its error says little about AFAD",

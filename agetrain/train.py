@@ -16,8 +16,7 @@ from ageinfer.errors import DATA_STATUSES, ExitStatus, status_table
 from agetrain import experiments
 from agetrain.datasets import DATASETS
 from agetrain.errors import UsageError
-from agetrain.recipe import CHOICES, Recipe
-from agetrain.training.augment import AUGMENTATIONS, Augmentation
+from agetrain.recipe import AUGMENTATIONS, CHOICES, Augmentation, Recipe
 from agetrain.training.wandb_log import MODES
 
 log = logging.getLogger("agetrain")

@@ -20,8 +20,7 @@ from agetrain.evaluate import answers_of, open_detector
 from agetrain.evaluation.figures import Bootstrap
 from agetrain.evaluation.models import open_model
 from agetrain.experiments import EXPERIMENTS
-from agetrain.recipe import Recipe
-from agetrain.training.augment import AUGMENTATIONS, Augmentation
+from agetrain.recipe import AUGMENTATIONS, Augmentation, Recipe
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "docs" / "ablation.json"

@@ -13,13 +13,13 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ageinfer.crop.spec import CropSpec
-from agetrain._files import replacing
+from agetrain._files import replacing, write_json
 from agetrain.crops.cache import VALUES, CropCache, JoinedCrops, join
+from agetrain.crops.parity_pack import write_parity_pack
+from agetrain.crops.training_set import TrainingSet
 from agetrain.datasets import Sample, module_of
 from agetrain.errors import DatasetError, UsageError
 from agetrain.recipe import Recipe
-from agetrain.training import report
-from agetrain.training.batches import TrainingSet
 
 DESCRIPTION = "training-set.json"
 _VERSION = 1
@@ -56,12 +56,12 @@ def save(
         shards = {name: _save_cache(folder, name, cache) for name, cache in caches.items()}
         if parity is not None:
             crops = join(data.valid)
-            report.write_parity_pack(folder / "parity.npz", *parity, crops, data.label, recipe.seed)
+            write_parity_pack(folder / "parity.npz", *parity, crops, data.label, recipe.seed)
         description = {
             "version": _VERSION, "facts": list(data.facts), "label": data.label, "label_offset": data.label_offset,
             "crop": data.crop.to_dict(), "shards": shards, "config": config,
         }  # fmt: skip
-        report.write_json(folder / DESCRIPTION, description)
+        write_json(folder / DESCRIPTION, description)
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be written: {error.strerror or error}; free some space") from error
 

@@ -1,6 +1,5 @@
 """Checkpoints: tensors and JSON-like values only, so that they load without executing anything."""
 
-import hashlib
 import pickle  # for the name of an error alone
 import platform
 import subprocess
@@ -13,7 +12,7 @@ import torch
 from ageinfer.crop.spec import CropSpec
 from agetrain._files import replacing
 from agetrain.errors import CheckpointError, OutputError, UsageError
-from agetrain.network.agenet import AgeNet, Start
+from agetrain.network.agenet import AgeNet
 from agetrain.network.calibration import Calibration
 
 FORMAT = "agetrain-checkpoint"
@@ -120,10 +119,11 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is not there, broken, a pickle of something else, or of another version.
     """
-    return _checked(read(path), path)
+    return checked(read(path), path)
 
 
-def _checked(values: dict[str, Any], path: str | Path) -> dict[str, Any]:
+def checked(values: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """Returns the values of a checkpoint, or raises `CheckpointError` where they are not those of one."""
     if values.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of agetrain; give the best.pth of a run")
     if values.get("version") != VERSION:
@@ -158,41 +158,6 @@ def rebuild(values: dict[str, Any]) -> AgeNet:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"the weights do not fit {values['backbone']}/{values['head']}: {reason}") from error
     return network.eval()
-
-
-def start_from(network: AgeNet, path: str | Path | None) -> Start | None:
-    """Starts a network from a checkpoint instead of ImageNet weights; None where the path is not one of agetrain.
-
-    The head is taken over if it is of the same kind, else it starts at random.
-
-    Args:
-        network: to be loaded in place.
-        path: of ``--weights``.
-
-    Raises:
-        CheckpointError: the checkpoint is of another backbone.
-    """
-    if path is None or not Path(path).is_file():
-        return None
-    try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # whatever is wrong with it is for load_imagenet_weights to say
-        return None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        return None
-    values = _checked(values, path)
-    if values["backbone"] != network.backbone_name:
-        raise CheckpointError(f"{path}: a {values['backbone']}, and --backbone is {network.backbone_name}")
-    with_head = values["head"] == network.head_name
-    parts = ("backbone.", "head.") if with_head else ("backbone.",)
-    network.load_state_dict({k: v for k, v in values["weights"].items() if k.startswith(parts)}, strict=False)
-    return Start(f"checkpoint {Path(path).name}, SHA-256 {file_sha256(path)[:16]}", False, (), with_head)
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def environment() -> dict[str, str | None]:

@@ -14,27 +14,23 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from agetrain._files import write_json
 from agetrain._progress import progress
+from agetrain.crops.training_set import TrainingSet
 from agetrain.errors import CheckpointError, DatasetError, DivergedError, UsageError
 from agetrain.evaluation.metrics import Metrics, measure
 from agetrain.network import checkpoint
-from agetrain.network.agenet import (
-    AgeNet,
-    Start,
-    freeze,
-    load_imagenet_weights,
-    reestimate_batchnorm,
-    set_training_mode,
-)
+from agetrain.network.agenet import AgeNet
+from agetrain.network.weights import Start, load_imagenet_weights, start_from
 from agetrain.recipe import Recipe
-from agetrain.training import report
 from agetrain.training.augment import augment, centre
-from agetrain.training.batches import Batch, Batches, Teacher, TrainingSet
+from agetrain.training.batches import Batch, Batches
 from agetrain.training.distributed import Processes
+from agetrain.training.freezing import freeze, reestimate_batchnorm, set_training_mode
 from agetrain.training.losses import total_loss
 from agetrain.training.optim import learning_rate, make_optimiser, running_mean
 from agetrain.training.predict import predict, uses_bf16
-from agetrain.training.teachers import NetworkTeacher
+from agetrain.training.teachers import NetworkTeacher, Teacher
 from agetrain.training.wandb_log import Tracker
 
 STATE_FILE, CONFIG_FILE = "last.pth", "config.json"
@@ -127,7 +123,7 @@ def train(
         auxiliary=recipe.auxiliary_weight > 0 and other_known,
     )  # fmt: skip
     start = Start(state["start"], False, tuple(state["start_missing"])) if state else None
-    start = start or checkpoint.start_from(network, weights) or load_imagenet_weights(network, weights)
+    start = start or start_from(network, weights) or load_imagenet_weights(network, weights)
     frozen = freeze(network, recipe.frozen_children, start)
     offset = data.label_offset if recipe.labels == "stored" else 0.0
     if recipe.start_at_mean and recipe.head == "linear" and not start.with_head:
@@ -157,7 +153,7 @@ def train(
             _remove_earlier_run(
                 out, {"--weights": [weights] if weights else [], "--teacher": config.get("teacher", ())}
             )
-        report.write_json(out / CONFIG_FILE, config)
+        write_json(out / CONFIG_FILE, config)
     bf16 = uses_bf16(recipe.precision, device)
     tracker = Tracker(wandb_mode if processes.first else "disabled", "agetrain", config, out, done.tracker_id)
     done.tracker_id = tracker.run_id

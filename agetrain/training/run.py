@@ -10,25 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from agetrain.crops import cache, packing, precrop
+from agetrain._files import file_sha256, write_json, write_text
+from agetrain.crops import packing, precrop
 from agetrain.crops.cache import CropCache, join
+from agetrain.crops.parity_pack import write_parity_pack
+from agetrain.crops.training_set import TrainingSet, training_set
 from agetrain.datasets import Dataset, Sample, load_dataset
 from agetrain.errors import OutputError, UsageError, WeightsError
 from agetrain.evaluation.metrics import Metrics, measure
 from agetrain.experiments import Experiment
 from agetrain.network import checkpoint
-from agetrain.network.agenet import WEIGHTS_VARIABLE, weights_file
+from agetrain.network.weights import WEIGHTS_VARIABLE, weights_file
 from agetrain.recipe import Recipe
 from agetrain.splits import check_overlap, with_csvs, with_split_file
 from agetrain.training import report, teachers
-from agetrain.training.batches import Teacher, TrainingSet
 from agetrain.training.distributed import Processes, joined
 from agetrain.training.loop import BEST_FILES, STATE_FILE, train
 from agetrain.training.predict import predict
-from agetrain.training.teachers import NetworkTeacher
+from agetrain.training.teachers import NetworkTeacher, Teacher
 from agetrain.training.wandb_log import Tracker
 
-WIDE_CROP_FACTOR = 1.4
 WORST_ERRORS = 16
 
 log = logging.getLogger("agetrain")
@@ -83,7 +84,7 @@ def run(options: argparse.Namespace, experiment: Experiment, recipe: Recipe) -> 
             return
         # Before the tracker is closed, which may wait for a server.
         if parity is not None:
-            report.write_parity_pack(out / "parity.npz", *parity, join(data.valid), data.label, recipe.seed)
+            write_parity_pack(out / "parity.npz", *parity, join(data.valid), data.label, recipe.seed)
         elif (options.packed / "parity.npz").is_file():
             (out / "parity.npz").write_bytes((options.packed / "parity.npz").read_bytes())
         results = _finish(out, experiment, data, processes, notes, tracker)
@@ -127,13 +128,13 @@ def _sources(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
     """What a run starts and learns from beside the pictures, for its records: paths as given, and SHA-256 of files."""
     weights = str(options.weights or os.environ.get(WEIGHTS_VARIABLE) or "")
     try:
-        digest = checkpoint.file_sha256(weights_file(Path(weights), recipe.backbone)) if weights else ""
+        digest = file_sha256(weights_file(Path(weights), recipe.backbone)) if weights else ""
     except WeightsError:  # whoever loads them says so; a run that goes on does without
         digest = ""
     return {
         "weights": weights, "weights_sha256": digest,
         "teacher": [str(p) for p in options.teacher],
-        "teacher_sha256": [checkpoint.file_sha256(p) for p in options.teacher],
+        "teacher_sha256": [file_sha256(p) for p in options.teacher],
     }  # fmt: skip
 
 
@@ -186,74 +187,6 @@ def open_datasets(
     return datasets, folders, notes
 
 
-def training_set(
-    datasets: Sequence[Dataset], recipe: Recipe, folder: Path
-) -> tuple[TrainingSet, tuple[Sequence[Sample], Sequence[Sample]]]:
-    """Crops the pictures, or opens the crops that are there.
-
-    Returns:
-        The training set, and the valid and train pictures for a parity pack.
-    """
-    exact = recipe.crop_spec
-    wide = exact.widened(WIDE_CROP_FACTOR)
-    offsets = {d.label_offset for d in datasets}
-    if recipe.labels == "stored" and len(offsets) > 1:
-        raise UsageError("--labels stored: these data sets store their labels differently; use --labels true")
-    facts, learn, select, valid = [], [], [], []
-    learned: list[Sample] = []
-    for dataset in datasets:
-        train_samples = dataset.parts["train"] + (() if recipe.ignore_bad else dataset.ignored)
-        if recipe.select_on == "valid":
-            learn_samples = list(train_samples)
-        else:
-            chosen, held_out = split_selection(train_samples, recipe.selection_share, recipe.selection_seed)
-            learn_samples = [train_samples[i] for i in chosen]
-            select.append(cache.prepare([train_samples[i] for i in held_out], exact, folder, f"{dataset.name}: choose"))
-        learn.append(cache.prepare(learn_samples, wide, folder, f"{dataset.name}: learn"))
-        valid.append(cache.prepare(dataset.parts["valid"], exact, folder, f"{dataset.name}: report"))
-        learned += learn_samples
-        facts.append(
-            {
-                "dataset": dataset.name,
-                "label": dataset.label,
-                "licence": dataset.licence,
-                "page": dataset.page,
-                "part": "train",
-                "n": int(learn[-1].found.sum()),
-                "split": dataset.split,
-                "split_sha256": dataset.split_sha256(),
-            }
-        )
-    data = TrainingSet(
-        tuple(facts), datasets[0].label, max(offsets), exact, tuple(learn), join(select or valid), tuple(valid)
-    )
-    return data, ([s for d in datasets for s in d.parts["valid"]], learned)
-
-
-def split_selection(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices of what is learned from, and of a seeded part on which the epoch is chosen; both sorted.
-
-    A subject's pictures are all on one side.
-    """
-    subjects = [s.subject or str(i) for i, s in enumerate(samples)]
-    names = sorted(set(subjects))
-    count = max(1, round(share * len(samples)))
-    chosen: set[str] = set()
-    total = 0
-    sizes: dict[str, int] = {}
-    for subject in subjects:
-        sizes[subject] = sizes.get(subject, 0) + 1
-    for i in np.random.default_rng(seed).permutation(len(names)).tolist():
-        if total >= count:
-            break
-        chosen.add(names[i])
-        total += sizes[names[i]]
-    sides: tuple[list[int], list[int]] = ([], [])
-    for i, subject in enumerate(subjects):
-        sides[subject in chosen].append(i)
-    return sides
-
-
 def _finish(
     out: Path, experiment: Experiment, data: TrainingSet, processes: Processes, notes: Sequence[str], tracker: Tracker
 ) -> list[Metrics]:
@@ -279,10 +212,10 @@ def _finish(
         checkpoint.save(path, values)
         suffix = path.stem.removeprefix("best")
         record = {"metrics": values["metrics"], "history": history, "training": values["training"]}
-        report.write_json(out / f"metrics{suffix}.json", record)
+        write_json(out / f"metrics{suffix}.json", record)
         if path.name == "best.pth":
             text = report.run_report(experiment, record, notes)
-            report.write_text(out / "report.md", text)
+            write_text(out / "report.md", text)
             title = f"{experiment.id}: {network.backbone_name} on {data.name}, {data.label} age"
             report.draw_curve(out / "curve.png", history, title, values["training"]["recipe"]["loss"])
             _close(tracker, path, values, data.valid[0], answered[0])

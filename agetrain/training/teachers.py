@@ -1,20 +1,69 @@
-"""Networks that teach another: they answer to the very faces that it is shown."""
+"""Teachers: predictions for pictures, and networks that answer to the very faces that the pupil is shown."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agetrain.errors import CheckpointError, UsageError
+from agetrain.crops.training_set import TrainingSet
+from agetrain.errors import CheckpointError, DatasetError, UsageError
 from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
-from agetrain.training.batches import TrainingSet
 
 SUFFIX = ".pth"  # by which a checkpoint is told from predictions
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """Ages that a better network gave to pictures, found by the hash of their files.
+
+    Attributes:
+        digests: uint64 ``[n]``, ascending; see `CropCache.digests`.
+        ages, stds: float32 ``[n]``, years.
+        files: where they are from.
+    """
+
+    digests: np.ndarray
+    ages: np.ndarray
+    stds: np.ndarray
+    files: tuple[str, ...]
+
+    @classmethod
+    def load(cls, paths: Sequence[Path]) -> "Teacher":
+        """Reads files of ``python -m agetrain.evaluate --predictions``; several are averaged over common pictures.
+
+        Raises:
+            DatasetError: one is not there or not such a file.
+        """
+        sums: dict[int, list[tuple[float, float]]] = {}
+        for path in paths:
+            try:
+                with np.load(path, allow_pickle=False) as file:
+                    digests, ages, stds = (file[name].tolist() for name in ("digests", "ages", "stds"))
+                for digest, age, std in zip(digests, ages, stds, strict=True):
+                    sums.setdefault(digest, []).append((age, std))
+            except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+                raise DatasetError(
+                    f"{path}: not a file of predictions ({error}); make one with agetrain.evaluate --predictions"
+                ) from error
+        known = sorted(sums)
+        means = np.array([np.mean(sums[d], axis=0) for d in known], np.float32).reshape(-1, 2)
+        return cls(np.array(known, np.uint64), means[:, 0], means[:, 1], tuple(p.name for p in paths))
+
+    def lookup(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ages and deviations of these pictures, float32 ``[n]``; NaN where it did not see them."""
+        if len(self.digests) == 0:
+            return np.full(len(digests), np.nan, np.float32), np.full(len(digests), np.nan, np.float32)
+        at = np.searchsorted(self.digests, digests).clip(max=len(self.digests) - 1)
+        known = self.digests[at] == digests
+        return np.where(known, self.ages[at], np.float32(np.nan)), np.where(known, self.stds[at], np.float32(np.nan))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

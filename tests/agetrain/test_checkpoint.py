@@ -7,7 +7,8 @@ import torch
 from portraits import checkpoint_values
 
 from ageinfer.crop.spec import CropSpec
-from agetrain.errors import CheckpointError
+from agetrain._files import file_sha256
+from agetrain.errors import CheckpointError, OutputError
 from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
 from agetrain.network.checkpoint import load, rebuild, save
@@ -200,7 +201,7 @@ def test_a_full_disk_leaves_the_old_file(path, values, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(torch, "save", torch_save)
-    with pytest.raises(CheckpointError, match=r"best\.pth: cannot write the checkpoint: .*space"):
+    with pytest.raises(OutputError, match=r"best\.pth: cannot write the checkpoint: .*space"):
         save(path, values)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["best.pth"]
@@ -208,7 +209,7 @@ def test_a_full_disk_leaves_the_old_file(path, values, monkeypatch, error):
 
 def test_a_file_where_the_folder_should_be(values, tmp_path):
     (tmp_path / "runs").touch()
-    with pytest.raises(CheckpointError, match="cannot write the checkpoint"):
+    with pytest.raises(OutputError, match="cannot write the checkpoint"):
         save(tmp_path / "runs" / "best.pth", values)
 
 
@@ -251,4 +252,4 @@ def test_the_commit_of_a_repository_round_an_installation_is_not_ours(tmp_path, 
 def test_file_hash(path):
     import hashlib
 
-    assert checkpoint.file_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert file_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -19,6 +19,7 @@ from ageinfer.crop.spec import CropSpec
 from ageinfer.detect import WholePicture, YuNet
 from ageinfer.sources import read_picture
 from agetrain import evaluate
+from agetrain._files import file_sha256
 from agetrain.crops import cache
 from agetrain.datasets import load_dataset
 from agetrain.errors import DatasetError
@@ -26,7 +27,7 @@ from agetrain.evaluation import robustness
 from agetrain.evaluation.models import open_model
 from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
-from agetrain.training.batches import Teacher
+from agetrain.training.teachers import Teacher
 
 REAL = np.arange(10, 58, 2.0)  # of the 24 pictures of train
 APPARENT, DEVIATIONS = REAL + 0.5, 1 + np.arange(24) / 10
@@ -148,8 +149,8 @@ def test_a_checkpoint_and_its_export_give_the_same_figures(exported_distribution
     assert of_model["baselines"] == of_checkpoint["baselines"]
     assert of_model["seen_in_training"] == of_checkpoint["seen_in_training"]
     assert of_model["model"].endswith(".onnx")
-    assert of_model["model_sha256"] == checkpoint.file_sha256(exported_distribution.model)
-    assert of_checkpoint["model_sha256"] == checkpoint.file_sha256(exported_distribution.checkpoint)
+    assert of_model["model_sha256"] == file_sha256(exported_distribution.model)
+    assert of_checkpoint["model_sha256"] == file_sha256(exported_distribution.checkpoint)
     assert of_checkpoint["model"].endswith("/best.pth")
 
 

@@ -13,20 +13,22 @@ import torch
 import torchvision
 
 from agetrain.crops.cache import CropCache
+from agetrain.crops.training_set import TrainingSet, training_set
 from agetrain.datasets import DATASETS, Dataset, Sample
 from agetrain.errors import UsageError, WeightsError
 from agetrain.experiments import EXPERIMENTS, Experiment
 from agetrain.network import checkpoint
-from agetrain.network.agenet import AgeNet, freeze, load_imagenet_weights
-from agetrain.recipe import CHOICES, Recipe
+from agetrain.network.agenet import AgeNet
+from agetrain.network.weights import load_imagenet_weights
+from agetrain.recipe import CHOICES, Augmentation, Recipe
 from agetrain.train import build_parser, main, resolve
 from agetrain.training import loop
-from agetrain.training.augment import Augmentation, augment
-from agetrain.training.batches import Batches, TrainingSet
+from agetrain.training.augment import augment
+from agetrain.training.batches import Batches
 from agetrain.training.distributed import Processes
+from agetrain.training.freezing import freeze
 from agetrain.training.losses import loss_and_age
 from agetrain.training.optim import learning_rate
-from agetrain.training.run import training_set
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

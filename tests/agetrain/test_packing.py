@@ -10,14 +10,16 @@ import pytest
 import torch
 from runs import environment, history_of, one_line, same_weights, start_weights, words
 
+from agetrain._files import file_sha256
 from agetrain.crops import packing
 from agetrain.crops.cache import VALUES, CropCache
+from agetrain.crops.training_set import TrainingSet
 from agetrain.errors import DatasetError
 from agetrain.experiments import EXPERIMENTS
 from agetrain.network import checkpoint
 from agetrain.recipe import Recipe
 from agetrain.train import main
-from agetrain.training.batches import Teacher, TrainingSet
+from agetrain.training.teachers import Teacher
 
 # torchvision itself needs PIL, so that one is blocked after torchvision's import.
 BLOCKED = ("cv2", "onnxruntime", "dlib", "wandb", "tqdm", "matplotlib", "scipy", "onnx")
@@ -169,9 +171,9 @@ def test_the_teacher_of_a_packed_run_is_the_one_of_its_command_line(pack, tmp_pa
     np.savez(path, digests=np.arange(9, dtype=np.uint64), ages=np.ones(9), stds=np.ones(9))
     config, teacher = config_of(packed=pack, out=tmp_path / "out", teacher=path, weights=weights)
     assert config["teacher"] == [str(path)]
-    assert config["teacher_sha256"] == [checkpoint.file_sha256(path)]
+    assert config["teacher_sha256"] == [file_sha256(path)]
     assert teacher.files == ("teacher.npz",)
-    assert (config["weights"], config["weights_sha256"]) == (str(weights), checkpoint.file_sha256(weights))
+    assert (config["weights"], config["weights_sha256"]) == (str(weights), file_sha256(weights))
     assert config["label"] == "real"
 
     folder = fresh(pack, tmp_path)

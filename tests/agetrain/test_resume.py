@@ -15,6 +15,7 @@ import torch
 import torchvision
 from runs import command, environment, history_of, one_line, same_weights, start_weights, wandb_records, words
 
+from agetrain._files import file_sha256
 from agetrain.errors import CheckpointError, UsageError
 from agetrain.network import checkpoint
 from agetrain.recipe import Recipe
@@ -294,7 +295,7 @@ def test_a_run_that_begins_leaves_nothing_of_an_earlier_one_to_go_on_from(
     assert "no epoch was finished" in one_line(capsys.readouterr().err)
     assert not [path.name for path in copy.iterdir() if path.suffix == ".pth" or path.name.startswith("metrics")]
     assert main(arguments(copy, weights=other_weights, resume=True, epochs=1)) == 0
-    digest = checkpoint.file_sha256(other_weights)
+    digest = file_sha256(other_weights)
     assert digest[:16] in checkpoint.load(copy / "best.pth")["training"]["start"]
     assert json.loads((copy / "config.json").read_text())["weights_sha256"] == digest
 

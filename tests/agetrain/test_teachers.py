@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from ageinfer.crop.spec import NO_DETECTOR, CropSpec
+from agetrain.crops.training_set import TrainingSet
 from agetrain.errors import CheckpointError, UsageError
 from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
-from agetrain.training.batches import TrainingSet
 from agetrain.training.teachers import NetworkTeacher
 
 CPU = torch.device("cpu")

@@ -17,10 +17,11 @@ import torchvision
 from portraits import write_portraits
 
 from agetrain import train
+from agetrain._files import file_sha256
+from agetrain.crops.training_set import split_selection
 from agetrain.datasets import Sample
 from agetrain.network import checkpoint
 from agetrain.train import build_parser, main
-from agetrain.training.run import split_selection
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +64,7 @@ def weights_of(folder):
 
 def test_the_checkpoint_holds_what_the_contract_says(finished, place, astronaut):
     values = checkpoint.load(finished / "best.pth")
-    start_digest = checkpoint.file_sha256(place / "start.pth")
+    start_digest = file_sha256(place / "start.pth")
     assert (values["backbone"], values["head"], values["label"]) == ("mobilenet_v2", "distribution", "real")
     assert (values["decode"], values["age_std_kind"]) == ("expectation", "distribution")
     assert (values["age_range"], values["label_offset"]) == ([0.0, 100.0], 0.0)
@@ -193,7 +194,7 @@ def test_the_report_and_the_configuration_say_what_was_run(finished, place, appa
     assert config["data"] == [{"name": "appa-real", "folder": str(appa_real)}]
     assert config["recipe"] == values["training"]["recipe"]
     assert config["weights"] == str(place / "start.pth")
-    assert config["weights_sha256"] == checkpoint.file_sha256(place / "start.pth")
+    assert config["weights_sha256"] == file_sha256(place / "start.pth")
     assert (config["teacher"], config["teacher_sha256"]) == ([], [])
     assert values["training"]["experiment"] == "best"
 
@@ -249,11 +250,11 @@ def test_statistics_of_substitute_weights_are_estimated_on_the_faces(
     from ageinfer.crop.cut import CropSpec, crop_face
     from ageinfer.detect import YuNet
     from ageinfer.sources import read_picture
-    from agetrain.network import agenet
+    from agetrain.network import weights
 
     if not substitute:
-        url = f"https://example.org/mobilenet_v2-{checkpoint.file_sha256(place / 'start.pth')[:8]}.pth"
-        monkeypatch.setitem(agenet._ImageNet, "mobilenet_v2", types.SimpleNamespace(url=url))
+        url = f"https://example.org/mobilenet_v2-{file_sha256(place / 'start.pth')[:8]}.pth"
+        monkeypatch.setitem(weights._ImageNet, "mobilenet_v2", types.SimpleNamespace(url=url))
     assert main(arguments(tmp_path / "out", "--epochs", "1", "--frozen-children", "-1", "--batch-size", "9")) == 0
     values = checkpoint.load(tmp_path / "out" / "best.pth")
     start = torch.load(place / "start.pth", weights_only=True)

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 
 from ageinfer.crop.spec import CropSpec
 from agetrain.crops.cache import CropCache
+from agetrain.crops.training_set import TrainingSet, split_selection
 from agetrain.datasets import Sample
 from agetrain.errors import DatasetError, MissingDependencyError, UsageError
 from agetrain.network.agenet import AgeNet
 from agetrain.recipe import Recipe
 from agetrain.training.augment import augment
-from agetrain.training.batches import Batch, Batches, Teacher, TrainingSet
+from agetrain.training.batches import Batch, Batches
 from agetrain.training.loop import check_teachers
 from agetrain.training.losses import loss_and_age, total_loss
 from agetrain.training.optim import learning_rate, make_optimiser, running_mean, warmup_cosine
 from agetrain.training.predict import predict
-from agetrain.training.run import split_selection
-from agetrain.training.teachers import NetworkTeacher
+from agetrain.training.teachers import NetworkTeacher, Teacher
 from agetrain.training.wandb_log import Tracker
 
 NAN = float("nan")
