@@ -22,11 +22,11 @@ from agetrain._files import replacing, write_json, write_text
 from agetrain._progress import progress
 from agetrain.crops.cache import picture_digest
 from agetrain.datasets import DATASETS, Dataset, Sample, load_dataset
+from agetrain.datasets.parts import PARTS, with_csvs, with_split_file
 from agetrain.errors import DatasetError, UsageError
 from agetrain.evaluation import figures, report, robustness
 from agetrain.evaluation.figures import Answers
 from agetrain.evaluation.models import Model, open_model
-from agetrain.splits import PARTS, with_csvs, with_split_file
 
 log = logging.getLogger("agetrain")
 _CHUNK = 256

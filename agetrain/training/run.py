@@ -16,13 +16,13 @@ from agetrain.crops.cache import CropCache, join
 from agetrain.crops.parity_pack import write_parity_pack
 from agetrain.crops.training_set import TrainingSet, training_set
 from agetrain.datasets import Dataset, Sample, load_dataset
+from agetrain.datasets.parts import check_overlap, with_csvs, with_split_file
 from agetrain.errors import OutputError, UsageError, WeightsError
 from agetrain.evaluation.metrics import Metrics, measure
 from agetrain.experiments import Experiment
 from agetrain.network import checkpoint
 from agetrain.network.weights import WEIGHTS_VARIABLE, weights_file
 from agetrain.recipe import Recipe
-from agetrain.splits import check_overlap, with_csvs, with_split_file
 from agetrain.training import report, teachers
 from agetrain.training.distributed import Processes, joined
 from agetrain.training.loop import BEST_FILES, STATE_FILE, train

@@ -9,9 +9,9 @@ from portraits import write_appa_real, write_list
 from agetrain import splits
 from agetrain.datasets import load_dataset
 from agetrain.datasets.base import Sample, hold_out
+from agetrain.datasets.parts import with_csvs, with_split_file
 from agetrain.errors import DatasetError, UsageError
 from agetrain.experiments import EXPERIMENTS
-from agetrain.splits import with_csvs, with_split_file
 from agetrain.train import build_parser
 from agetrain.training.run import open_datasets
 
