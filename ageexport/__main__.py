@@ -8,18 +8,19 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ageexport.errors import ParityError, UsageError
+from ageexport.errors import UsageError
 from ageinfer.console import guarded
 from ageinfer.errors import DATA_STATUSES, ExitStatus, status_table
 
 if TYPE_CHECKING:
-    from ageexport.export import Made
+    from ageexport.export import ProvedModel
+    from ageexport.files import ModelFile
 
 PRECISIONS = ("fp32", "int8", "fp16")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Returns the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="python -m ageexport",
         description="Turn a checkpoint into one ONNX file and prove on real faces that it answers the same, by the "
@@ -76,9 +77,14 @@ def _add_description(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> None:
-    """Exports, proves, and only then writes models, cards and parity.json."""
-    from ageexport import evidence, export, original
+def write_models(options: argparse.Namespace) -> None:
+    """Exports, proves, and only then writes models, cards and proofs.
+
+    Raises:
+        AgeError: the options do not fit together, or the model cannot be made or proved.
+    """
+    from ageexport import original
+    from ageexport.files import export_files
 
     path = options.checkpoint_option or options.checkpoint
     if path is None or (options.checkpoint and options.checkpoint_option):
@@ -89,51 +95,23 @@ def run(options: argparse.Namespace) -> None:
 
         print(verify(options.verify_only, path, options.data, said))
         return
-    precisions = list(dict.fromkeys(PRECISIONS if "all" in options.precision else options.precision))
-    output = options.output or path.with_suffix(".onnx" if "fp32" in precisions else f".{precisions[0]}.onnx")
-    if output.suffix != ".onnx" or output.resolve() == path.resolve():
-        raise UsageError(f"-o {output}: the model's name must end in .onnx")
-    values, sha256 = export.open_checkpoint(path, said)
-    with export.workspace() as folder:
-        pictures, crops = Path(folder, "pictures"), Path(folder, "crops")
-        proof = evidence.open_evidence(values, path, options.data, pictures)
-        name = options.name or (options.output or path).stem
-        made, missed = export.export(values, sha256, proof, precisions, name, crops, opset=options.opset)
-    # The fp32 file is written too where another precision missed its bound, but not to the name meant for that one.
-    unasked = missed is not None and "fp32" not in precisions
-    wanted = [m for m in made if m.precision != "fp32" or "fp32" in precisions or unasked]
-    base = path.with_suffix(".onnx") if options.output is None else output
-    paths = [_path_of(m, base, alone=len(precisions) == 1 and options.output is not None) for m in wanted]
-    if unasked:
-        paths[0] = _path_of_unasked(base, precisions)  # fp32 is the first
-    export.write(wanted, made, paths)
-    for model, file in zip(wanted, paths, strict=True):
-        print(_told(model, file, made[0]))
-    if missed is not None and unasked:
-        raise ParityError(f"{missed}; in fp32 it was proved, and that is {paths[0]}") from missed
+    result, missed = export_files(
+        path, options.output, precision=options.precision, data=options.data, name=options.name, opset=options.opset,
+        description=said,
+    )  # fmt: skip
+    for file in result.files:
+        print(_told(file, result.fp32))
     if missed is not None:
         raise missed
-    print(f"beside each: its card (.md) and its proof (.parity.json)\nnext: ageinfer SOURCE --model {paths[-1]}")
+    print(f"beside each: its card (.md) and its proof (.parity.json)\nnext: ageinfer SOURCE --model {file.path}")
 
 
-def _path_of(model: "Made", base: Path, *, alone: bool) -> Path:
-    if alone or model.precision == "fp32":
-        return base
-    return base.with_suffix(f".{model.precision}.onnx")
-
-
-def _path_of_unasked(base: Path, precisions: Sequence[str]) -> Path:
-    """Where an fp32 file goes that nobody asked for: ``age.fp32.onnx`` beside ``age.onnx`` or ``age.int8.onnx``."""
-    stem = base.with_suffix("")
-    named = stem.suffix.removeprefix(".") in precisions
-    return (stem if named else base).with_suffix(".fp32.onnx")
-
-
-def _told(model: "Made", file: Path, fp32: "Made") -> str:
+def _told(file: "ModelFile", fp32: "ProvedModel") -> str:
+    model = file.model
     ladder, size = model.ladder, len(model.data)
     text = (
-        f"{file}: {model.precision}, {size / 1e6:.1f} MB, {model.latency.latency_ms:.2f} ms a face on one CPU thread, "
-        f"MAE {ladder.figures['mae']:.3f} years"
+        f"{file.path}: {model.precision}, {size / 1e6:.1f} MB, {model.latency.latency_ms:.2f} ms a face on one CPU "
+        f"thread, MAE {ladder.figures['mae']:.3f} years"
     )
     if model is not fp32:
         text += (
@@ -144,10 +122,10 @@ def _told(model: "Made", file: Path, fp32: "Made") -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+    """Runs the command and returns its exit status."""
     options = build_parser().parse_args(arguments)
     logging.getLogger("ageexport").setLevel(logging.WARNING if options.quiet else logging.INFO)
-    return guarded("ageexport", lambda: run(options), debug=options.debug, extra="export")
+    return guarded("ageexport", lambda: write_models(options), debug=options.debug, extra="export")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from agetrain.datasets import load_dataset
-from agetrain.evaluate import answers_of, open_detector
+from agetrain.evaluation.answers import answers_of, open_detector
 from agetrain.evaluation.figures import Bootstrap
 from agetrain.evaluation.models import open_model
 from agetrain.experiments import EXPERIMENTS

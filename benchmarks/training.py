@@ -20,9 +20,10 @@ from agetrain.datasets import load_dataset
 from agetrain.network.agenet import AgeNet
 from agetrain.training.augment import augment
 from agetrain.training.batches import Batch, Batches
-from agetrain.training.loop import Learner, take_step
+from agetrain.training.loop import take_step
 from agetrain.training.optim import make_optimiser
 from agetrain.training.predict import uses_bf16
+from agetrain.training.start import Learner
 
 
 def main() -> None:

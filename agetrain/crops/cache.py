@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from ageinfer.crop.spec import DEFAULT_DETECTOR, NO_DETECTOR, CropSpec
 from agetrain._progress import progress
+from agetrain.crops.labelled_face import crop_labelled_face, read_labelled_picture
 from agetrain.datasets import Sample
 from agetrain.errors import DatasetError
 
@@ -87,7 +88,7 @@ def join(caches: Sequence[CropCache]) -> CropCache:
     return CropCache(JoinedCrops(arrays), *(np.concatenate([getattr(c, name) for c in caches]) for name in VALUES))
 
 
-def prepare(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title: str) -> CropCache:
+def open_crops(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title: str) -> CropCache:
     """Opens the cache of these pictures, making it first where it is not there yet.
 
     The cache's name is a hash over the pictures' bytes, the crop specification and the detector, so a changed picture
@@ -133,6 +134,11 @@ def prepare(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title
         other_stds=years("other_std_years"),
         digests=np.frombuffer(b"".join(d[:8] for d in digests), np.uint64),
     )
+
+
+def available_cores() -> int:
+    """Returns how many processor cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def picture_digest(path: Path) -> bytes:
@@ -188,28 +194,17 @@ class _Cropper:
 
     def crop(self, i: int, path: Path) -> bool:
         """Writes the crop of a picture as the ``i``-th one; returns whether there is a face."""
-        from ageinfer.crop.cut import central_face, crop_face
-        from ageinfer.detect import detect_closely
-        from ageinfer.errors import SourceError
-        from ageinfer.sources import read_picture
-
-        try:
-            image = read_picture(path)
-        except SourceError as error:
-            raise DatasetError(str(error)) from error
-        faces = detect_closely(self._detector, image)
-        labelled = central_face([face.box for face in faces], (image.shape[1], image.shape[0]))
-        if labelled is None:
+        crop = crop_labelled_face(self._detector, read_labelled_picture(path), self._spec)
+        if crop is None:
             return False
-        self._crops[i] = crop_face(image, faces[labelled].box, self._spec, faces[labelled].landmarks)
+        self._crops[i] = crop
         return True
 
 
 @contextmanager
 def _cropping(paths: Sequence[Path], spec: CropSpec, crops: Path) -> Iterator[Iterator[bool]]:
     """Crops pictures, on all cores where there are many; gives for each, in order, whether there is a face."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processes = min(cores, len(paths) // _PICTURES_PER_PROCESS, _MOST_PROCESSES)
+    processes = min(available_cores(), len(paths) // _PICTURES_PER_PROCESS, _MOST_PROCESSES)
     cropper = _Cropper(spec, crops, None)  # what is missing or broken is to be said here, not in every process
     if processes < 2:
         yield map(cropper.crop, range(len(paths)), paths)

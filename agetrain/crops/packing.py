@@ -20,6 +20,7 @@ from agetrain.crops.training_set import TrainingSet
 from agetrain.datasets import Sample, module_of
 from agetrain.errors import DatasetError, UsageError
 from agetrain.recipe import Recipe
+from agetrain.run_config import RunConfig
 
 DESCRIPTION = "training-set.json"
 _VERSION = 1
@@ -78,15 +79,14 @@ def _save_cache(folder: Path, name: str, cache: CropCache) -> int:
     return len(starts)
 
 
-def config_of(folder: Path) -> dict[str, Any]:
-    """The configuration that a folder was packed by.
+def config_of(folder: Path) -> RunConfig:
+    """Returns the configuration that a folder was packed by.
 
     Raises:
         DatasetError: it is not a packed training set.
     """
     try:
-        config: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())["config"]
-        return {"experiment": config["experiment"], "recipe": dict(config["recipe"])}
+        return RunConfig.from_dict(json.loads((folder / DESCRIPTION).read_text())["config"])
     except OSError as error:
         raise DatasetError(f"{folder / DESCRIPTION}: cannot be read: {error.strerror}; pack it again") from error
     except (KeyError, TypeError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -11,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ageinfer.crop.spec import CropSpec
 from ageinfer.types import Image
 from agetrain._files import replacing
 from agetrain._progress import progress
+from agetrain.crops.cache import available_cores
+from agetrain.crops.labelled_face import crop_labelled_face
 from agetrain.errors import DatasetError, MissingDependencyError
 
 KINDS = ("dlib", "ageinfer")
@@ -69,8 +71,9 @@ def centre_folder(
                 csv.writer(stream, lineterminator="\n").writerows(lines)
         with record.open("a", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            workers = processes or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else processes
-            with ProcessPoolExecutor(workers, initializer=_open_detector, initargs=(kind,)) as pool:
+            with ProcessPoolExecutor(
+                processes or available_cores(), initializer=_open_detector, initargs=(kind,)
+            ) as pool:
                 outcomes = pool.map(_centre_one, [kind] * len(jobs), jobs, chunksize=16)
                 for file, outcome in zip(progress(todo, f"faces by {kind}", "img"), outcomes, strict=True):
                     name = file.relative_to(source).as_posix()
@@ -213,13 +216,5 @@ def _original(image: Image) -> Image | str:
 
 
 def _runtime(image: Image) -> Image | str:
-    from ageinfer.crop.cut import central_face, crop_face
-    from ageinfer.crop.spec import CropSpec
-    from ageinfer.detect import detect_closely
-
-    faces = detect_closely(_detector, image)
-    central = central_face([face.box for face in faces], (image.shape[1], image.shape[0]))
-    if central is None:
-        return "none"
-    rgb = crop_face(image, faces[central].box, CropSpec(size=SIDE_PX))
-    return np.ascontiguousarray(rgb[:, :, ::-1])
+    rgb = crop_labelled_face(_detector, image, CropSpec(size=SIDE_PX), landmarks=False)
+    return "none" if rgb is None else np.ascontiguousarray(rgb[:, :, ::-1])

@@ -67,9 +67,11 @@ def training_set(
         else:
             chosen, held_out = split_selection(train_samples, recipe.selection_share, recipe.selection_seed)
             learn_samples = [train_samples[i] for i in chosen]
-            select.append(cache.prepare([train_samples[i] for i in held_out], exact, folder, f"{dataset.name}: choose"))
-        learn.append(cache.prepare(learn_samples, wide, folder, f"{dataset.name}: learn"))
-        valid.append(cache.prepare(dataset.parts["valid"], exact, folder, f"{dataset.name}: report"))
+            select.append(
+                cache.open_crops([train_samples[i] for i in held_out], exact, folder, f"{dataset.name}: choose")
+            )
+        learn.append(cache.open_crops(learn_samples, wide, folder, f"{dataset.name}: learn"))
+        valid.append(cache.open_crops(dataset.parts["valid"], exact, folder, f"{dataset.name}: report"))
         learned += learn_samples
         facts.append(
             {

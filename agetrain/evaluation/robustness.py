@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ageinfer.types import Image
+from agetrain.crops.labelled_face import labelled_face
 from agetrain.datasets import Sample
+from agetrain.evaluation.answers import answers_of
 
 if TYPE_CHECKING:
     from agetrain.evaluation.models import Model
@@ -34,8 +36,6 @@ def changes(detector: Any) -> list[Change]:
     Args:
         detector: of ageinfer, which tells how large a face is before the picture is reduced.
     """
-    from ageinfer.crop.cut import central_face
-    from ageinfer.detect import detect_closely
     from ageinfer.images import cv2
 
     def blur(sigma: float) -> Callable[[Image], Image]:
@@ -53,9 +53,8 @@ def changes(detector: Any) -> list[Change]:
 
     def face(side_px: float) -> Callable[[Image], Image]:
         def reduced(image: Image) -> Image:
-            boxes = [d.box for d in detect_closely(detector, image)]
-            central = central_face(boxes, (image.shape[1], image.shape[0]))
-            factor = 1.0 if central is None else side_px / max(boxes[central][2:])
+            found = labelled_face(detector, image)
+            factor = 1.0 if found is None else side_px / max(found.box[2:])
             return scale(factor)(image) if factor < 1 else image  # nothing is gained by enlarging
 
         return reduced
@@ -96,11 +95,9 @@ def sweep(
         label: ``real`` or ``apparent``.
         pictures: how many to use.
         landmarks: whether crops may use them.
-        box_margin: as in `agetrain.evaluate.answers_of`.
+        box_margin: as in `agetrain.evaluation.answers.answers_of`.
         seed: of the choice.
     """
-    from agetrain.evaluate import answers_of
-
     order = np.random.default_rng(seed).permutation(len(samples))[:pictures]
     chosen = [samples[i] for i in sorted(order.tolist())]
     rows = []

@@ -51,8 +51,8 @@ class Calibration:
         return asdict(self)
 
 
-def fit(errors: Array, stds: Array) -> Calibration:
-    """The calibration of these answers.
+def fit_calibration(errors: Array, stds: Array) -> Calibration:
+    """Finds the calibration of these answers.
 
     Args:
         errors: ``[n]`` years, answer minus label.

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from agetrain._files import file_sha256
 from agetrain.errors import CheckpointError, WeightsError
-from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
+from agetrain.network.checkpoint import FORMAT, Checkpoint
 
 WEIGHTS_VARIABLE = "AGETRAIN_WEIGHTS"
 _ImageNet = {
@@ -115,7 +115,7 @@ def _load(network: AgeNet, weights: Mapping[str, Tensor], source: str) -> tuple[
 
 
 def start_from(network: AgeNet, path: str | Path | None) -> Start | None:
-    """Starts a network from a checkpoint instead of ImageNet weights; None where the path is not one of agetrain.
+    """Starts a network from a checkpoint; returns None where the path is not one of agetrain.
 
     The head is taken over if it is of the same kind, else it starts at random.
 
@@ -132,12 +132,12 @@ def start_from(network: AgeNet, path: str | Path | None) -> Start | None:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # whatever is wrong with it is for load_imagenet_weights to say
         return None
-    if not isinstance(values, dict) or values.get("format") != checkpoint.FORMAT:
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
         return None
-    values = checkpoint.checked(values, path)
-    if values["backbone"] != network.backbone_name:
-        raise CheckpointError(f"{path}: a {values['backbone']}, and --backbone is {network.backbone_name}")
-    with_head = values["head"] == network.head_name
+    start = Checkpoint.from_values(values, path)
+    if start.backbone != network.backbone_name:
+        raise CheckpointError(f"{path}: a {start.backbone}, and --backbone is {network.backbone_name}")
+    with_head = start.head == network.head_name
     parts = ("backbone.", "head.") if with_head else ("backbone.",)
-    network.load_state_dict({k: v for k, v in values["weights"].items() if k.startswith(parts)}, strict=False)
+    network.load_state_dict({k: v for k, v in start.weights.items() if k.startswith(parts)}, strict=False)
     return Start(f"checkpoint {Path(path).name}, SHA-256 {file_sha256(path)[:16]}", False, (), with_head)

@@ -67,6 +67,7 @@ class Batches:
         UsageError: labels are to be doubted without a teacher.
 
     Attributes:
+        teacher: whose predictions are learned.
         crops: of all data sets.
         faces: how many.
         steps: of an epoch.
@@ -83,6 +84,7 @@ class Batches:
                 f"--doubt-beyond {recipe.doubt_beyond:g}: it is a --teacher that doubts; give its predictions"
             )
         self.crops = join(data.learn)
+        self.teacher = teacher
         self._recipe, self._device, self._rank, self._world = recipe, device, rank, world
         repeats = recipe.repeats * len(data.learn) if len(recipe.repeats) == 1 else recipe.repeats
         if len(repeats) != len(data.learn):

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from agetrain.crops.training_set import TrainingSet
 from agetrain.errors import CheckpointError, DatasetError, UsageError
-from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
+from agetrain.network.checkpoint import Checkpoint
 
 SUFFIX = ".pth"  # by which a checkpoint is told from predictions
 
@@ -93,25 +93,25 @@ class NetworkTeacher:
         """
         networks, sizes = [], []
         for path in paths:
-            values = checkpoint.load(path)
-            different = _different(values["crop"], data.crop.to_dict())
-            if values["label"] != data.label or values["label_offset"]:
+            teacher = Checkpoint.load(path)
+            different = _different(teacher.crop.to_dict(), data.crop.to_dict())
+            if teacher.label != data.label or teacher.label_offset:
                 raise UsageError(
-                    f"--teacher {path}: answers {values['label']} age with an offset of {values['label_offset']:g} "
+                    f"--teacher {path}: answers {teacher.label} age with an offset of {teacher.label_offset:g} "
                     f"years; it must answer {data.label} age in true years"
                 )
-            if values["head"] != "distribution":
+            if teacher.head != "distribution":
                 raise UsageError(f"--teacher {path}: has no distribution; take predictions of it (agetrain.evaluate)")
             if different:
                 raise UsageError(
                     f"--teacher {path}: {different}; train with its crop, or take predictions of it (agetrain.evaluate)"
                 )
             try:
-                network = checkpoint.rebuild(values)
+                network = teacher.network()
             except CheckpointError as error:
                 raise CheckpointError(f"{path}: {error}") from error
             networks.append(network.to(device).to(memory_format=torch.channels_last).requires_grad_(False))
-            sizes.append(int(values["crop"]["size"]))
+            sizes.append(teacher.crop.size)
         return cls(tuple(networks), tuple(sizes), tuple("/".join(p.resolve().parts[-2:]) for p in paths))
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Weights & Biases, kept at arm's length: a run never fails because its tracker does."""
+"""The log of a run in Weights & Biases: a run never fails because W&B does."""
 
 import logging
 import netrc
@@ -20,7 +20,7 @@ MODES = ("auto", "online", "offline", "disabled")
 log = logging.getLogger(__name__)
 
 
-class Tracker:
+class WandbLog:
     """Sends configuration and metrics to W&B.
 
     Args:

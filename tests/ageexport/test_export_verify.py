@@ -14,7 +14,7 @@ from ageexport import inspect
 from ageexport.__main__ import main
 from ageinfer.crop.spec import CropSpec
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, check_age_model, metadata_properties
-from agetrain.network import checkpoint
+from agetrain.network.checkpoint import Checkpoint
 
 FIRST = "network.backbone.features.0.0.weight"
 
@@ -43,7 +43,7 @@ def converted(exported_distribution, cpu_alone):
     """Converts the checkpoint once: torch takes ten seconds for it."""
     from ageexport import graph
 
-    model = graph.convert(checkpoint.load(exported_distribution.checkpoint))
+    model = graph.convert(Checkpoint.load(exported_distribution.checkpoint))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "convert", lambda values, opset: graph.without_metadata(model))
         yield
@@ -338,7 +338,7 @@ def test_a_pack_of_another_label_is_turned_round(exported_distribution, proof, t
     samples = [
         Sample(s.path, 30 + i, None, 40 + i, 3.0 + i, f"p{i}", (("sex", "female"),)) for i, s in enumerate(pictures)
     ]
-    crops = cache.prepare(samples, CropSpec(size=64), tmp_path / "cache", "crops")
+    crops = cache.open_crops(samples, CropSpec(size=64), tmp_path / "cache", "crops")
     write_parity_pack(tmp_path / "parity.npz", samples, samples[:2], crops, "real", 0)
     real = evidence.from_pack(tmp_path / "parity.npz", "real", tmp_path / "a")
     apparent = evidence.from_pack(tmp_path / "parity.npz", "apparent", tmp_path / "b")

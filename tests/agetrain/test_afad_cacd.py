@@ -12,12 +12,12 @@ import torch
 from runs import history_of, one_line, start_weights, words
 from scipy.io import savemat
 
-from agetrain.crops.cache import prepare
+from agetrain.crops.cache import open_crops
 from agetrain.datasets import afad, cacd, load_dataset
 from agetrain.datasets.dealing import make_parts
 from agetrain.datasets.parts import check_overlap, read_csv, with_csvs
 from agetrain.errors import AgeError, DatasetError, UsageError
-from agetrain.network import checkpoint
+from agetrain.network.checkpoint import Checkpoint
 from agetrain.train import main
 from agetrain.training.predict import predict
 
@@ -318,19 +318,19 @@ def test_a_network_that_learned_offset_labels_answers_true_years(tmp_path, argum
     learning = {"epochs": 10, "frozen_children": -1, "frozen_batchnorm": "eval", "lr": 1e-2, "schedule": "cosine"}
     assert main(arguments(name, folder, **learning, labels=labels, loss="l1")) == 0
 
-    values = checkpoint.load(tmp_path / "out" / "best.pth")
-    assert values["label_offset"] == (offset if labels == "stored" else 0)
-    network = checkpoint.rebuild(values)
+    values = Checkpoint.load(tmp_path / "out" / "best.pth")
+    assert values.label_offset == (offset if labels == "stored" else 0)
+    network = values.network()
     dataset, _ = load_dataset(name, folder)
-    crops = prepare(dataset.parts["train"], checkpoint.CropSpec.from_dict(values["crop"]), tmp_path / "cache", "")
+    crops = open_crops(dataset.parts["train"], values.crop, tmp_path / "cache", "")
     assert set(crops.ages.tolist()) == {30}
     itself, _ = predict(network, crops, CPU)
-    assert np.median(itself) == pytest.approx(30 - values["label_offset"], abs=4)
-    years, _ = predict(network, crops, CPU, label_offset=values["label_offset"])
-    assert years == pytest.approx(itself + values["label_offset"])
+    assert np.median(itself) == pytest.approx(30 - values.label_offset, abs=4)
+    years, _ = predict(network, crops, CPU, label_offset=values.label_offset)
+    assert years == pytest.approx(itself + values.label_offset)
     assert np.median(years) == pytest.approx(30, abs=4)
     # And what is reported was measured on true years.
-    for figures in values["metrics"]:
+    for figures in values.metrics:
         assert abs(figures["bias"]) < 4
         assert figures["mae_of_train_median"] == 0
     # To the end, so that it did not pass by 30 on its way to somewhere else.
@@ -348,10 +348,10 @@ def test_original_lists_are_trained_on_with_one_warning(small_afad, lists, argum
     assert main(arguments("afad", small_afad, "--split-csv", *map(str, lists))) == 0
     [line] = warnings_of(caplog)
     assert "1 of 5 in valid are in train too" in line  # persons 7 to 11
-    values = checkpoint.load(tmp_path / "out" / "best.pth")
-    [facts] = values["training"]["data"]
+    values = Checkpoint.load(tmp_path / "out" / "best.pth")
+    [facts] = values.training["data"]
     assert (facts["split"], facts["n"]) == ("original lists", 8)
-    assert {m["n"] for m in values["metrics"]} == {6}
+    assert {m["n"] for m in values.metrics} == {6}
     # F3 was published on just this: nothing makes its figure not comparable.
     assert json.loads((tmp_path / "out" / "config.json").read_text())["notes"] == []
 

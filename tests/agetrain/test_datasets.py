@@ -12,7 +12,7 @@ from agetrain.datasets.base import Sample, hold_out
 from agetrain.datasets.parts import with_csvs, with_split_file
 from agetrain.errors import DatasetError, UsageError
 from agetrain.experiments import EXPERIMENTS
-from agetrain.train import build_parser
+from agetrain.train import build_parser, config_of
 from agetrain.training.run import open_datasets
 
 
@@ -28,8 +28,8 @@ def load(folder, label="real", name="appa-real"):
 
 def opened(*arguments):
     """The data sets of a command line, their folders, and what is to be said of them."""
-    options = build_parser().parse_args([*map(str, arguments)])
-    return open_datasets(options, options.label or "real", EXPERIMENTS["best"])
+    config = config_of(build_parser().parse_args([*map(str, arguments)]))
+    return open_datasets(config, EXPERIMENTS["best"])
 
 
 def replaced(file, old, new):

@@ -21,8 +21,9 @@ from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
 from agetrain.network.weights import load_imagenet_weights
 from agetrain.recipe import CHOICES, Augmentation, Recipe
-from agetrain.train import build_parser, main, resolve
+from agetrain.train import build_parser, config_of, main
 from agetrain.training import loop
+from agetrain.training import start as start_module
 from agetrain.training.augment import augment
 from agetrain.training.batches import Batches
 from agetrain.training.distributed import Processes
@@ -272,17 +273,21 @@ def train_once(recipe, dataset, folder, weights) -> Trained:
         seen["optimiser"] = make_optimiser(network, recipe)
         return seen["optimiser"]
 
-    set_mode, make_optimiser = loop.set_training_mode, loop.make_optimiser
+    set_mode, make_optimiser = loop.set_training_mode, start_module.make_optimiser
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "set_training_mode", watch)
-        patch.setattr(loop, "make_optimiser", make)
+        patch.setattr(start_module, "make_optimiser", make)
         patch.setattr(checkpoint, "write", lambda path, values: seen["written"].update({path.name: values}))
-        loop.train(recipe, data, folder, Processes(0, 1, CPU), weights=weights, config={"experiment": "x"})
+        loop.train(
+            start_module.start_run(
+                recipe, data, folder, Processes(0, 1, CPU), weights=weights, record={"experiment": "x"}
+            )
+        )
     pictures = [cv2.cvtColor(cv2.imread(str(s.path)), cv2.COLOR_BGR2RGB) for s in samples]
     last = seen["written"]["last.pth"]
     return Trained(
         recipe, data, pictures, seen["before"], last["network"], seen["optimiser"], seen["network"],
-        seen["trained_on"], seen["evaluated_on"], seen["written"]["best.pth"], last["progress"]["history"],
+        seen["trained_on"], seen["evaluated_on"], last["best"]["best.pth"], last["progress"]["history"],
     )  # fmt: skip
 
 
@@ -397,13 +402,13 @@ def test_the_network_is_given_the_pixels_that_the_run_gave_it(original):
 
 def test_the_checkpoint_says_how_its_answers_become_years(original):
     trained, facts = original
-    assert trained.kept["label_offset"] == OFFSETS[facts.dataset]
-    assert trained.kept["decode"] == "linear"
-    assert trained.kept["crop"]["kind"] == "resize"
-    assert (trained.kept["crop"]["detector"], trained.kept["crop"]["margin"]) == ("none", 0)
+    assert trained.kept.label_offset == OFFSETS[facts.dataset]
+    assert trained.kept.decode == "linear"
+    assert trained.kept.crop.kind == "resize"
+    assert (trained.kept.crop.detector, trained.kept.crop.margin) == ("none", 0)
     expected = (MEAN, STD) if facts.dataset == "appa-real" else ((0, 0, 0), (1, 1, 1))
-    assert trained.kept["mean"] == pytest.approx(expected[0])
-    assert trained.kept["std"] == pytest.approx(expected[1])
+    assert trained.kept.mean == pytest.approx(expected[0])
+    assert trained.kept.std == pytest.approx(expected[1])
 
 
 def test_labels_are_learned_as_the_original_lists_store_them(original):
@@ -440,8 +445,8 @@ def test_best_decays_weight_matrices_alone_and_normalises(corrected):
     assert (decaying["weight_decay"], others["weight_decay"]) == (0.02, 0)
     assert {p.ndim for p in decaying["params"]} == {2, 4}
     assert {p.ndim for p in others["params"]} == {1}
-    assert corrected.kept["mean"] == pytest.approx(MEAN)
-    assert corrected.kept["decode"] == "expectation"
+    assert corrected.kept.mean == pytest.approx(MEAN)
+    assert corrected.kept.decode == "expectation"
 
 
 def test_best_varies_the_pictures_it_learns_from(corrected):
@@ -576,7 +581,9 @@ def test_the_list_begins_each_line_with_an_id(capsys):
 
 
 def resolved(*arguments):
-    return resolve(build_parser().parse_args(list(arguments)))
+    """The experiment and the recipe of a command line."""
+    config = config_of(build_parser().parse_args(list(arguments)))
+    return EXPERIMENTS[config.experiment], config.recipe
 
 
 @pytest.mark.parametrize(
