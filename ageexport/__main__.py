@@ -1,4 +1,4 @@
-"""``python -m ageexport best.pth``: one ONNX file, proved equal to the checkpoint on real faces, or nothing."""
+"""``python -m ageexport best.pth``: makes one ONNX file that is proved to answer what the checkpoint answers."""
 
 import argparse
 import logging
@@ -30,50 +30,70 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "checkpoint", type=Path, nargs="?", metavar="best.pth",
-        help="of python -m agetrain, or a bare state_dict of the original work (see the last options)",
+        help="a checkpoint of python -m agetrain, or a bare state_dict of the original work (see the last options)",
     )  # fmt: skip
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: the checkpoint's name with .onnx")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="the model file (default: the checkpoint's name with .onnx)"
+    )
     parser.add_argument(
         "--precision", nargs="+", default=["fp32"], choices=[*PRECISIONS, "all"], metavar="P",
-        help="fp32 (default), int8 for CPUs, fp16 for GPUs, or all; files beside fp32 are named .int8.onnx and so on",
+        help="fp32 (default), int8 for CPUs, fp16 for GPUs, or all; an int8 file is named .int8.onnx",
     )  # fmt: skip
     parser.add_argument(
         "--data", metavar="[NAME=]DIR",
-        help="prove it on a data set's valid part, or on the portraits that labels.csv in DIR lists (columns file, age "
-        "and, for int8, part: valid or calibration); default: parity.npz beside the checkpoint",
+        help="faces for the proof: the valid part of a data set, or the portraits that labels.csv in DIR lists "
+        "(columns file, age and, for int8, part: valid or calibration); default: parity.npz beside the checkpoint",
     )  # fmt: skip
-    parser.add_argument("--opset", type=int, default=18, metavar="N", help="of the standard operators (default 18)")
-    parser.add_argument("--name", help="of the model (default: the output's name)")
+    parser.add_argument(
+        "--opset", type=int, default=18, metavar="N", help="version of the standard operators (default: 18)"
+    )
+    parser.add_argument("--name", help="name of the model (default: the output's name)")
     parser.add_argument(
         "--verify-only", type=Path, metavar="FILE",
-        help="export again from --checkpoint, compare with this file, climb the whole ladder with it; write nothing",
+        help="verify this file: export --checkpoint again, compare both, and run all checks on it; write nothing",
     )  # fmt: skip
     parser.add_argument(
-        "--checkpoint", type=Path, dest="checkpoint_option", metavar="best.pth", help="with --verify-only"
+        "--checkpoint",
+        type=Path,
+        dest="checkpoint_option",
+        metavar="best.pth",
+        help="the checkpoint to verify against, with --verify-only",
     )
-    parser.add_argument("--quiet", action="store_true", help="the results alone, without the rungs of the ladder")
+    parser.add_argument("--quiet", action="store_true", help="print only the results, without the single checks")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     _add_description(parser)
     return parser
 
 
 def _add_description(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what a bare state_dict of the original work is")
-    group.add_argument("--experiment", metavar="ID", help="its run, which says the rest (python -m agetrain --list)")
-    group.add_argument("--arch", choices=("mobilenet_v2", "resnet34", "vgg16"), help="its network")
-    group.add_argument("--head", choices=("linear", "dropout-linear", "distribution"), help="its last layer")
-    group.add_argument("--label-offset", type=float, metavar="YEARS", help="to add to its answer (AFAD 15, CACD 14)")
-    group.add_argument("--label", choices=("real", "apparent"), help="default: real")
-    group.add_argument("--trained-on", dest="dataset", metavar="NAME", help="the data set")
+    group = parser.add_argument_group("description of a bare state_dict of the original work")
+    group.add_argument(
+        "--experiment", metavar="ID", help="the run that made it, which says the rest (python -m agetrain --list)"
+    )
+    group.add_argument("--arch", choices=("mobilenet_v2", "resnet34", "vgg16"), help="backbone")
+    group.add_argument("--head", choices=("linear", "dropout-linear", "distribution"), help="last layer")
+    group.add_argument(
+        "--label-offset", type=float, metavar="YEARS", help="years to add to its answer (AFAD 15, CACD 14)"
+    )
+    group.add_argument("--label", choices=("real", "apparent"), help="age that it answers (default: real)")
+    group.add_argument("--trained-on", dest="dataset", metavar="NAME", help="data set that it learned from")
     group.add_argument("--size", type=int, metavar="PX", help="side of its input")
     group.add_argument(
         "--resize-to", type=int, metavar="PX", help="side before its centre is cut out (default: --size)"
     )
     group.add_argument(
-        "--squash", dest="keep_aspect", action="store_false", default=None, help="both sides are resized to that"
+        "--squash",
+        dest="keep_aspect",
+        action="store_false",
+        default=None,
+        help="resize both sides, without keeping the aspect ratio",
     )
     group.add_argument(
-        "--no-normalise", dest="normalise", action="store_false", default=None, help="it takes pixels from 0 to 1"
+        "--no-normalise",
+        dest="normalise",
+        action="store_false",
+        default=None,
+        help="it takes pixels from 0 to 1, not normalised by ImageNet",
     )
 
 

@@ -26,7 +26,7 @@ log = logging.getLogger("ageexport")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """Labelled pictures.
+    """Labelled pictures to prove an export on.
 
     Attributes:
         samples: to be proved on; ``age_years`` is the age that the checkpoint answers (real or apparent).
@@ -180,7 +180,7 @@ def from_dataset(name: str, folder: Path, checkpoint: Checkpoint) -> Evidence:
 
 
 def _split_in_words(dataset: Dataset, folder: Path, learned: dict[str, Any] | None) -> str:
-    """What is to be said of the split: nothing where the checkpoint learned by the same one.
+    """Says how the split differs from the one that the checkpoint learned by; empty where it is the same.
 
     Args:
         dataset: as it is proved on.

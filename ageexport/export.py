@@ -1,4 +1,4 @@
-"""From a checkpoint to proved model files with their cards."""
+"""From a checkpoint to proved model files."""
 
 import logging
 import tempfile
@@ -144,7 +144,7 @@ def _first_proved(model: Any, faces: Image, reduced: Callable[[precision.Reduced
 
 
 def calibration_faces(checkpoint: Checkpoint, proof: Evidence, folder: Path) -> Image:
-    """Crops of the faces that int8 is calibrated on.
+    """Crops the faces that int8 is calibrated on.
 
     Raises:
         EvidenceError: there are too few.
@@ -172,7 +172,7 @@ def _proved(data: bytes, name: str, truth: Reference, fp32: bytes | None) -> Pro
 
 
 def require(ladder: Ladder) -> None:
-    """Lets a proved file pass.
+    """Raises where a check of the proof failed.
 
     Raises:
         RungError: a rung failed; the message gives every one that did.
@@ -186,5 +186,5 @@ def require(ladder: Ladder) -> None:
 
 
 def workspace() -> tempfile.TemporaryDirectory[str]:
-    """A folder for pictures and crops, removed when it is left."""
+    """Makes a folder for pictures and crops that is removed when it is left."""
     return tempfile.TemporaryDirectory(prefix="ageexport-")

@@ -95,7 +95,7 @@ class _Features(nn.Module):
 
 
 def with_plain_pooling(network: AgeNet, side: int) -> nn.Module:
-    """The backbone with poolings that every runtime has as one or two plain operators; answers stay the same."""
+    """Replaces the poolings of a backbone by one or two plain operators that every runtime has."""
     backbone = network.backbone
     if network.backbone_name == "mobilenet_v2":
         return _Features(backbone.get_submodule("features"))
@@ -113,7 +113,7 @@ def with_plain_pooling(network: AgeNet, side: int) -> nn.Module:
 
 
 def output_names(head: str) -> list[str]:
-    """The outputs of a model file, in the order in which `DeployedNet` gives them."""
+    """Returns the names of a model file's outputs, in the order in which `DeployedNet` gives them."""
     return ["age", "age_std"] + (["age_probs"] if head == "distribution" else [])
 
 
@@ -158,7 +158,7 @@ def sealed(
     model: onnx.ModelProto, checkpoint: Checkpoint, name: str, checkpoint_sha256: str, precision: str = "fp32",
     made: dict[str, Any] | None = None,
 ) -> bytes:  # fmt: skip
-    """A model file: the graph with all that the model contract (``docs/model-file.md``) asks for.
+    """Makes a model file of a graph, with the metadata that ``docs/model-file.md`` asks for.
 
     Args:
         model: from `convert`, or a quantised form of it.
@@ -199,7 +199,7 @@ def sealed(
 
 
 def without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph alone, as `convert` gave it."""
+    """Returns the graph alone, as `convert` gave it."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     del bare.metadata_props[:]
@@ -207,20 +207,20 @@ def without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what turns a checkpoint into a model file."""
+    """Returns the versions of the packages that turn a checkpoint into a model file."""
     found = {name: packages.version(name) for name in ("torch", "onnx", "onnxscript")}
     return {**found, "onnxruntime": onnxruntime_version(), "python": platform.python_version()}
 
 
 def onnxruntime_version() -> str:
-    """Of whichever of its packages is installed."""
+    """Returns the version of whichever package of ONNX Runtime is installed."""
     import onnxruntime
 
     return str(onnxruntime.__version__)
 
 
 def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-adds for one face of every convolution and matrix product with constant weights, by node name.
+    """Counts the multiply-adds for one face of every node with constant weights, by node name.
 
     Raises:
         ExportError: the shapes in the graph cannot be inferred.
@@ -244,7 +244,7 @@ def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def constant_shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """Shapes of all constants, those behind a DequantizeLinear too."""
+    """Returns the shapes of all constants, those behind a DequantizeLinear too."""
     shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in shapes:

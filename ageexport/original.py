@@ -21,7 +21,7 @@ _CLASSIFIERS = {"resnet34": "fc", "mobilenet_v2": "classifier", "vgg16": "classi
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What has to be said of a bare ``state_dict``; None: not said.
+    """A description of a bare ``state_dict``; None means not given.
 
     Attributes:
         experiment: a row of ``python -m agetrain --list``, which says all the rest.
@@ -48,12 +48,12 @@ class Description:
 
     @property
     def empty(self) -> bool:
-        """Nothing was said."""
+        """Whether nothing was described."""
         return self == Description()
 
 
 def is_bare(values: dict[str, Any]) -> bool:
-    """Whether what was read is a ``state_dict`` and nothing else."""
+    """Says whether values are a bare ``state_dict`` and nothing else."""
     return bool(values) and all(isinstance(v, Tensor) for v in values.values())
 
 

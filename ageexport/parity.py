@@ -1,4 +1,4 @@
-"""The parity ladder: on real pictures, a model file answers by the deployed path what its checkpoint answers."""
+"""The proof of parity: on real pictures, a model file answers by the deployed path what its checkpoint answers."""
 
 import json
 import tempfile
@@ -41,7 +41,7 @@ SCHEMA_FILE = Path(__file__).with_name("metadata.schema.json")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """What the checkpoint answers by the way of training: the truth for every precision.
+    """The answers of the checkpoint by training's own preprocessing, against which every precision is compared.
 
     Attributes:
         checkpoint: that was exported.
@@ -63,7 +63,7 @@ class Reference:
 
 
 def reference(checkpoint: Checkpoint, evidence: Evidence, folder: Path, bounds: Bounds | None = None) -> Reference:
-    """Takes the pictures through training's preprocessing and through the network as it was trained.
+    """Computes the answers of the checkpoint to the pictures, by training's preprocessing and network.
 
     Args:
         checkpoint: to be asked.
@@ -124,7 +124,7 @@ def crop(samples: Sequence[Sample], checkpoint: Checkpoint, folder: Path) -> cac
 def prove(
     model: bytes, precision: str, truth: Reference, fp32: bytes | None = None, bounds: Bounds | None = None
 ) -> Ladder:
-    """Climbs the ladder with a model file.
+    """Runs all checks on a model file.
 
     Args:
         model: its bytes.
@@ -141,8 +141,14 @@ def prove(
     """
     bounds = bounds or Bounds()
     pipeline = _runtime(model)
-    climb = _Climb(model, precision, truth, fp32, bounds, pipeline)
-    rungs = [*climb.structure(), *climb.tensors(), *climb.images(), *climb.data(), *climb.precision_and_providers()]
+    checks = _Checks(model, precision, truth, fp32, bounds, pipeline)
+    rungs = [
+        *checks.structure(),
+        *checks.tensors(),
+        *checks.images(),
+        *checks.data(),
+        *checks.precision_and_providers(),
+    ]
     return Ladder(
         precision=precision,
         origin=truth.evidence.origin,
@@ -150,7 +156,7 @@ def prove(
         faces=len(truth.outputs[0]),
         machine=providers.machine(),
         rungs=tuple(rungs),
-        figures=figures.evaluate(climb.deployed_answers, resamples=_RESAMPLES),
+        figures=figures.evaluate(checks.deployed_answers, resamples=_RESAMPLES),
     )
 
 
@@ -182,8 +188,8 @@ class _Recorder:
         return self._estimator.estimate(crops)
 
 
-class _Climb:
-    """The rungs of one file, each level by a method."""
+class _Checks:
+    """The checks of one file, one method for each level."""
 
     def __init__(
         self, model: bytes, precision: str, truth: Reference, fp32: bytes | None, bounds: Bounds, pipeline: Pipeline
@@ -349,6 +355,6 @@ def _ages(estimator: AgeEstimator, faces: Image, batch_size: int) -> np.ndarray:
 
 
 def _largest(some: Sequence[Any], others: Sequence[Any]) -> float:
-    """The largest difference between arrays and their counterparts; NaN if one is none, which fails every rung."""
+    """The largest difference between arrays and their counterparts; NaN if one is none, which fails every check."""
     # NumPy's maximum keeps a NaN; Python's own drops it behind a number.
     return float(np.max([np.abs(np.subtract(a, b)).max() for a, b in zip(some, others, strict=True)]))

@@ -1,4 +1,4 @@
-"""Whether a model file is what its checkpoint gives: exported again, compared bit by bit, and proved once more."""
+"""The verification of a model file: exported again, compared bit by bit, and proved once more."""
 
 import json
 import logging

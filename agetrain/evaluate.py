@@ -20,7 +20,7 @@ from agetrain.evaluation.records import Evaluation, Setup, check_datasets, evalu
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Returns the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="python -m agetrain.evaluate",
         description="Measure age models on data sets, picture file in, detector and crop included.",
@@ -29,41 +29,44 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "models", nargs="+", type=Path, metavar="MODEL",
-        help="a checkpoint (best.pth) or a model file (*.onnx); several that differ in their seed: mean and sd as well",
+        help="a checkpoint (best.pth) or a model file (*.onnx); of several, mean and deviation are printed too",
     )  # fmt: skip
     add_part(parser)
-    parser.add_argument("--label", choices=("real", "apparent"), help="default: what the model answers")
+    parser.add_argument(
+        "--label", choices=("real", "apparent"), help="age to compare with (default: what the model answers)"
+    )
     parser.add_argument(
         "--detector", choices=DETECTORS,
-        help="none: the whole picture is taken for the face (default: yunet, none for a model of whole pictures)",
+        help="face detector; none takes the whole picture for the face (default: yunet, or none for a model of whole "
+        "pictures)",
     )  # fmt: skip
     parser.add_argument(
         "--box-margin", type=float, default=0.4, metavar="M",
-        help="for a model of whole pictures with a detector: its picture is the box and so much of its longer side "
-        "round it (default 0.4, as in APPA-REAL's face pictures)",
+        help="for a model of whole pictures with a detector: margin round the box, as a share of its longer side "
+        "(default: 0.4, as in APPA-REAL's face pictures)",
     )  # fmt: skip
-    parser.add_argument("--no-landmarks", action="store_true", help="crop by boxes alone, as for a detector without")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write figures.json, .md and .png there")
-    parser.add_argument("--predictions", type=Path, metavar="FILE", help="write the answers, to be learned from (.npz)")
+    parser.add_argument("--no-landmarks", action="store_true", help="crop by boxes alone, without landmarks")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for evaluation.json, .md and .png")
+    parser.add_argument("--predictions", type=Path, metavar="FILE", help="write the answers for a teacher (.npz)")
     parser.add_argument(
         "--robustness", type=int, nargs="?", const=500, default=0, metavar="N",
-        help="also under other margins, blur, JPEG, size, turn and light, on N pictures (default 500)",
+        help="measure N pictures (default: 500) under other margins, blur, JPEG, size, rotation and light as well",
     )  # fmt: skip
-    parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default 2000)")
-    parser.add_argument("--device", default="cpu", help="of checkpoints: cpu, cuda")
+    parser.add_argument("--resamples", type=int, default=2000, help="resamples of the bootstrap (default: 2000)")
+    parser.add_argument("--device", default="cpu", help="device for checkpoints: cpu, cuda (default: cpu)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
 def add_part(parser: argparse.ArgumentParser) -> None:
-    """The options that say which pictures; see `open_part`."""
+    """Adds the options that say which pictures are used; see `agetrain.evaluation.answers.open_part`."""
     parser.add_argument(
         "--dataset", action="append", required=True, metavar="NAME[=DIR]",
         help=f"one of: {', '.join(DATASETS)}; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--part", choices=PARTS, default="valid", help="default: valid")
+    parser.add_argument("--part", choices=PARTS, default="valid", help="part to use (default: valid)")
     parser.add_argument("--split", type=Path, metavar="FILE", help="a split file of python -m agetrain.splits")
-    parser.add_argument("--split-csv", type=Path, nargs="+", metavar="CSV", help="the original work's lists")
+    parser.add_argument("--split-csv", type=Path, nargs="+", metavar="CSV", help="the lists of the original work")
 
 
 def evaluations(options: argparse.Namespace) -> list[Evaluation]:

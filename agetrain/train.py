@@ -36,44 +36,61 @@ def build_parser() -> argparse.ArgumentParser:
         "--dataset", action="append", metavar="NAME[=DIR]", default=[],
         help=f"one of: {', '.join(DATASETS)}; may be repeated, to learn from several together",
     )  # fmt: skip
-    parser.add_argument("--data", type=Path, metavar="DIR", help="its folder (else $AGETRAIN_DATA/NAME, data/NAME)")
-    parser.add_argument("--label", choices=("real", "apparent"), help="which age to learn (default: real)")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of the data set (default: $AGETRAIN_DATA/NAME, then data/NAME)"
+    )
+    parser.add_argument("--label", choices=("real", "apparent"), help="age to learn (default: real)")
     parser.add_argument("--experiment", metavar="ID", help=f"one of: {', '.join(experiments.EXPERIMENTS)}")
     parser.add_argument("--list", action="store_true", help="print all experiments")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the config.json of a run, to run it again")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="run again by the config.json of a run")
     splits = parser.add_argument_group("split")
     splits.add_argument("--split", type=Path, metavar="FILE", help="a split file of python -m agetrain.splits")
     splits.add_argument(
         "--split-csv", type=Path, nargs="+", metavar="CSV",
-        help="the original work's lists: train, valid and if you like test",
+        help="the lists of the original work: train, valid and, optionally, test",
     )  # fmt: skip
     splits.add_argument("--allow-overlap", action="store_true", help="train although a person is in more than one part")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="results (default: runs/NAME-LABEL-EXPERIMENT)")
-    parser.add_argument("--cache", type=Path, default=Path("cache"), metavar="DIR", help="face crops, made once")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the results (default: runs/NAME-LABEL-EXPERIMENT)"
+    )
+    parser.add_argument(
+        "--cache", type=Path, default=Path("cache"), metavar="DIR", help="folder of the face crops (default: cache)"
+    )
     parser.add_argument(
         "--weights", type=Path, metavar="FILE",
-        help="ImageNet weights, a file or a folder with BACKBONE*.pth (else $AGETRAIN_WEIGHTS, else a download); or a "
-        "checkpoint of agetrain to start from",
+        help="starting weights: ImageNet weights as a file or a folder with BACKBONE*.pth, or a checkpoint of agetrain "
+        "(default: $AGETRAIN_WEIGHTS, then a download)",
     )  # fmt: skip
     parser.add_argument(
         "--teacher", type=Path, action="append", default=[], metavar="FILE",
         help="what to learn from beside the labels: a checkpoint (.pth), which answers to the very faces that the "
-        "network is shown, or predictions (.npz), see agetrain.evaluate --predictions; several are averaged. Beside "
-        "checkpoints, predictions only serve --doubt-beyond",
+        "network is shown, or predictions (.npz) of agetrain.evaluate --predictions. Several teachers are averaged. "
+        "Predictions beside checkpoints are only used by --doubt-beyond",
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that is in --out")
-    parser.add_argument("--pack", type=Path, metavar="DIR", help="do not train: pack all that training needs into DIR")
-    parser.add_argument("--packed", type=Path, metavar="DIR", help="train from such a folder; no pictures are needed")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
-    parser.add_argument("--wandb", choices=MODES, default="auto", help="auto: online with an API key, else offline")
+    parser.add_argument(
+        "--pack", type=Path, metavar="DIR", help="do not train; write everything that training needs into DIR"
+    )
+    parser.add_argument(
+        "--packed", type=Path, metavar="DIR", help="train from a folder that --pack wrote, without any picture"
+    )
+    parser.add_argument(
+        "--device", help="device to train on: cpu, cuda, cuda:1, ... (default: cuda where there is one)"
+    )
+    parser.add_argument(
+        "--wandb",
+        choices=MODES,
+        default="auto",
+        help="Weights & Biases; auto: online with an API key, else offline (default: auto)",
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     _add_recipe_options(parser)
     return parser
 
 
 def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    recipe = parser.add_argument_group("recipe", "what is to differ from the experiment")
+    recipe = parser.add_argument_group("recipe", "what differs from the experiment")
     for field in fields(Recipe):
         if field.name == "augmentation":
             recipe.add_argument("--augmentation", choices=AUGMENTATIONS, help=_help(field))

@@ -1,4 +1,4 @@
-"""The training cache: every picture is decoded, searched for its face and cropped once, into memory-mapped arrays.
+"""The training cache: each picture is decoded and its face cropped once, into memory-mapped arrays.
 
 Preparing needs the runtime (`ageinfer.crop.cut` cuts the crops, with its own detector); reading needs numpy alone.
 """
@@ -81,7 +81,7 @@ class JoinedCrops:
 
 
 def join(caches: Sequence[CropCache]) -> CropCache:
-    """Several caches of crops of one size as one, in the order given."""
+    """Joins several caches of crops of one size, in the order given."""
     if len(caches) == 1:
         return caches[0]
     arrays = [a for c in caches for a in (c.crops.arrays if isinstance(c.crops, JoinedCrops) else [c.crops])]
@@ -89,7 +89,7 @@ def join(caches: Sequence[CropCache]) -> CropCache:
 
 
 def open_crops(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title: str) -> CropCache:
-    """Opens the cache of these pictures, making it first where it is not there yet.
+    """Opens the crops of these pictures, and makes them first where they are not in the cache yet.
 
     The cache's name is a hash over the pictures' bytes, the crop specification and the detector, so a changed picture
     or margin is never answered with old crops. An interrupted run leaves nothing that looks like a cache.
@@ -142,7 +142,7 @@ def available_cores() -> int:
 
 
 def picture_digest(path: Path) -> bytes:
-    """SHA-256 of a picture's file, by which a cache and a teacher know it.
+    """Returns the SHA-256 of a picture's file, by which a cache and a teacher know it.
 
     Raises:
         DatasetError: it cannot be read.

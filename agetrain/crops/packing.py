@@ -1,4 +1,4 @@
-"""A folder with all that training needs, for a machine that has neither the pictures nor OpenCV.
+"""Packs: folders with everything that training needs, for a machine without the pictures and without OpenCV.
 
 ``training-set.json`` describes it; crops lie in NumPy files of at most 48 MB, so that they travel easily, and labels
 beside them. It contains faces of the data sets: their licences apply.
@@ -43,7 +43,7 @@ def save(
     folder: Path, data: TrainingSet, config: dict[str, Any], recipe: Recipe,
     parity: tuple[Sequence[Sample], Sequence[Sample]] | None,
 ) -> None:  # fmt: skip
-    """Packs a training set; the description is written last, so a folder that has one is complete.
+    """Writes a training set into a folder; the description comes last, so a folder that has one is complete.
 
     Raises:
         DatasetError: it cannot be written.

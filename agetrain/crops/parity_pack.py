@@ -20,7 +20,7 @@ CALIBRATION_PICTURES = 300
 def write_parity_pack(
     path: Path, valid: Sequence[Sample], train: Sequence[Sample], crops: CropCache, label: str, seed: int
 ) -> None:
-    """Packs the pictures on which an export is proved equal, and calibration pictures from train.
+    """Writes the pictures on which an export is proved, and pictures from train to calibrate int8 on.
 
     The file holds their encoded bytes, one behind the other (``valid_bytes``, ``valid_ends``, and the same with
     ``calibration_``), and as JSON in ``facts`` all that is known of them and a hash of the pixels that training cropped
@@ -54,7 +54,7 @@ def write_parity_pack(
 
 
 def pixels_digest(crops: CropCache, i: int) -> str:
-    """The first half of the SHA-256 of a crop's pixels; empty where no face was found."""
+    """Returns the first half of the SHA-256 of a crop's pixels, or an empty text where no face was found."""
     if not crops.found[i]:
         return ""
     return hashlib.sha256(crops.crops[np.array([i])].tobytes()).hexdigest()[:32]

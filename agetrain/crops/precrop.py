@@ -1,4 +1,4 @@
-"""The faces of a whole data set as pictures: as the original CACD preprocessing made them, or by the runtime's crop."""
+"""Cuts out the faces of a whole data set, as the original CACD preprocessing did or by the runtime's crop."""
 
 import csv
 import logging
@@ -143,7 +143,7 @@ def rewrite_csv(path: Path, target: Path, kept: set[str]) -> tuple[int, int]:
 
 
 def original_crop(image: Image, left: int, top: int, width: int, height: int) -> Image:
-    """The crop of the original CACD preprocessing.
+    """Crops a face as the original CACD preprocessing did.
 
     The box is made square on its longer side round its centre, grows by 15 px on each side, moves up by 5 px, is cut to
     the picture and resized to 120 x 120.
@@ -185,7 +185,7 @@ def _open_detector(kind: str) -> None:
 
 
 def _centre_one(kind: str, job: tuple[Path, Path]) -> str:
-    """Does one picture; returns one of `OUTCOMES`."""
+    """Cuts out the face of one picture; returns one of `OUTCOMES`."""
     from ageinfer.errors import SourceError
     from ageinfer.images import cv2
     from ageinfer.sources import read_picture

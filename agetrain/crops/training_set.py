@@ -19,7 +19,7 @@ WIDE_CROP_FACTOR = 1.4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingSet:
-    """All that training needs of the data sets; no picture file is opened any more.
+    """Everything that training needs of the data sets; no picture file is opened any more.
 
     Attributes:
         facts: of each data set: name, label, licence, page, split and its hash, for the record.
@@ -41,14 +41,14 @@ class TrainingSet:
 
     @property
     def name(self) -> str:
-        """Of all data sets together."""
+        """Names of all data sets, joined by ``+``."""
         return "+".join(facts["dataset"] for facts in self.facts)
 
 
 def training_set(
     datasets: Sequence[Dataset], recipe: Recipe, folder: Path
 ) -> tuple[TrainingSet, tuple[Sequence[Sample], Sequence[Sample]]]:
-    """Crops the pictures, or opens the crops that are there.
+    """Makes the training set of data sets; pictures are cropped where the cache does not hold them yet.
 
     Returns:
         The training set, and the valid and train pictures for a parity pack.
@@ -92,7 +92,7 @@ def training_set(
 
 
 def split_selection(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices of what is learned from, and of a seeded part on which the epoch is chosen; both sorted.
+    """Returns sorted indices of the samples to learn from, and of a seeded part that chooses the epoch.
 
     A subject's pictures are all on one side.
     """

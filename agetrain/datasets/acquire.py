@@ -1,4 +1,4 @@
-"""Bringing a data set about: download, unpack, check, and cut out its faces."""
+"""Getting a data set: downloads it, unpacks it and checks its pictures."""
 
 import logging
 import shutil

@@ -12,7 +12,7 @@ from agetrain.errors import MissingDependencyError
 
 
 def markdown(dataset: str, figures: Mapping[str, Any]) -> str:
-    """The audit as a document."""
+    """Returns the audit as Markdown."""
     lines = [f"# Audit of a split of {dataset}", "", "## Findings", ""]
     lines += [f"- {text}" for text in figures["findings"]] or ["- nothing"]
     lines += [

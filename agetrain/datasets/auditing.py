@@ -95,7 +95,7 @@ def _of_dataset(dataset: Dataset, offset: float) -> list[Part]:
 
 
 def audit(parts: Sequence[Part]) -> dict[str, Any]:
-    """All that can be said of a split, as JSON values; the key ``findings`` holds what is wrong with it in words."""
+    """Audits a split; returns JSON values, with what is wrong in words under the key ``findings``."""
     by_name = {part.name: part for part in parts}
     train = by_name.get("train")
     described = {}
@@ -143,7 +143,7 @@ def _pairs(parts: Sequence[Part]) -> list[tuple[Part, Part]]:
 
 
 def wasserstein(a: np.ndarray, b: np.ndarray) -> float:
-    """How many years the ages of one part must be moved on average to become those of the other (first Wasserstein).
+    """Returns the first Wasserstein distance: how many years ages must be moved on average to become the others.
 
     Example:
         >>> wasserstein(np.array([20.0, 30.0]), np.array([25.0, 35.0]))
@@ -155,7 +155,7 @@ def wasserstein(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def findings(figures: Mapping[str, Any], *, has_train: bool) -> list[str]:
-    """What makes figures on this split worth less than they seem, a sentence each."""
+    """Lists what makes figures on this split worth less than they seem, a sentence each."""
     found = []
     parts = figures["parts"]
     most = max(len(p["ages"]) for p in parts.values())
@@ -207,7 +207,7 @@ def findings(figures: Mapping[str, Any], *, has_train: bool) -> list[str]:
 
 
 def duplicates(parts: Sequence[Part]) -> dict[str, dict[str, int]]:
-    """Pairs of pictures that are the same file, or look alike by a perceptual hash, within and across parts.
+    """Counts pairs of pictures, within and across parts, that are the same file or look alike by a perceptual hash.
 
     Raises:
         DatasetError: a picture cannot be read.
@@ -240,7 +240,7 @@ def _pair(a: str, b: str) -> str:
 
 
 def difference_hash(data: bytes, path: Path) -> int:
-    """64 bits that say where a small grey copy of the picture gets brighter (dHash, Krawetz 2013).
+    """Returns 64 bits that say where a small grey copy of the picture gets brighter (dHash, Krawetz 2013).
 
     Raises:
         DatasetError: it cannot be decoded.

@@ -98,7 +98,7 @@ def make_parts(
 
 
 def write_split(path: Path, dataset: Dataset, folder: Path) -> str:
-    """Writes a split file; returns its SHA-256.
+    """Writes a split file and returns its SHA-256.
 
     Raises:
         DatasetError: it cannot be written.

@@ -75,7 +75,7 @@ def open_dataset(
 
 
 def read_csv(path: Path, dataset: str) -> list[Row]:
-    """Reads a list of the original work, or one of APPA-REAL: no picture is needed for it.
+    """Reads a list of the original work, or one of APPA-REAL, without any picture.
 
     Args:
         path: a CSV with the columns ``file`` (or ``file_name``) and ``age`` (or ``real_age``); ``path`` and ``gender``
@@ -118,7 +118,7 @@ def _first(columns: Sequence[str], wanted: Sequence[str], path: Path) -> str:
 
 
 def with_csvs(dataset: Dataset, files: Sequence[Path]) -> Dataset:
-    """The data set in the parts of original lists: train, valid and if given test, with the labels that they give.
+    """Returns a data set in the parts of original lists (train, valid, optionally test), with the labels in them.
 
     What they name is used, bad pictures too; what they do not name is not.
 
@@ -127,7 +127,7 @@ def with_csvs(dataset: Dataset, files: Sequence[Path]) -> Dataset:
         DatasetError: a list cannot be read, or names a picture that is not there.
     """
     if not 2 <= len(files) <= 3:
-        raise UsageError("--split-csv takes two or three lists: train, valid and if you like test")
+        raise UsageError("--split-csv takes two or three lists: train, valid and, optionally, test")
     if dataset.label != "real":
         raise UsageError("--split-csv: the lists hold real ages; use --label real, or --split")
     known = _by_name(dataset)
@@ -166,7 +166,7 @@ def _listed(dataset: Dataset) -> list[Sample]:
 
 
 def with_split_file(dataset: Dataset, path: Path) -> Dataset:
-    """The data set in the parts of a split file; pictures that it does not name are left out, bad ones included.
+    """Returns a data set in the parts of a split file; pictures that it does not name are left out.
 
     Raises:
         DatasetError: it cannot be read, or names a picture that is not there, or one twice.
@@ -203,7 +203,7 @@ def with_split_file(dataset: Dataset, path: Path) -> Dataset:
 
 
 def overlap(parts: dict[str, Iterable[str | None]]) -> dict[tuple[str, str], tuple[int, int]]:
-    """Which parts share subjects.
+    """Finds which parts share subjects.
 
     Args:
         parts: the subject of each picture, None where it is not known.
@@ -233,9 +233,11 @@ def check_overlap(dataset: Dataset, *, consent: bool) -> None:
         return
     figures = ", ".join(f"{n} of {total} in {b} are in {a} too" for (a, b), (n, total) in shared.items())
     if consent:
-        log.warning("%s: persons in more than one part (%s): figures on them are too good", dataset.name, figures)
+        log.warning(
+            "%s: persons are in more than one part (%s), so figures on them are too good", dataset.name, figures
+        )
         return
     raise DatasetError(
-        f"{dataset.name}: persons in more than one part ({figures}), so figures would be too good; make an "
+        f"{dataset.name}: persons are in more than one part ({figures}), so figures would be too good; make an "
         f"identity-exclusive split (python -m agetrain.splits {dataset.name} --kind identity) or give --allow-overlap"
     )

@@ -1,4 +1,4 @@
-"""What a model answers to the pictures of a data set, on the same way as in the runtime.
+"""What a model answers to the pictures of a data set, by the same steps as in the runtime.
 
 Detector, the face nearest the centre, the model's own crop. A picture without a face is answered with the training
 median and counts.
@@ -40,7 +40,7 @@ def answers_of(
     vary: Callable[[Image], Image] | None = None, landmarks: bool = True, box_margin: float = 0.0,
     title: str = "evaluating",
 ) -> Answers:  # fmt: skip
-    """Asks a model about pictures, the way the runtime does.
+    """Asks a model about pictures, by the same steps as the runtime.
 
     Args:
         model: to be asked.
@@ -101,7 +101,7 @@ def open_part(
 
 
 def seen_in_training(model: Model, dataset: Dataset) -> str:
-    """Whether the model learned from this data set, and whether by this split: one of three sentences."""
+    """Says whether the model learned from this data set, and whether by this split."""
     hashes = [d.get("split_sha256") for d in model.data if d["dataset"] == dataset.name]
     if not hashes:
         return OTHER_DATA

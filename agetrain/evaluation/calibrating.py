@@ -101,7 +101,7 @@ def in_first_half(sample: Sample) -> bool:
 
 
 def _warn_of_learned(model: Model, dataset: Dataset, part: str) -> None:
-    """Says that the network may know the pictures by heart: its errors on them tell nothing of its errors on others."""
+    """Warns where the network learned from these pictures: its errors on them say nothing about others."""
     # The hash of a split is over the labels too, and a second head answers the other label than the run learned by.
     seen = {seen_in_training(model, d) for d in (dataset, _by_other_label(dataset))}
     if seen == {OTHER_DATA} or (THIS_SPLIT in seen and part != "train"):
@@ -116,7 +116,7 @@ def _warn_of_learned(model: Model, dataset: Dataset, part: str) -> None:
 
 
 def _by_other_label(dataset: Dataset) -> Dataset:
-    """The same pictures by the other of real and apparent age, where they have one."""
+    """Returns the same pictures with the other of real and apparent age, where they have one."""
     parts = {
         part: tuple(s if s.other_years is None else replace(s, age_years=s.other_years) for s in samples)
         for part, samples in dataset.parts.items()

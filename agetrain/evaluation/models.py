@@ -19,7 +19,7 @@ Estimate = Callable[[npt.NDArray[np.uint8]], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """An age model, wherever it comes from.
+    """An age model to be evaluated.
 
     Attributes:
         name: of its file.

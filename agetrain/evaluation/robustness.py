@@ -1,4 +1,4 @@
-"""How an error grows when pictures get worse: the same faces under other margins, blur, JPEG, size, turn and light."""
+"""The robustness sweep: how the error grows when the same pictures get worse."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ class Change:
 
 
 def changes(detector: Any) -> list[Change]:
-    """All changes of the sweep, mildest first.
+    """Returns all changes of the sweep, mildest first.
 
     Args:
         detector: of ageinfer, which tells how large a face is before the picture is reduced.
@@ -86,7 +86,7 @@ def sweep(
     model: "Model", samples: Sequence[Sample], detector: Any, label: str, pictures: int, *,
     landmarks: bool = True, box_margin: float = 0.0, seed: int = 0,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """MAE and detection rate under each change, the first row without any.
+    """Measures MAE and detection rate under each change; the first row is without any.
 
     Args:
         model: to be asked.

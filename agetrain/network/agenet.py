@@ -14,7 +14,7 @@ _AGES = 101  # one bin a year, 0 to 100
 
 
 class AgeNet(nn.Module):
-    """Faces in, a raw head output out; `decode` turns that into years.
+    """An age network: it takes faces and gives a raw output, which `decode` turns into years.
 
     The linear head is one neuron that answers in years. The distribution head gives a logit for each year from 0 to
     100; the age is the mean of the softmax, after DEX (Rothe et al., IJCV 2018) and DLDL-v2 (Gao et al., IJCAI 2018).
@@ -60,7 +60,7 @@ class AgeNet(nn.Module):
         self.auxiliary = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, outputs)) if auxiliary else None
 
     def features(self, faces: Tensor) -> Tensor:
-        """What the heads are given: ``[n, width]`` for faces as in `forward`."""
+        """Computes what the heads are given, ``[n, width]``, for faces as in `forward`."""
         features: Tensor = self.backbone((faces - self.mean) / self.std)
         return features
 
@@ -82,11 +82,11 @@ class AgeNet(nn.Module):
         return both.mean(dim=0) if self.head_name == "linear" else both.float().softmax(dim=2).mean(dim=0).log()
 
     def probabilities(self, raw: Tensor) -> Tensor:
-        """The distribution head's output as probabilities, float32 ``[n, 101]``, one for each year from 0."""
+        """Turns the distribution head's output into probabilities, float32 ``[n, 101]``, one for each year from 0."""
         return raw.float().softmax(dim=1)
 
     def decode(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Turns what `forward` gave into age and its standard deviation, each float32 ``[n]`` in years."""
+        """Turns the output of `forward` into age and its standard deviation, each float32 ``[n]`` in years."""
         if self.head_name == "linear":
             age = raw[:, 0].float()
             return age, self._calibrated(self.residual_std).expand_as(age)
@@ -102,7 +102,7 @@ class AgeNet(nn.Module):
 
 
 def _headless(name: str) -> tuple[nn.Module, int]:
-    """A torchvision network that ends in features, and their number."""
+    """Builds a torchvision network that ends in features; returns it with their number."""
     network = torchvision.models.get_model(name, weights=None)
     if name == "resnet34":
         width = network.fc.in_features

@@ -238,7 +238,7 @@ def environment() -> dict[str, str | None]:
 
 
 def _git_commit() -> str | None:
-    """The commit of this checkout, marked ``+`` where files differ from it; None outside of one."""
+    """Returns the commit of this checkout, with a ``+`` where files differ from it, or None outside of one."""
     here = Path(__file__).parent
     try:
         # The repository may be another one that merely lies round the environment which this was installed into.

@@ -84,7 +84,7 @@ def load_imagenet_weights(network: AgeNet, file: str | Path | None = None) -> St
 
 
 def weights_file(path: Path, backbone: str) -> Path:
-    """The file of weights that is meant by a path: itself, or the first in the folder that is of the backbone.
+    """Returns the file of weights that a path means: itself, or the first file of the backbone in a folder.
 
     Raises:
         WeightsError: there is none.

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the training device: one random similarity per face, colour, and loss of detail.
+"""Augmentation of whole batches on the training device: place, colour and loss of detail.
 
 Works on the wide crops of the training cache, so that moving, turning and shrinking a face brings in real
 surroundings instead of a border. What is random is drawn for a whole batch at once, on the CPU, before it is applied:
@@ -54,7 +54,7 @@ def draw(n: int, how: Augmentation, random: torch.Generator) -> Draws:
 
 
 def rows(draws: Draws, chosen: slice) -> Draws:
-    """The draws of some faces of the batch."""
+    """Returns the draws of some faces of the batch."""
     return {name: values[chosen] if values.ndim else values for name, values in draws.items()}
 
 
@@ -107,7 +107,7 @@ def augment(wide: Tensor, size: int, fill: tuple[int, int, int], how: Augmentati
 
 
 def centre(wide: Tensor, size: int) -> Tensor:
-    """What is evaluated: the middle of the crops, float32 ``[n, 3, size, size]``, RGB, 0 to 255."""
+    """Cuts the middle out of crops for evaluation: float32 ``[n, 3, size, size]``, RGB, 0 to 255."""
     return _cut(wide, size, False, {})
 
 

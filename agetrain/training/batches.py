@@ -1,4 +1,4 @@
-"""What the training loop is fed with: crops in memory maps, batches made ahead of the device, shared by processes."""
+"""The batches of the training loop: made ahead of the device, and shared by processes."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -80,9 +80,7 @@ class Batches:
         rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
         if recipe.doubt_beyond and teacher is None:
-            raise UsageError(
-                f"--doubt-beyond {recipe.doubt_beyond:g}: it is a --teacher that doubts; give its predictions"
-            )
+            raise UsageError(f"--doubt-beyond {recipe.doubt_beyond:g}: needs the predictions of a --teacher; give them")
         self.crops = join(data.learn)
         self.teacher = teacher
         self._recipe, self._device, self._rank, self._world = recipe, device, rank, world
@@ -97,7 +95,7 @@ class Batches:
         self.faces = sum(len(usable) for usable, _ in self._usable)
         shown = sum(round(r * len(usable)) for usable, r in self._usable)
         if shown < 2:
-            raise DatasetError(f"a face in {self.faces} pictures to learn from; look at them")
+            raise DatasetError(f"only {self.faces} pictures to learn from hold a face; look at them")
         whole, rest = divmod(shown, recipe.batch_size)
         # A last batch of one face has no statistics to normalise by, and each process needs a face.
         self.steps = max(1, whole + (not recipe.drop_last and rest >= max(2, world)))
@@ -114,7 +112,7 @@ class Batches:
         self._resident = _resident(self.crops.crops, device)
 
     def epoch(self, number: int, steps: int | None = None) -> Iterator[Batch]:
-        """The batches of an epoch, which is counted from 1; at most ``steps`` of them."""
+        """Yields the batches of an epoch, which is counted from 1; at most ``steps`` of them."""
         order = self._order(number)
         size = self._recipe.batch_size
 

@@ -11,7 +11,7 @@ from agetrain.network.weights import Start
 
 
 def backbone_children(network: AgeNet) -> list[tuple[str, nn.Module]]:
-    """The parts of a backbone in the order in which pictures pass them, with the prefix of their tensors' names.
+    """Lists the children of a backbone in the order of the forward pass, with the prefix of their tensors' names.
 
     They are torchvision's ``children()`` without the last layer, as the original scripts counted them: conv1, bn1,
     relu, maxpool, layer1 to layer4 and avgpool of ResNet34; features, avgpool and classifier of VGG16. MobileNetV2 has
@@ -56,7 +56,7 @@ def freeze(network: AgeNet, count: int, start: Start) -> list[nn.Module]:
 
 
 def set_training_mode(network: nn.Module, frozen: Iterable[nn.Module], frozen_batchnorm: str) -> None:
-    """Train mode; normalisation layers of frozen children stay in evaluation mode unless ``train`` is asked for."""
+    """Sets train mode; BatchNorm layers of frozen children stay in evaluation mode unless ``train`` is asked for."""
     network.train()
     if frozen_batchnorm == "eval":
         for child in frozen:
@@ -67,7 +67,7 @@ def set_training_mode(network: nn.Module, frozen: Iterable[nn.Module], frozen_ba
 
 @torch.no_grad()
 def reestimate_batchnorm(network: AgeNet, batches: Iterable[Tensor]) -> None:
-    """Replaces the running statistics of all normalisation layers by those of these batches.
+    """Replaces the running statistics of all BatchNorm layers by those of these batches.
 
     Args:
         network: changed in place; left in evaluation mode.

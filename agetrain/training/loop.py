@@ -86,7 +86,7 @@ def take_step(
     learner: nn.Module, network: AgeNet, optimiser: torch.optim.Optimizer, faces: Tensor, batch: Batch, recipe: Recipe,
     *, bf16: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """One step of the optimiser; returns the loss of the batch and its decoded ages.
+    """Makes one step of the optimiser; returns the loss of the batch and its decoded ages.
 
     Args:
         learner: the `Learner` of the network, or what shares it between processes.

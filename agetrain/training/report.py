@@ -1,4 +1,4 @@
-"""What a run leaves beside its checkpoint: metrics as JSON, the learning curve, a report, the parity pack."""
+"""The learning curve and the report of a run."""
 
 import importlib.util
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def draw_curve(path: Path, history: Sequence[dict[str, float]], title: str, loss: str) -> None:
-    """Draws loss and MAE over the epochs into a PNG; without matplotlib only says so.
+    """Draws loss and MAE over the epochs into a PNG; without matplotlib it only logs a warning.
 
     Args:
         path: the PNG.
@@ -59,7 +59,7 @@ def draw_curve(path: Path, history: Sequence[dict[str, float]], title: str, loss
 
 
 def run_report(experiment: Experiment, record: dict[str, Any], notes: Sequence[str]) -> str:
-    """The report of a run as Markdown: what was reproduced beside what was published, and what always to answer costs.
+    """Writes the report of a run as Markdown: what was reproduced beside what was published, and the baselines.
 
     Args:
         experiment: that was run.
@@ -117,7 +117,7 @@ def run_report(experiment: Experiment, record: dict[str, Any], notes: Sequence[s
 
 
 def changed_fields(experiment: Experiment, recipe: dict[str, Any]) -> list[str]:
-    """Fields of a recipe that differ from the experiment's, so that its published figures are of another training.
+    """Lists the fields of a recipe that differ from the experiment's, so that published figures do not compare.
 
     Args:
         experiment: that was run.

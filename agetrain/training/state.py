@@ -103,7 +103,9 @@ def load_state(path: Path, record: dict[str, Any]) -> dict[str, Any] | None:
         must_agree[digest if before.get(digest) and record.get(digest) else name] = f"--{name}"
     different = [told for key, told in must_agree.items() if before.get(key) != record.get(key)]
     if different:
-        raise UsageError(f"{path}: of a run with another {different[0]}; give the same options, or another --out")
+        raise UsageError(
+            f"{path}: belongs to a run with another {different[0]}; give the same options, or another --out"
+        )
     return values
 
 

@@ -37,7 +37,7 @@ class Teacher:
 
     @classmethod
     def load(cls, paths: Sequence[Path]) -> "Teacher":
-        """Reads files of ``python -m agetrain.evaluate --predictions``; several are averaged over common pictures.
+        """Reads files of ``python -m agetrain.evaluate --predictions`` and averages them over common pictures.
 
         Raises:
             DatasetError: one is not there or not such a file.
@@ -58,7 +58,7 @@ class Teacher:
         return cls(np.array(known, np.uint64), means[:, 0], means[:, 1], tuple(p.name for p in paths))
 
     def lookup(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ages and deviations of these pictures, float32 ``[n]``; NaN where it did not see them."""
+        """Looks up ages and deviations of pictures, float32 ``[n]``, with NaN where the teacher did not see them."""
         if len(self.digests) == 0:
             return np.full(len(digests), np.nan, np.float32), np.full(len(digests), np.nan, np.float32)
         at = np.searchsorted(self.digests, digests).clip(max=len(self.digests) - 1)
@@ -68,7 +68,7 @@ class Teacher:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkTeacher:
-    """Networks whose mean answer is learned, for each face as it was moved, coloured and blurred for the pupil.
+    """Networks whose mean answer is learned, for each face exactly as it is shown to the pupil.
 
     A teacher that sees what the pupil sees, over a long training, gives away more than its answers to the pictures:
     "Knowledge distillation: a good teacher is patient and consistent" (Beyer et al., CVPR 2022).
@@ -116,7 +116,7 @@ class NetworkTeacher:
 
     @torch.no_grad()
     def distribution(self, faces: Tensor, *, bf16: bool) -> Tensor:
-        """What the networks say on the average, float32 ``[n, 101]``, the sum of each row is 1.
+        """Computes the networks' mean distribution, float32 ``[n, 101]``; each row sums to 1.
 
         Args:
             faces: float32 ``[n, 3, side, side]``, RGB, 0 to 255; a network of another size is shown them resized.

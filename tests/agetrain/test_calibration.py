@@ -88,7 +88,7 @@ def test_what_nothing_can_be_learned_from(errors, stds):
 
 @pytest.mark.parametrize("values", [(-0.1, 0), (5, 0), (float("nan"), 0), (1, float("inf"))])
 def test_no_calibration(values):
-    with pytest.raises(ValueError, match="is none"):
+    with pytest.raises(ValueError, match="not a calibration"):
         Calibration(*values)
 
 

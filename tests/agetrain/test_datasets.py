@@ -120,7 +120,7 @@ def test_bad_pictures_are_not_dealt_into_a_split(tree, tmp_path):
 
 def test_a_missing_list(tree):
     (tree / "gt_avg_valid.csv").unlink()
-    with pytest.raises(DatasetError, match=r"gt_avg_valid\.csv: not there.*can be had from http"):
+    with pytest.raises(DatasetError, match=r"gt_avg_valid\.csv: not there.*Download it from http"):
         load(tree)
 
 
@@ -277,7 +277,7 @@ def test_utkface_and_all_age_faces_say_age_in_the_file_name(tmp_path):
 def test_a_folder_of_something_else(name, tmp_path):
     (tmp_path / "original images").mkdir()
     (tmp_path / "holiday.jpg").touch()
-    with pytest.raises(DatasetError, match=r"no picture .* can be had from http"):
+    with pytest.raises(DatasetError, match=r"no picture .* download it from http"):
         load_dataset(name, tmp_path)
 
 

@@ -145,7 +145,7 @@ def test_the_end_of_a_run_comes_whatever_the_tracker_does(fake, tmp_path, caplog
     assert made.asked.count(fails) == 1
     assert made.asked[-1] == fails  # and it is left alone from then on
     [warning] = [r.message for r in caplog.records if r.levelno == logging.WARNING]
-    assert warning == "W&B failed (the tracker is gone): nothing more is tracked"
+    assert warning == "W&B failed (the tracker is gone): nothing more is logged"
     tracker.log({"loss": 1.0}, 9)
     assert made.asked[-1] == fails
 
@@ -224,7 +224,7 @@ def tracked(tmp_path_factory):
     done = real_run(folder)
     assert done.returncode == 0, done.stderr
     assert "the run goes on" in done.stdout
-    assert "nothing more is tracked" not in done.stderr
+    assert "nothing more is logged" not in done.stderr
     return folder
 
 
@@ -267,7 +267,7 @@ def test_a_run_goes_on_when_the_tracker_s_process_is_killed(tmp_path):
     done = real_run(tmp_path, fault="killed")
     assert done.returncode == 0, done.stderr
     assert "the run goes on" in done.stdout
-    assert done.stderr.count("nothing more is tracked") == 1
+    assert done.stderr.count("nothing more is logged") == 1
 
 
 @pytest.mark.slow

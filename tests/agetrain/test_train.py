@@ -474,7 +474,7 @@ def test_a_taught_run_goes_on_with_the_same_teacher_alone(arguments, finished, t
     assert main(first) == 0
     assert main([*moved, "--resume"]) == 0
     assert main([*other, "--resume"]) == 2
-    assert "of a run with another --teacher" in capsys.readouterr().err
+    assert "belongs to a run with another --teacher" in capsys.readouterr().err
 
 
 def test_a_teacher_is_not_written_over(arguments, finished, tmp_path, capsys):

@@ -390,7 +390,7 @@ def test_processes_share_the_batches_that_one_alone_would_have(world):
 
 
 def test_too_few_faces_to_learn_from():
-    with pytest.raises(DatasetError, match="a face in 1 pictures to learn from"):
+    with pytest.raises(DatasetError, match="only 1 pictures to learn from hold a face"):
         Batches(training_set(cache_of(3, 22, missing=(0, 1))), SMALL, CPU)
 
 
