@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ageexport.errors import UsageError
+from ageexport.ladder import PRECISIONS
 from ageinfer.console import guarded
 from ageinfer.errors import DATA_STATUSES, ExitStatus, status_table
 
 if TYPE_CHECKING:
     from ageexport.export import ProvedModel
     from ageexport.files import ModelFile
-
-PRECISIONS = ("fp32", "int8", "fp16")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -10,10 +10,9 @@ from ageexport import evidence, export, graph, original
 from ageexport.card import card
 from ageexport.errors import OutputError, ParityError, UsageError
 from ageexport.export import ProvedModel
+from ageexport.ladder import PRECISIONS
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties
 from agetrain._files import replacing
-
-PRECISIONS = ("fp32", "int8", "fp16")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+PRECISIONS = ("fp32", "int8", "fp16")
 Status = Literal["passed", "failed", "reported", "not judged", "not measured"]
 
 
