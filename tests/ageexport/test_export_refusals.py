@@ -207,7 +207,7 @@ def test_a_failing_proof_leaves_the_previous_files(place, proof, good, at_once, 
     assert set(before) == {"best.pth", "best.onnx", "best.md", "best.parity.json"}
     at_once(tampered(good[0], change_initializer("network.mean", lambda m: m + 2)))
     capsys.readouterr()
-    line = run([place / "best.pth", "--data", proof], capsys, 6)
+    line = run([place / "best.pth", "--data", proof], capsys, 10)
     assert "nothing was written" in line
     assert {p.name: p.read_bytes() for p in place.iterdir()} == before
 
