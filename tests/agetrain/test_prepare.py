@@ -202,7 +202,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(release_file, t
     run(capsys, "appa-real", "--out", folder, "--archive", release_file)
     (folder / "valid" / "000027.jpg_face.jpg").write_text("no picture")
     (folder / "broken.txt").mkdir()
-    assert "broken.txt" in run(capsys, "appa-real", "--out", folder, status=3)
+    assert "broken.txt" in run(capsys, "appa-real", "--out", folder, status=5)
 
 
 def test_cacd_must_be_fetched_by_hand_and_its_page_is_named(tmp_path, capsys):
