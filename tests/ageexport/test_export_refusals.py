@@ -295,7 +295,7 @@ def test_as_a_command(tmp_path):
     (tmp_path / "best.pth").write_bytes(b"garbage")
     ran = subprocess.run(
         [sys.executable, "-m", "ageexport", str(tmp_path / "best.pth")],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent,
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert ran.returncode == 4
     assert len(ran.stderr.splitlines()) == 1

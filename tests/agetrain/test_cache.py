@@ -293,7 +293,7 @@ def test_processes_do_not_outlive_the_one_that_started_them(samples, tmp_path):
     """A run that is killed cannot say anything to them."""
     script = tmp_path / "script.py"
     script.write_text(CROPS_FOR_EVER)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     run = subprocess.Popen([sys.executable, script, samples[0].path, tmp_path / "cache"], env=environment)
 
     def croppers():

@@ -292,7 +292,7 @@ print("finished", flush=True)
     address = server.stdout.readline().strip()
     environment = {
         **os.environ, "WANDB_BASE_URL": address, "WANDB_API_KEY": "k" * 40, "HOME": str(tmp_path),
-        "PYTHONPATH": str(Path(__file__).parent.parent),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
     }  # fmt: skip
     with subprocess.Popen(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, text=True,

@@ -386,7 +386,7 @@ def test_errors_are_one_line_and_an_exit_status(tmp_path, arguments, finished, r
         command[command.index(option) + 1] = value
     ran = subprocess.run(
         [sys.executable, "-m", "agetrain", *command], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     assert ran.returncode == status, ran.stderr
     assert "Traceback" not in ran.stderr
