@@ -273,7 +273,7 @@ def test_a_run_goes_on_when_the_tracker_s_process_is_killed(tmp_path):
 @pytest.mark.slow
 def test_a_server_that_is_lost_during_a_run_does_not_hold_its_end_up(tmp_path):
     server = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("wandb_server.py")], stdout=subprocess.PIPE, text=True
+        [sys.executable, Path(__file__).parents[1] / "wandb_server.py"], stdout=subprocess.PIPE, text=True
     )
     script = f"""
 import sys
