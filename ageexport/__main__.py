@@ -1,4 +1,4 @@
-"""``python -m ageexport best.pth``: one ONNX file, proved equal to the checkpoint on real faces, or nothing."""
+"""``python -m ageexport best.pth``: makes one ONNX file that is proved to answer what the checkpoint answers."""
 
 import argparse
 import logging
@@ -8,18 +8,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ageexport.errors import ParityError, UsageError
+from ageexport.errors import UsageError
+from ageexport.ladder import PRECISIONS
 from ageinfer.console import guarded
 from ageinfer.errors import DATA_STATUSES, ExitStatus, status_table
 
 if TYPE_CHECKING:
-    from ageexport.export import Made
-
-PRECISIONS = ("fp32", "int8", "fp16")
+    from ageexport.export import ProvedModel
+    from ageexport.files import ModelFile
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Returns the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="python -m ageexport",
         description="Turn a checkpoint into one ONNX file and prove on real faces that it answers the same, by the "
@@ -29,56 +29,81 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "checkpoint", type=Path, nargs="?", metavar="best.pth",
-        help="of python -m agetrain, or a bare state_dict of the original work (see the last options)",
+        help="a checkpoint of python -m agetrain, or a bare state_dict of the original work (see the last options)",
     )  # fmt: skip
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: the checkpoint's name with .onnx")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="the model file (default: the checkpoint's name with .onnx)"
+    )
     parser.add_argument(
         "--precision", nargs="+", default=["fp32"], choices=[*PRECISIONS, "all"], metavar="P",
-        help="fp32 (default), int8 for CPUs, fp16 for GPUs, or all; files beside fp32 are named .int8.onnx and so on",
+        help="fp32 (default), int8 for CPUs, fp16 for GPUs, or all; an int8 file is named .int8.onnx",
     )  # fmt: skip
     parser.add_argument(
         "--data", metavar="[NAME=]DIR",
-        help="prove it on a data set's valid part, or on the portraits that labels.csv in DIR lists (columns file, age "
-        "and, for int8, part: valid or calibration); default: parity.npz beside the checkpoint",
+        help="faces for the proof: the valid part of a data set, or the portraits that labels.csv in DIR lists "
+        "(columns file, age and, for int8, part: valid or calibration); default: parity.npz beside the checkpoint",
     )  # fmt: skip
-    parser.add_argument("--opset", type=int, default=18, metavar="N", help="of the standard operators (default 18)")
-    parser.add_argument("--name", help="of the model (default: the output's name)")
+    parser.add_argument(
+        "--opset", type=int, default=18, metavar="N", help="version of the standard operators (default: 18)"
+    )
+    parser.add_argument("--name", help="name of the model (default: the output's name)")
     parser.add_argument(
         "--verify-only", type=Path, metavar="FILE",
-        help="export again from --checkpoint, compare with this file, climb the whole ladder with it; write nothing",
+        help="verify this file: export --checkpoint again, compare both, and run all checks on it; write nothing",
     )  # fmt: skip
     parser.add_argument(
-        "--checkpoint", type=Path, dest="checkpoint_option", metavar="best.pth", help="with --verify-only"
+        "--checkpoint",
+        type=Path,
+        dest="checkpoint_option",
+        metavar="best.pth",
+        help="the checkpoint to verify against, with --verify-only",
     )
-    parser.add_argument("--quiet", action="store_true", help="the results alone, without the rungs of the ladder")
+    parser.add_argument("--quiet", action="store_true", help="print only the results, without the single checks")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     _add_description(parser)
     return parser
 
 
 def _add_description(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what a bare state_dict of the original work is")
-    group.add_argument("--experiment", metavar="ID", help="its run, which says the rest (python -m agetrain --list)")
-    group.add_argument("--arch", choices=("mobilenet_v2", "resnet34", "vgg16"), help="its network")
-    group.add_argument("--head", choices=("linear", "dropout-linear", "distribution"), help="its last layer")
-    group.add_argument("--label-offset", type=float, metavar="YEARS", help="to add to its answer (AFAD 15, CACD 14)")
-    group.add_argument("--label", choices=("real", "apparent"), help="default: real")
-    group.add_argument("--trained-on", dest="dataset", metavar="NAME", help="the data set")
+    group = parser.add_argument_group("description of a bare state_dict of the original work")
+    group.add_argument(
+        "--experiment", metavar="ID", help="the run that made it, which says the rest (python -m agetrain --list)"
+    )
+    group.add_argument("--arch", choices=("mobilenet_v2", "resnet34", "vgg16"), help="backbone")
+    group.add_argument("--head", choices=("linear", "dropout-linear", "distribution"), help="last layer")
+    group.add_argument(
+        "--label-offset", type=float, metavar="YEARS", help="years to add to its answer (AFAD 15, CACD 14)"
+    )
+    group.add_argument("--label", choices=("real", "apparent"), help="age that it answers (default: real)")
+    group.add_argument("--trained-on", dest="dataset", metavar="NAME", help="data set that it learned from")
     group.add_argument("--size", type=int, metavar="PX", help="side of its input")
     group.add_argument(
         "--resize-to", type=int, metavar="PX", help="side before its centre is cut out (default: --size)"
     )
     group.add_argument(
-        "--squash", dest="keep_aspect", action="store_false", default=None, help="both sides are resized to that"
+        "--squash",
+        dest="keep_aspect",
+        action="store_false",
+        default=None,
+        help="resize both sides, without keeping the aspect ratio",
     )
     group.add_argument(
-        "--no-normalise", dest="normalise", action="store_false", default=None, help="it takes pixels from 0 to 1"
+        "--no-normalise",
+        dest="normalise",
+        action="store_false",
+        default=None,
+        help="it takes pixels from 0 to 1, not normalised by ImageNet",
     )
 
 
-def run(options: argparse.Namespace) -> None:
-    """Exports, proves, and only then writes models, cards and parity.json."""
-    from ageexport import evidence, export, original
+def write_models(options: argparse.Namespace) -> None:
+    """Exports, proves, and only then writes models, cards and proofs.
+
+    Raises:
+        AgeError: the options do not fit together, or the model cannot be made or proved.
+    """
+    from ageexport import original
+    from ageexport.files import export_files
 
     path = options.checkpoint_option or options.checkpoint
     if path is None or (options.checkpoint and options.checkpoint_option):
@@ -89,51 +114,23 @@ def run(options: argparse.Namespace) -> None:
 
         print(verify(options.verify_only, path, options.data, said))
         return
-    precisions = list(dict.fromkeys(PRECISIONS if "all" in options.precision else options.precision))
-    output = options.output or path.with_suffix(".onnx" if "fp32" in precisions else f".{precisions[0]}.onnx")
-    if output.suffix != ".onnx" or output.resolve() == path.resolve():
-        raise UsageError(f"-o {output}: the model's name must end in .onnx")
-    values, sha256 = export.open_checkpoint(path, said)
-    with export.workspace() as folder:
-        pictures, crops = Path(folder, "pictures"), Path(folder, "crops")
-        proof = evidence.open_evidence(values, path, options.data, pictures)
-        name = options.name or (options.output or path).stem
-        made, missed = export.export(values, sha256, proof, precisions, name, crops, opset=options.opset)
-    # The fp32 file is written too where another precision missed its bound, but not to the name meant for that one.
-    unasked = missed is not None and "fp32" not in precisions
-    wanted = [m for m in made if m.precision != "fp32" or "fp32" in precisions or unasked]
-    base = path.with_suffix(".onnx") if options.output is None else output
-    paths = [_path_of(m, base, alone=len(precisions) == 1 and options.output is not None) for m in wanted]
-    if unasked:
-        paths[0] = _path_of_unasked(base, precisions)  # fp32 is the first
-    export.write(wanted, made, paths)
-    for model, file in zip(wanted, paths, strict=True):
-        print(_told(model, file, made[0]))
-    if missed is not None and unasked:
-        raise ParityError(f"{missed}; in fp32 it was proved, and that is {paths[0]}") from missed
+    result, missed = export_files(
+        path, options.output, precision=options.precision, data=options.data, name=options.name, opset=options.opset,
+        description=said,
+    )  # fmt: skip
+    for file in result.files:
+        print(_told(file, result.fp32))
     if missed is not None:
         raise missed
-    print(f"beside each: its card (.md) and its proof (.parity.json)\nnext: ageinfer SOURCE --model {paths[-1]}")
+    print(f"beside each: its card (.md) and its proof (.parity.json)\nnext: ageinfer SOURCE --model {file.path}")
 
 
-def _path_of(model: "Made", base: Path, *, alone: bool) -> Path:
-    if alone or model.precision == "fp32":
-        return base
-    return base.with_suffix(f".{model.precision}.onnx")
-
-
-def _path_of_unasked(base: Path, precisions: Sequence[str]) -> Path:
-    """Where an fp32 file goes that nobody asked for: ``age.fp32.onnx`` beside ``age.onnx`` or ``age.int8.onnx``."""
-    stem = base.with_suffix("")
-    named = stem.suffix.removeprefix(".") in precisions
-    return (stem if named else base).with_suffix(".fp32.onnx")
-
-
-def _told(model: "Made", file: Path, fp32: "Made") -> str:
+def _told(file: "ModelFile", fp32: "ProvedModel") -> str:
+    model = file.model
     ladder, size = model.ladder, len(model.data)
     text = (
-        f"{file}: {model.precision}, {size / 1e6:.1f} MB, {model.latency.latency_ms:.2f} ms a face on one CPU thread, "
-        f"MAE {ladder.figures['mae']:.3f} years"
+        f"{file.path}: {model.precision}, {size / 1e6:.1f} MB, {model.latency.latency_ms:.2f} ms a face on one CPU "
+        f"thread, MAE {ladder.figures['mae']:.3f} years"
     )
     if model is not fp32:
         text += (
@@ -144,10 +141,10 @@ def _told(model: "Made", file: Path, fp32: "Made") -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+    """Runs the command and returns its exit status."""
     options = build_parser().parse_args(arguments)
     logging.getLogger("ageexport").setLevel(logging.WARNING if options.quiet else logging.INFO)
-    return guarded("ageexport", lambda: run(options), debug=options.debug, extra="export")
+    return guarded("ageexport", lambda: write_models(options), debug=options.debug, extra="export")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The errors of export, beside those that all packages share; their exit statuses are those of `ageinfer.errors`."""
+"""The errors of export, with those that all packages share; `ageinfer.errors` lists their exit statuses."""
 
 from ageinfer.errors import AgeError, ExitStatus, ModelError, OutputError, UsageError
 from agetrain.errors import CheckpointError
@@ -26,4 +26,4 @@ class ParityError(AgeError):
 
 
 class RungError(ParityError):
-    """A rung of the parity ladder failed."""
+    """A check of the proof failed."""

@@ -14,6 +14,7 @@ import numpy as np
 from ageexport.errors import EvidenceError
 from agetrain.datasets import DATASETS, Dataset, Sample, load_dataset
 from agetrain.errors import AgeError
+from agetrain.network.checkpoint import Checkpoint
 
 LABELS_FILE = "labels.csv"
 PARTS = ("valid", "calibration")
@@ -25,14 +26,14 @@ log = logging.getLogger("ageexport")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """Labelled pictures.
+    """Labelled pictures to prove an export on.
 
     Attributes:
         samples: to be proved on; ``age_years`` is the age that the checkpoint answers (real or apparent).
         calibration: other pictures, from which an int8 model learns the ranges of its activations.
         origin: where they are from, for the report.
         pixels: for each of ``samples`` the hash of the pixels that training cropped from it, see
-            `agetrain.training.report.pixels_digest`; None where that is not known.
+            `agetrain.crops.parity_pack.pixels_digest`; None where that is not known.
     """
 
     samples: tuple[Sample, ...]
@@ -41,12 +42,12 @@ class Evidence:
     pixels: tuple[str, ...] | None = None
 
 
-def open_evidence(values: dict[str, Any], checkpoint: Path, data: str | None, folder: Path) -> Evidence:
+def open_evidence(checkpoint: Checkpoint, path: Path, data: str | None, folder: Path) -> Evidence:
     """Opens what an export is to be proved on.
 
     Args:
-        values: of the checkpoint.
-        checkpoint: its file: beside it lies the parity pack.
+        checkpoint: that is exported.
+        path: its file: beside it lies the parity pack.
         data: of the command line: a folder with ``labels.csv``, or a data set as ``NAME=DIR`` or ``DIR``; None for the
             parity pack.
         folder: an empty one, for the pictures of a pack.
@@ -55,17 +56,17 @@ def open_evidence(values: dict[str, Any], checkpoint: Path, data: str | None, fo
         EvidenceError: there is nothing, or it cannot be read.
     """
     if data is None:
-        pack = checkpoint.with_name("parity.npz")
+        pack = path.with_name("parity.npz")
         if not pack.is_file():
             raise EvidenceError(
                 f"no faces to prove the export on: neither --data nor {pack}; nothing was written; name the data set "
                 "with --data NAME=DIR, or keep parity.npz beside the checkpoint"
             )
-        return from_pack(pack, values["label"], folder)
-    name, _, path = data.rpartition("=")
-    if not name and (Path(path) / LABELS_FILE).is_file():
-        return from_folder(Path(path))
-    return from_dataset(name, Path(path), values)
+        return from_pack(pack, checkpoint.label, folder)
+    name, _, place = data.rpartition("=")
+    if not name and (Path(place) / LABELS_FILE).is_file():
+        return from_folder(Path(place))
+    return from_dataset(name, Path(place), checkpoint)
 
 
 def from_pack(path: Path, label: str, folder: Path) -> Evidence:
@@ -146,20 +147,20 @@ def from_folder(folder: Path) -> Evidence:
     return Evidence(tuple(samples["valid"]), tuple(samples["calibration"]), f"{LABELS_FILE} of folder {folder.name}")
 
 
-def from_dataset(name: str, folder: Path, values: dict[str, Any]) -> Evidence:
+def from_dataset(name: str, folder: Path, checkpoint: Checkpoint) -> Evidence:
     """Takes the validation part of a data set, and seeded pictures of its train part for calibration.
 
     Args:
         name: of the data set; empty for the first that the checkpoint learned from.
         folder: that it lies in.
-        values: of the checkpoint.
+        checkpoint: that is exported.
 
     Raises:
         EvidenceError: it cannot be read.
     """
     if name and name not in DATASETS:
         raise EvidenceError(f"--data {name}={folder}: unknown data set {name!r}, use one of {', '.join(DATASETS)}")
-    learned = {d["dataset"]: d for d in values["training"]["data"]}
+    learned = {d["dataset"]: d for d in checkpoint.training["data"]}
     name = name or next(iter(learned), "")
     if name not in DATASETS:
         raise EvidenceError(
@@ -167,7 +168,7 @@ def from_dataset(name: str, folder: Path, values: dict[str, Any]) -> Evidence:
             f"NAME=DIR with one of {', '.join(DATASETS)}"
         )
     try:
-        dataset, _ = load_dataset(name, folder, values["label"])
+        dataset, _ = load_dataset(name, folder, checkpoint.label)
         origin = f"{name} valid{_split_in_words(dataset, folder, learned.get(name))}"
     except AgeError as error:
         raise EvidenceError(
@@ -179,7 +180,7 @@ def from_dataset(name: str, folder: Path, values: dict[str, Any]) -> Evidence:
 
 
 def _split_in_words(dataset: Dataset, folder: Path, learned: dict[str, Any] | None) -> str:
-    """What is to be said of the split: nothing where the checkpoint learned by the same one.
+    """Says how the split differs from the one that the checkpoint learned by; empty where it is the same.
 
     Args:
         dataset: as it is proved on.

@@ -1,28 +1,23 @@
-"""From a checkpoint to proved model files with their cards."""
+"""From a checkpoint to proved model files."""
 
-import hashlib
-import json
 import logging
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ageexport import evidence, graph, original, parity, precision
-from ageexport.card import card
-from ageexport.errors import CheckpointError, EvidenceError, OutputError, ParityError, RungError
+from ageexport.errors import CheckpointError, EvidenceError, ParityError, RungError
 from ageexport.evidence import Evidence
 from ageexport.ladder import Bounds, Ladder
 from ageexport.latency import Latency, time_model
 from ageexport.parity import Reference
-from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties
 from ageinfer.types import Image
-from agetrain import errors as agetrain_errors
-from agetrain._files import replacing
-from agetrain.network import checkpoint
+from agetrain._files import file_sha256
+from agetrain.network.checkpoint import Checkpoint, read
 
 FEWEST_CALIBRATION_FACES = 20
 
@@ -30,7 +25,7 @@ log = logging.getLogger("ageexport")
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ProvedModel:
     """A proved model file that is not written yet.
 
     Attributes:
@@ -46,7 +41,7 @@ class Made:
     latency: Latency
 
 
-def open_checkpoint(path: Path, said: original.Description) -> tuple[dict[str, Any], str]:
+def open_checkpoint(path: Path, said: original.Description) -> tuple[Checkpoint, str]:
     """Reads a checkpoint of agetrain, or a bare ``state_dict`` of the original work.
 
     Args:
@@ -54,62 +49,56 @@ def open_checkpoint(path: Path, said: original.Description) -> tuple[dict[str, A
         said: what it is, if it is the latter.
 
     Returns:
-        The values of a checkpoint, and the SHA-256 of the file.
+        The checkpoint, and the SHA-256 of the file.
 
     Raises:
         CheckpointError: it cannot be read, or is not what was said.
         UsageError: too little was said of a bare ``state_dict``.
     """
-    try:
-        values = checkpoint.read(path)
-        if original.is_bare(values):
-            return original.values_of(values, path, said), checkpoint.file_sha256(path)
-        values = checkpoint.load(path)
-        checkpoint.rebuild(values)  # weights that do not fit are noticed before any picture is opened
-    except agetrain_errors.CheckpointError as error:
-        raise CheckpointError(str(error)) from error
+    values = read(path)
+    if original.is_bare(values):
+        return original.checkpoint_of(values, path, said), file_sha256(path)
+    checkpoint = Checkpoint.from_values(values, path)
+    checkpoint.network()  # weights that do not fit are noticed before any picture is opened
     if not said.empty:
         raise CheckpointError(f"{path}: a checkpoint of agetrain says itself what it is; leave those options out")
-    if "train_median" not in values["training"]:
+    if "train_median" not in checkpoint.training:
         raise CheckpointError(f"{path}: does not say its training median; train again")
-    return values, checkpoint.file_sha256(path)
+    return checkpoint, file_sha256(path)
 
 
-def completed(
-    values: dict[str, Any], proof: Evidence, folder: Path, bounds: Bounds | None = None
-) -> dict[str, Any]:  # fmt: skip
+def completed(checkpoint: Checkpoint, proof: Evidence, folder: Path, bounds: Bounds | None = None) -> Checkpoint:
     """Adds to a bare ``state_dict`` what it does not know, from the pictures of the proof.
 
     The median age of the calibration pictures (or of all, without those) stands for the training median, and the spread
     of its errors on the pictures of the proof for its deviation.
     """
-    if "train_median" in values["training"]:
-        return values
+    if "train_median" in checkpoint.training:
+        return checkpoint
     ages = [s.age_years for s in proof.calibration or proof.samples]
-    values = {**values, "training": {**values["training"], "train_median": float(np.median(ages))}}
-    if values["age_std_kind"] == "constant":
-        truth = parity.reference(values, proof, folder, bounds)
+    checkpoint = replace(checkpoint, training={**checkpoint.training, "train_median": float(np.median(ages))})
+    if checkpoint.age_std_kind == "constant":
+        truth = parity.reference(checkpoint, proof, folder, bounds)
         errors = truth.outputs[0] - truth.crops.ages[truth.crops.found]
-        std = values["weights"]["residual_std"].clone().fill_(float(errors.std()))
-        values["weights"] = {**values["weights"], "residual_std": std}
-    return values
+        std = checkpoint.weights["residual_std"].clone().fill_(float(errors.std()))
+        checkpoint = replace(checkpoint, weights={**checkpoint.weights, "residual_std": std})
+    return checkpoint
 
 
-def export(
-    values: dict[str, Any], checkpoint_sha256: str, proof: Evidence, precisions: Sequence[str], name: str, folder: Path,
-    *, opset: int = graph.OPSET, bounds: Bounds | None = None,
-) -> tuple[list[Made], ParityError | None]:  # fmt: skip
-    """Converts and proves; nothing is written.
+def proved_models(
+    checkpoint: Checkpoint, checkpoint_sha256: str, proof: Evidence, precisions: Sequence[str], name: str, folder: Path,
+    *, opset: int = graph.OPSET,
+) -> tuple[list[ProvedModel], ParityError | None]:  # fmt: skip
+    """Converts a checkpoint and proves the result; nothing is written.
 
     Args:
-        values: the checkpoint.
+        checkpoint: to be exported.
         checkpoint_sha256: of its file.
         proof: the pictures.
         precisions: some of ``fp32``, ``int8`` and ``fp16``.
         name: of the model.
         folder: for crops.
         opset: see `ageexport.graph.convert`.
-        bounds: to be kept.
 
     Returns:
         What was proved, fp32 first, whether it was asked for or not, and why another precision could not be.
@@ -119,42 +108,43 @@ def export(
         EvidenceError: there are too few pictures.
         ExportError: the network cannot be converted.
     """
-    values = completed(values, proof, folder, bounds)
-    truth = parity.reference(values, proof, folder, bounds)
-    model = graph.convert(values, opset)
-    fp32 = _proved(graph.sealed(model, values, name, checkpoint_sha256), "fp32", truth, None, bounds)
+    checkpoint = completed(checkpoint, proof, folder)
+    truth = parity.reference(checkpoint, proof, folder)
+    model = graph.convert(checkpoint, opset)
+    fp32 = _proved(graph.sealed(model, checkpoint, name, checkpoint_sha256), "fp32", truth, None)
+
+    def reduced(form: precision.Reduced) -> ProvedModel:
+        data = graph.sealed(form.model, checkpoint, name, checkpoint_sha256, form.precision, form.made)
+        return _proved(data, form.precision, truth, fp32.data)
+
     made = [fp32]
     missed: ParityError | None = None
     for wanted in [p for p in precisions if p != "fp32"]:
         bare = graph.without_metadata(model)
         try:
             if wanted == "fp16":
-                made.append(_reduced(precision.fp16(bare), values, name, checkpoint_sha256, truth, fp32, bounds))
+                made.append(reduced(precision.fp16(bare)))
             else:
-                made.append(_int8(bare, values, name, checkpoint_sha256, truth, fp32, folder, bounds))
+                made.append(_first_proved(bare, calibration_faces(checkpoint, proof, folder), reduced))
         except ParityError as error:
             missed = missed or error
     return made, missed
 
 
-def _int8(
-    model: Any, values: dict[str, Any], name: str, checkpoint_sha256: str, truth: Reference, fp32: Made, folder: Path,
-    bounds: Bounds | None,
-) -> Made:  # fmt: skip
+def _first_proved(model: Any, faces: Image, reduced: Callable[[precision.Reduced], ProvedModel]) -> ProvedModel:
     """The first of the quantised forms that is proved."""
-    faces = calibration_faces(values, truth.evidence, folder)
     failure = None
     for attempt in precision.int8_attempts(model, faces):
         try:
-            return _reduced(attempt, values, name, checkpoint_sha256, truth, fp32, bounds)
+            return reduced(attempt)
         except RungError as error:
             log.info("%s", error)
             failure = failure or error
     raise failure or ParityError("int8: nothing can be quantised")
 
 
-def calibration_faces(values: dict[str, Any], proof: Evidence, folder: Path) -> Image:
-    """Crops of the faces that int8 is calibrated on.
+def calibration_faces(checkpoint: Checkpoint, proof: Evidence, folder: Path) -> Image:
+    """Crops the faces that int8 is calibrated on.
 
     Raises:
         EvidenceError: there are too few.
@@ -164,7 +154,7 @@ def calibration_faces(values: dict[str, Any], proof: Evidence, folder: Path) -> 
             f"{proof.origin}: no pictures to calibrate int8 on apart from those of the proof; give a data set, mark "
             f"some as calibration in {evidence.LABELS_FILE} (column part), or export fp32 alone"
         )
-    crops = parity.crop(proof.calibration, values, folder)
+    crops = parity.crop(proof.calibration, checkpoint, folder)
     found = np.flatnonzero(crops.found)
     if len(found) < FEWEST_CALIBRATION_FACES:
         raise EvidenceError(
@@ -173,24 +163,16 @@ def calibration_faces(values: dict[str, Any], proof: Evidence, folder: Path) -> 
     return crops.crops[found]
 
 
-def _reduced(
-    reduced: precision.Reduced, values: dict[str, Any], name: str, checkpoint_sha256: str, truth: Reference, fp32: Made,
-    bounds: Bounds | None,
-) -> Made:  # fmt: skip
-    data = graph.sealed(reduced.model, values, name, checkpoint_sha256, reduced.precision, reduced.made)
-    return _proved(data, reduced.precision, truth, fp32.data, bounds)
-
-
-def _proved(data: bytes, name: str, truth: Reference, fp32: bytes | None, bounds: Bounds | None) -> Made:
-    ladder = parity.prove(data, name, truth, fp32, bounds)
+def _proved(data: bytes, name: str, truth: Reference, fp32: bytes | None) -> ProvedModel:
+    ladder = parity.prove(data, name, truth, fp32)
     for rung in ladder.rungs:
         log.info("%s %s", name, rung)
     require(ladder)
-    return Made(data, name, ladder, time_model(data, truth.faces))
+    return ProvedModel(data, name, ladder, time_model(data, truth.faces))
 
 
 def require(ladder: Ladder) -> None:
-    """Lets a proved file pass.
+    """Raises where a check of the proof failed.
 
     Raises:
         RungError: a rung failed; the message gives every one that did.
@@ -203,36 +185,6 @@ def require(ladder: Ladder) -> None:
         )
 
 
-def write(made: Sequence[Made], beside: Sequence[Made], paths: Sequence[Path]) -> None:
-    """Writes model files, each with its card and its ``.parity.json``; the model last, so that it is never alone.
-
-    Args:
-        made: to be written.
-        beside: made in the same run, whose latencies the cards give as well.
-        paths: of the model files.
-
-    Raises:
-        OutputError: a file cannot be written.
-    """
-    latencies = [(m.precision, len(m.data), m.latency) for m in beside]
-    for model, path in zip(made, paths, strict=True):
-        metadata = ModelMetadata.from_json(metadata_properties(model.data)[METADATA_KEY])
-        sha256 = hashlib.sha256(model.data).hexdigest()
-        text = card(metadata, model.ladder, latencies, len(model.data), sha256)
-        record = {"file": path.name, "sha256": sha256, **model.ladder.to_dict(), "latency": model.latency.to_dict()}
-        _write(path.with_suffix(".md"), text.encode())
-        _write(path.with_suffix(".parity.json"), (json.dumps(record, indent=2) + "\n").encode())
-        _write(path, model.data)
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        with replacing(path) as unfinished:
-            unfinished.write_bytes(data)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}; choose another place with -o") from error
-
-
 def workspace() -> tempfile.TemporaryDirectory[str]:
-    """A folder for pictures and crops, removed when it is left."""
+    """Makes a folder for pictures and crops that is removed when it is left."""
     return tempfile.TemporaryDirectory(prefix="ageexport-")

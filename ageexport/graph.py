@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ageexport.errors import ExportError, UsageError
-from ageinfer.crop.spec import CropSpec
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, graph_sha256
-from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
+from agetrain.network.checkpoint import AGE_RANGE, Checkpoint
 
 OPSET = 18
 OPSETS = range(18, 22)
@@ -39,9 +38,9 @@ class DeployedNet(nn.Module):
         self.network.backbone = with_plain_pooling(network, side)
 
     @classmethod
-    def of_checkpoint(cls, values: dict[str, Any]) -> "DeployedNet":
-        """The network of a loaded checkpoint, in evaluation mode."""
-        return cls(checkpoint.rebuild(values), values["label_offset"], values["crop"]["size"]).eval()
+    def of_checkpoint(cls, checkpoint: Checkpoint) -> "DeployedNet":
+        """Makes the network of a checkpoint, in evaluation mode."""
+        return cls(checkpoint.network(), checkpoint.label_offset, checkpoint.crop.size).eval()
 
     def forward(self, face: Tensor) -> tuple[Tensor, ...]:
         """Decodes a batch of faces.
@@ -96,7 +95,7 @@ class _Features(nn.Module):
 
 
 def with_plain_pooling(network: AgeNet, side: int) -> nn.Module:
-    """The backbone with poolings that every runtime has as one or two plain operators; answers stay the same."""
+    """Replaces the poolings of a backbone by one or two plain operators that every runtime has."""
     backbone = network.backbone
     if network.backbone_name == "mobilenet_v2":
         return _Features(backbone.get_submodule("features"))
@@ -114,15 +113,15 @@ def with_plain_pooling(network: AgeNet, side: int) -> nn.Module:
 
 
 def output_names(head: str) -> list[str]:
-    """The outputs of a model file, in the order in which `DeployedNet` gives them."""
+    """Returns the names of a model file's outputs, in the order in which `DeployedNet` gives them."""
     return ["age", "age_std"] + (["age_probs"] if head == "distribution" else [])
 
 
-def convert(values: dict[str, Any], opset: int = OPSET) -> onnx.ModelProto:
+def convert(checkpoint: Checkpoint, opset: int = OPSET) -> onnx.ModelProto:
     """Converts the network of a checkpoint; the result carries no metadata yet, see `sealed`.
 
     Args:
-        values: of `agetrain.network.checkpoint.load`.
+        checkpoint: whose network is converted.
         opset: version of the standard operators, one of `OPSETS`.
 
     Raises:
@@ -131,15 +130,15 @@ def convert(values: dict[str, Any], opset: int = OPSET) -> onnx.ModelProto:
     """
     if opset not in OPSETS:
         raise UsageError(f"--opset {opset}: use {OPSETS.start} to {OPSETS.stop - 1}")
-    network = DeployedNet.of_checkpoint(values)
-    side = values["crop"]["size"]
+    network = DeployedNet.of_checkpoint(checkpoint)
+    side = checkpoint.crop.size
     try:
         with redirect_stdout(io.StringIO()):  # the exporter reports its progress there
             program = torch.onnx.export(
                 network,
                 (torch.zeros(2, side, side, 3, dtype=torch.uint8),),
                 input_names=["face"],
-                output_names=output_names(values["head"]),
+                output_names=output_names(checkpoint.head),
                 dynamic_shapes={"face": {0: torch.export.Dim("n")}},
                 opset_version=opset,
                 dynamo=True,
@@ -147,7 +146,7 @@ def convert(values: dict[str, Any], opset: int = OPSET) -> onnx.ModelProto:
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        raise ExportError(f"torch cannot convert {values['backbone']}: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"torch cannot convert {checkpoint.backbone}: {str(error).splitlines()[0]}") from error
     if program is None:
         raise ExportError("torch gave no ONNX program; use torch 2.11 or newer")
     model = program.model_proto
@@ -156,36 +155,36 @@ def convert(values: dict[str, Any], opset: int = OPSET) -> onnx.ModelProto:
 
 
 def sealed(
-    model: onnx.ModelProto, values: dict[str, Any], name: str, checkpoint_sha256: str, precision: str = "fp32",
+    model: onnx.ModelProto, checkpoint: Checkpoint, name: str, checkpoint_sha256: str, precision: str = "fp32",
     made: dict[str, Any] | None = None,
 ) -> bytes:  # fmt: skip
-    """A model file: the graph with all that the model contract (``docs/model-file.md``) asks for.
+    """Makes a model file of a graph, with the metadata that ``docs/model-file.md`` asks for.
 
     Args:
         model: from `convert`, or a quantised form of it.
-        values: of the checkpoint.
+        checkpoint: that it is made of.
         name: of the model.
         checkpoint_sha256: of the checkpoint's file, for the record.
         precision: see `ageinfer.engine.modelfile.ModelMetadata`.
         made: how this precision was made.
     """
     training = {
-        **values["training"], "backbone": values["backbone"], "head": values["head"],
-        "checkpoint_sha256": checkpoint_sha256, **({"mirrored": True} if values.get("mirrored") else {}),
+        **checkpoint.training, "backbone": checkpoint.backbone, "head": checkpoint.head,
+        "checkpoint_sha256": checkpoint_sha256, **({"mirrored": True} if checkpoint.mirrored else {}),
     }  # fmt: skip
     standard = next(o.version for o in model.opset_import if o.domain == "")
     metadata = ModelMetadata(
         name=name,
-        crop=CropSpec.from_dict(values["crop"]),
-        label=values["label"],
-        age_range=tuple(values["age_range"]),
-        decode=values["decode"],
-        age_std_kind=values["age_std_kind"],
+        crop=checkpoint.crop,
+        label=checkpoint.label,
+        age_range=AGE_RANGE,
+        decode=checkpoint.decode,
+        age_std_kind=checkpoint.age_std_kind,
         graph_sha256=graph_sha256(model.SerializeToString()),
         precision=precision,
         export={"opset": standard, **versions(), **(made or {})},
         training=training,
-        metrics=values["metrics"],
+        metrics=list(checkpoint.metrics),
     )
     onnx.helper.set_model_props(
         model,
@@ -200,7 +199,7 @@ def sealed(
 
 
 def without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph alone, as `convert` gave it."""
+    """Returns the graph alone, as `convert` gave it."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     del bare.metadata_props[:]
@@ -208,20 +207,20 @@ def without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what turns a checkpoint into a model file."""
+    """Returns the versions of the packages that turn a checkpoint into a model file."""
     found = {name: packages.version(name) for name in ("torch", "onnx", "onnxscript")}
     return {**found, "onnxruntime": onnxruntime_version(), "python": platform.python_version()}
 
 
 def onnxruntime_version() -> str:
-    """Of whichever of its packages is installed."""
+    """Returns the version of whichever package of ONNX Runtime is installed."""
     import onnxruntime
 
     return str(onnxruntime.__version__)
 
 
 def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-adds for one face of every convolution and matrix product with constant weights, by node name.
+    """Counts the multiply-adds for one face of every node with constant weights, by node name.
 
     Raises:
         ExportError: the shapes in the graph cannot be inferred.
@@ -245,7 +244,7 @@ def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def constant_shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """Shapes of all constants, those behind a DequantizeLinear too."""
+    """Returns the shapes of all constants, those behind a DequantizeLinear too."""
     shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in shapes:

@@ -1,4 +1,4 @@
-"""``python -m ageexport.inspect FILE``: what a model file says of itself, and whether the runtime would accept it."""
+"""``python -m ageexport.inspect FILE``: prints what a model file says of itself, and whether the runtime accepts it."""
 
 import argparse
 import hashlib
@@ -16,21 +16,21 @@ from ageinfer.errors import ExitStatus, ModelError, status_table
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Returns the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="python -m ageexport.inspect",
         description="Print what a model file says of itself, and whether the runtime would accept it.",
         epilog=status_table(ExitStatus.OK, ExitStatus.INTERNAL, ExitStatus.USAGE, ExitStatus.MODEL, ExitStatus.MISSING),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="*.onnx")
-    parser.add_argument("--json", action="store_true", help="its metadata as JSON")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the model file (*.onnx)")
+    parser.add_argument("--json", action="store_true", help="print its metadata as JSON")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
-def run(options: argparse.Namespace) -> None:
-    """Prints it.
+def print_model(options: argparse.Namespace) -> None:
+    """Prints what a model file says of itself.
 
     Raises:
         ModelError: the runtime would not use the file.
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def described(metadata: ModelMetadata, data: bytes) -> list[tuple[str, Any]]:
-    """What is printed, as pairs of a word and a text."""
+    """Returns what is printed, as pairs of a word and a text."""
     t, e, crop = metadata.training, metadata.export, metadata.crop
     label = {"real": "real age", "apparent": "apparent age, as people judge it"}[metadata.label]
     std = {"distribution": "from the distribution over years", "constant": "constant, from held-out errors"}
@@ -84,9 +84,9 @@ def described(metadata: ModelMetadata, data: bytes) -> list[tuple[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+    """Runs the command and returns its exit status."""
     options = build_parser().parse_args(arguments)
-    return guarded("ageexport.inspect", lambda: run(options), debug=options.debug, extra="export")
+    return guarded("ageexport.inspect", lambda: print_model(options), debug=options.debug, extra="export")
 
 
 if __name__ == "__main__":

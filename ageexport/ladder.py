@@ -1,14 +1,15 @@
-"""What was proved of a model file: rungs, each with its figure and the bound that it had to stay within."""
+"""The proof of a model file: checks, each with its figure and the bound that it had to stay within."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+PRECISIONS = ("fp32", "int8", "fp16")
 Status = Literal["passed", "failed", "reported", "not judged", "not measured"]
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a model file must keep to, in years unless their name says otherwise.
+    """The bounds that a model file must stay within, in years unless their name says otherwise.
 
     Attributes:
         tensor: largest difference between two fp32 implementations on the same pixels. Rounding alone gives up to
@@ -40,7 +41,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One comparison.
+    """One check of a proof.
 
     Attributes:
         level: ``L0`` to ``L4``.
@@ -67,7 +68,7 @@ class Rung:
 
     @classmethod
     def at_most(cls, level: str, what: str, figure: float, bound: float, n: int, **more: Any) -> "Rung":
-        """A difference in years that must not be larger than a bound; what is not a number fails."""
+        """Makes a check of a difference in years against its largest allowed value; NaN fails."""
         status: Status = "passed" if figure <= bound else "failed"
         return cls(level, what, float(figure), bound, "years", n, status, **more)
 
@@ -81,7 +82,7 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """All rungs of one model file.
+    """The proof of one model file: all checks, from the lowest level to the highest.
 
     Attributes:
         precision: of the file.
@@ -102,13 +103,13 @@ class Ladder:
 
     @property
     def failed(self) -> tuple[Rung, ...]:
-        """The rungs that failed; empty when the file is proved."""
+        """The checks that failed; empty when the file is proved."""
         return tuple(rung for rung in self.rungs if rung.status == "failed")
 
     def figure(self, level: str, beginning: str) -> float | None:
-        """The figure of the first rung of a level whose words begin so."""
+        """Returns the figure of the first check of a level whose words begin so."""
         return next(r.figure for r in self.rungs if r.level == level and r.what.startswith(beginning))
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Returns the proof as JSON values."""
         return {**asdict(self), "rungs": [asdict(rung) for rung in self.rungs]}

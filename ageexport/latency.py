@@ -1,4 +1,4 @@
-"""How long a model file takes for a face on this machine."""
+"""The latency of a model file on this machine."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ from ageinfer.types import Image
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """One timing.
+    """One timing of a model file.
 
     Attributes:
         batch: faces at once.
@@ -30,7 +30,7 @@ class Latency:
     calls: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The timing as JSON values."""
+        """Returns the timing as JSON values."""
         return asdict(self)
 
 

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from ageexport.errors import CheckpointError, UsageError
-from agetrain import errors as agetrain_errors
 from agetrain import experiments
 from agetrain.datasets import module_of
-from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
+from agetrain.network.checkpoint import Checkpoint
 from agetrain.recipe import Recipe
 
 HEADS = ("linear", "dropout-linear", "distribution")
@@ -22,7 +21,7 @@ _CLASSIFIERS = {"resnet34": "fc", "mobilenet_v2": "classifier", "vgg16": "classi
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What has to be said of a bare ``state_dict``; None: not said.
+    """A description of a bare ``state_dict``; None means not given.
 
     Attributes:
         experiment: a row of ``python -m agetrain --list``, which says all the rest.
@@ -49,17 +48,17 @@ class Description:
 
     @property
     def empty(self) -> bool:
-        """Nothing was said."""
+        """Whether nothing was described."""
         return self == Description()
 
 
 def is_bare(values: dict[str, Any]) -> bool:
-    """Whether what was read is a ``state_dict`` and nothing else."""
+    """Says whether values are a bare ``state_dict`` and nothing else."""
     return bool(values) and all(isinstance(v, Tensor) for v in values.values())
 
 
-def values_of(weights: dict[str, Tensor], path: Path, said: Description) -> dict[str, Any]:
-    """A bare ``state_dict`` as the values of a checkpoint of agetrain.
+def checkpoint_of(weights: dict[str, Tensor], path: Path, said: Description) -> Checkpoint:
+    """Makes a checkpoint of agetrain out of a bare ``state_dict``.
 
     Its training median and the spread of its errors are not known and left out; see `ageexport.export.completed`.
 
@@ -72,10 +71,7 @@ def values_of(weights: dict[str, Tensor], path: Path, said: Description) -> dict
         CheckpointError: it is not what was said.
         UsageError: too little was said of it.
     """
-    try:
-        row = experiments.experiment(said.experiment, []) if said.experiment else None
-    except agetrain_errors.UsageError as error:
-        raise UsageError(str(error)) from error
+    row = experiments.experiment(said.experiment, []) if said.experiment else None
     recipe = row.recipe if row else Recipe(crop="resize", size=128, resize_to=128, margin=0)
     arch, head = said.arch or (row and row.recipe.backbone), said.head or (row and row.recipe.head)
     dataset = said.dataset or (row and row.dataset)
@@ -88,16 +84,13 @@ def values_of(weights: dict[str, Tensor], path: Path, said: Description) -> dict
     size = said.size or recipe.size
     resize_to = said.resize_to or (recipe.resize_to if said.size is None else size)
     head = "linear" if head == "dropout-linear" else head
-    try:
-        module = module_of(dataset)
-        recipe = replace(
-            recipe, backbone=arch, head=head, loss="distribution" if head == "distribution" else "l1", size=size,
-            resize_to=resize_to, keep_aspect=recipe.keep_aspect if said.keep_aspect is None else said.keep_aspect,
-            normalise=recipe.normalise if said.normalise is None else said.normalise,
-        )  # fmt: skip
-        network = AgeNet(arch, head, normalise=recipe.normalise)
-    except agetrain_errors.UsageError as error:
-        raise UsageError(str(error)) from error
+    module = module_of(dataset)
+    recipe = replace(
+        recipe, backbone=arch, head=head, loss="distribution" if head == "distribution" else "l1", size=size,
+        resize_to=resize_to, keep_aspect=recipe.keep_aspect if said.keep_aspect is None else said.keep_aspect,
+        normalise=recipe.normalise if said.normalise is None else said.normalise,
+    )  # fmt: skip
+    network = AgeNet(arch, head, normalise=recipe.normalise)
     offset = said.label_offset
     if offset is None:
         offset = float(module.LABEL_OFFSET) if recipe.labels == "stored" else 0.0
@@ -108,7 +101,7 @@ def values_of(weights: dict[str, Tensor], path: Path, said: Description) -> dict
         "experiment": row.id if row else None,
         "recipe": recipe.to_dict(),
     }
-    return checkpoint.values_of(network, recipe.crop_spec, said.label or "real", offset, training, [])
+    return Checkpoint.of_network(network, recipe.crop_spec, said.label or "real", offset, training)
 
 
 def _load(network: AgeNet, weights: dict[str, Tensor], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The parity ladder: on real pictures, a model file answers by the deployed path what its checkpoint answers."""
+"""The proof of parity: on real pictures, a model file answers by the deployed path what its checkpoint answers."""
 
 import json
 import tempfile
@@ -18,7 +18,6 @@ from ageexport.evidence import Evidence
 from ageexport.graph import output_names
 from ageexport.ladder import Bounds, Ladder, Rung
 from ageinfer.crop.cut import central_face
-from ageinfer.crop.spec import CropSpec
 from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.engine.modelfile import METADATA_KEY, metadata_properties
 from ageinfer.engine.sessions import open_session
@@ -27,11 +26,11 @@ from ageinfer.pipeline import Pipeline
 from ageinfer.sources import read_picture
 from ageinfer.types import Age, Image
 from agetrain.crops import cache
+from agetrain.crops.parity_pack import pixels_digest
 from agetrain.datasets import Sample
 from agetrain.errors import DatasetError
 from agetrain.evaluation import figures
-from agetrain.network import checkpoint
-from agetrain.training.report import pixels_digest
+from agetrain.network.checkpoint import Checkpoint
 
 BATCH_SIZES = (1, 2, 7)
 _BATCH = 64
@@ -42,17 +41,17 @@ SCHEMA_FILE = Path(__file__).with_name("metadata.schema.json")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """What the checkpoint answers by the way of training: the truth for every precision.
+    """The answers of the checkpoint by training's own preprocessing, against which every precision is compared.
 
     Attributes:
-        values: the checkpoint, see `agetrain.network.checkpoint.load`.
+        checkpoint: that was exported.
         evidence: the pictures.
         crops: by training's preprocessing, of all pictures.
         outputs: of the checkpoint's own network in PyTorch for the faces that were found: age, deviation and, with a
             distribution head, probabilities.
     """
 
-    values: dict[str, Any]
+    checkpoint: Checkpoint
     evidence: Evidence
     crops: cache.CropCache
     outputs: tuple[np.ndarray, ...]
@@ -63,11 +62,11 @@ class Reference:
         return self.crops.crops[np.flatnonzero(self.crops.found)]
 
 
-def reference(values: dict[str, Any], evidence: Evidence, folder: Path, bounds: Bounds | None = None) -> Reference:
-    """Takes the pictures through training's preprocessing and through the network as it was trained.
+def reference(checkpoint: Checkpoint, evidence: Evidence, folder: Path, bounds: Bounds | None = None) -> Reference:
+    """Computes the answers of the checkpoint to the pictures, by training's preprocessing and network.
 
     Args:
-        values: the checkpoint.
+        checkpoint: to be asked.
         evidence: the pictures.
         folder: for the crops.
         bounds: say how many faces are needed.
@@ -76,7 +75,7 @@ def reference(values: dict[str, Any], evidence: Evidence, folder: Path, bounds: 
         EvidenceError: a picture cannot be read, too few hold a face, or their ages are not known.
     """
     bounds = bounds or Bounds()
-    crops = crop(evidence.samples, values, folder)
+    crops = crop(evidence.samples, checkpoint, folder)
     found = int(crops.found.sum())
     if found < bounds.fewest_faces:
         raise EvidenceError(
@@ -89,35 +88,35 @@ def reference(values: dict[str, Any], evidence: Evidence, folder: Path, bounds: 
             "give a data set or a larger folder with --data"
         )
     faces = crops.crops[np.flatnonzero(crops.found)]
-    return Reference(values, evidence, crops, _of_checkpoint(values, faces))
+    return Reference(checkpoint, evidence, crops, _of_checkpoint(checkpoint, faces))
 
 
 @torch.inference_mode()
-def _of_checkpoint(values: dict[str, Any], faces: Image) -> tuple[np.ndarray, ...]:
+def _of_checkpoint(checkpoint: Checkpoint, faces: Image) -> tuple[np.ndarray, ...]:
     """What the checkpoint's own network answers, in the order of `ageexport.graph.output_names`.
 
     Not by `ageexport.graph.DeployedNet`: that is what is exported, and a fault in it would be in both.
     """
-    network = checkpoint.rebuild(values)
+    network = checkpoint.network()
     batches = []
     for start in range(0, len(faces), _BATCH):
         raw = network(torch.from_numpy(faces[start : start + _BATCH]).permute(0, 3, 1, 2).float())
         age, std = network.decode(raw)
-        outputs = [age + values["label_offset"], std]
+        outputs = [age + checkpoint.label_offset, std]
         if network.head_name == "distribution":
             outputs.append(network.probabilities(raw))
         batches.append(outputs)
     return tuple(torch.cat(each).numpy() for each in zip(*batches, strict=True))
 
 
-def crop(samples: Sequence[Sample], values: dict[str, Any], folder: Path) -> cache.CropCache:
+def crop(samples: Sequence[Sample], checkpoint: Checkpoint, folder: Path) -> cache.CropCache:
     """Crops pictures as training does.
 
     Raises:
         EvidenceError: one cannot be read.
     """
     try:
-        return cache.prepare(samples, CropSpec.from_dict(values["crop"]), folder, "faces to prove on")
+        return cache.open_crops(samples, checkpoint.crop, folder, "faces to prove on")
     except DatasetError as error:
         raise EvidenceError(str(error)) from error
 
@@ -125,7 +124,7 @@ def crop(samples: Sequence[Sample], values: dict[str, Any], folder: Path) -> cac
 def prove(
     model: bytes, precision: str, truth: Reference, fp32: bytes | None = None, bounds: Bounds | None = None
 ) -> Ladder:
-    """Climbs the ladder with a model file.
+    """Runs all checks on a model file.
 
     Args:
         model: its bytes.
@@ -142,8 +141,14 @@ def prove(
     """
     bounds = bounds or Bounds()
     pipeline = _runtime(model)
-    climb = _Climb(model, precision, truth, fp32, bounds, pipeline)
-    rungs = [*climb.structure(), *climb.tensors(), *climb.images(), *climb.data(), *climb.precision_and_providers()]
+    checks = _Checks(model, precision, truth, fp32, bounds, pipeline)
+    rungs = [
+        *checks.structure(),
+        *checks.tensors(),
+        *checks.images(),
+        *checks.data(),
+        *checks.precision_and_providers(),
+    ]
     return Ladder(
         precision=precision,
         origin=truth.evidence.origin,
@@ -151,7 +156,7 @@ def prove(
         faces=len(truth.outputs[0]),
         machine=providers.machine(),
         rungs=tuple(rungs),
-        figures=figures.evaluate(climb.deployed_answers, resamples=_RESAMPLES),
+        figures=figures.evaluate(checks.deployed_answers, resamples=_RESAMPLES),
     )
 
 
@@ -183,8 +188,8 @@ class _Recorder:
         return self._estimator.estimate(crops)
 
 
-class _Climb:
-    """The rungs of one file, each level by a method."""
+class _Checks:
+    """The checks of one file, one method for each level."""
 
     def __init__(
         self, model: bytes, precision: str, truth: Reference, fp32: bytes | None, bounds: Bounds, pipeline: Pipeline
@@ -192,7 +197,7 @@ class _Climb:
         self.model, self.precision, self.truth, self.fp32, self.bounds = model, precision, truth, fp32, bounds
         self.pipeline = pipeline
         self.faces = truth.faces
-        self.outputs = _outputs(model, output_names(truth.values["head"]), self.faces)
+        self.outputs = _outputs(model, output_names(truth.checkpoint.head), self.faces)
         self.n = len(self.faces)
 
     def structure(self) -> list[Rung]:
@@ -273,13 +278,13 @@ class _Climb:
     @property
     def deployed_answers(self) -> figures.Answers:
         """What the deployed path answers, beside the labels; a missed face counts with the training median."""
-        samples, values = self.truth.evidence.samples, self.truth.values
-        return figures.answers_from(samples, *self.deployed, values["label"], values["training"]["train_median"])
+        samples, checkpoint = self.truth.evidence.samples, self.truth.checkpoint
+        return figures.answers_from(samples, *self.deployed, checkpoint.label, checkpoint.training["train_median"])
 
     def data(self) -> list[Rung]:
         """L3: the MAE through the deployed path against the checkpoint's; a missed face counts in both."""
         labels, found = self.truth.crops.ages, self.truth.crops.found
-        median = self.truth.values["training"]["train_median"]
+        median = self.truth.checkpoint.training["train_median"]
         of_checkpoint = np.where(found, 0, median)
         of_checkpoint[found] = self.truth.outputs[0]
         of_file = np.where(found, self.deployed[0], median)
@@ -350,6 +355,6 @@ def _ages(estimator: AgeEstimator, faces: Image, batch_size: int) -> np.ndarray:
 
 
 def _largest(some: Sequence[Any], others: Sequence[Any]) -> float:
-    """The largest difference between arrays and their counterparts; NaN if one is none, which fails every rung."""
+    """The largest difference between arrays and their counterparts; NaN if one is none, which fails every check."""
     # NumPy's maximum keeps a NaN; Python's own drops it behind a number.
     return float(np.max([np.abs(np.subtract(a, b)).max() for a, b in zip(some, others, strict=True)]))

@@ -55,7 +55,7 @@ class Reduced:
 
 
 def answers(model: onnx.ModelProto | bytes, faces: Image, output: str = "age") -> np.ndarray:
-    """What a graph answers to faces uint8 ``[n, side, side, 3]``, RGB, on one CPU thread."""
+    """Runs a graph on faces, uint8 ``[n, side, side, 3]``, RGB, on one CPU thread."""
     data = model if isinstance(model, bytes) else model.SerializeToString()
     session = open_session(data, "the exported graph", "cpu", threads=1)
     batches = [session.run([output], {"face": faces[i : i + _BATCH]})[0] for i in range(0, len(faces), _BATCH)]
@@ -63,12 +63,12 @@ def answers(model: onnx.ModelProto | bytes, faces: Image, output: str = "age") -
 
 
 def last_layer(model: onnx.ModelProto) -> onnx.NodeProto:
-    """The product that gives the raw answer: the last of the graph."""
+    """Returns the node that gives the raw answer: the last Gemm of the graph."""
     return [node for node in model.graph.node if node.op_type == "Gemm"][-1]
 
 
 def backbone_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes between the normalised faces and the last layer: what may be quantised.
+    """Lists the nodes between the normalised faces and the last layer, which may be quantised.
 
     The normalisation and the decoding, where a few bits are years, stay in float, and so does the last layer.
     """
@@ -90,7 +90,7 @@ def backbone_nodes(model: onnx.ModelProto) -> list[str]:
 
 
 def int8_attempts(model: onnx.ModelProto, faces: Image) -> Iterator[Reduced]:
-    """Quantised forms, the second more careful than the first; the caller stops at the one that is good enough.
+    """Yields quantised forms, each more careful than the one before; the caller stops at one that is good enough.
 
     The activations of the first layers, few channels that everything else is built from, are what quantisation harms
     most (``benchmarks/export.py`` measures it layer by layer). So the leading layers stay in float, as many as bring
@@ -113,7 +113,7 @@ def int8_attempts(model: onnx.ModelProto, faces: Image) -> Iterator[Reduced]:
 
 
 def int8_again(model: onnx.ModelProto, faces: Image, ranges: str, in_float: tuple[str, ...]) -> Reduced:
-    """The quantised form that a model file's metadata describe, if `int8_attempts` makes such forms.
+    """Makes the quantised form that a model file's metadata describe.
 
     Args:
         model: as for `int8_attempts`.
@@ -134,7 +134,7 @@ def int8_again(model: onnx.ModelProto, faces: Image, ranges: str, in_float: tupl
 
 
 def faces_sha256(faces: Image) -> str:
-    """SHA-256 over the pixels of faces."""
+    """Returns the SHA-256 over the pixels of faces."""
     return hashlib.sha256(faces.tobytes()).hexdigest()
 
 
@@ -155,12 +155,12 @@ class Quantiser:
         self.tried: dict[tuple[str, int], tuple[float, dict[str, Any]]] = {}
 
     def leading(self, count: int) -> tuple[str, ...]:
-        """All nodes before the layer with weights that has so many others before it."""
+        """Returns all nodes before the layer that has ``count`` layers with weights before it."""
         layers = [i for i, name in enumerate(self.nodes) if name in self.costs]
         return tuple(self.nodes[: layers[count]]) if count else ()
 
     def nearest(self, share: float, size: float) -> Reduced:
-        """The form that answers nearest to fp32, of those within a budget.
+        """Finds the form that answers nearest to fp32, of those within a budget.
 
         Of forms that are as near within a few percent, the one with the fewest layers in float. If nothing is within
         the budget, everything is quantised.
@@ -187,18 +187,18 @@ class Quantiser:
         return chosen
 
     def measured(self, method: str, count: int) -> tuple[float, dict[str, Any]]:
-        """Distance of a form and how it is made, kept so that a second budget measures nothing twice."""
+        """Returns the distance of a form and how it is made; a form is measured only once."""
         if (method, count) not in self.tried:
             candidate = self.quantise(method, self.leading(count))
             self.tried[method, count] = self.distance(candidate), candidate.made
         return self.tried[method, count]
 
     def distance(self, candidate: Reduced) -> float:
-        """Mean of |difference to fp32| on calibration faces, in years."""
+        """Returns the mean absolute difference to fp32 on calibration faces, in years."""
         return float(np.abs(answers(candidate.model, self.faces) - self.reference).mean())
 
     def quantise(self, method: str, in_float: tuple[str, ...], weight_bits: int = WEIGHT_BITS) -> Reduced:
-        """Quantises all of the backbone but these nodes, and takes the mean error out of the last layer's bias."""
+        """Quantises the backbone except some nodes, and takes the mean error out of the last layer's bias."""
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
@@ -291,7 +291,7 @@ class _Faces:
 
 
 def quantised_share(model: onnx.ModelProto, costs: dict[str, int]) -> float:
-    """Share of the multiply-adds that take quantised faces and quantised weights.
+    """Returns the share of the multiply-adds that take quantised faces and quantised weights.
 
     Args:
         model: quantised; its nodes have the names that they had before.
@@ -304,7 +304,7 @@ def quantised_share(model: onnx.ModelProto, costs: dict[str, int]) -> float:
 
 
 def fp16(model: onnx.ModelProto) -> Reduced:
-    """The backbone and the last layer in half precision; normalisation, decoding and outputs stay in fp32.
+    """Makes the fp16 form: backbone and last layer in half precision, the rest and the outputs in fp32.
 
     A mean over 101 ages in half precision would be a tenth of a year off by rounding alone.
 

@@ -1,4 +1,4 @@
-"""The highest rung: the same file on other execution providers, as far as they are on this machine."""
+"""The highest level of the proof: the same file on other execution providers, where this machine has them."""
 
 import importlib.util
 import platform
@@ -66,7 +66,7 @@ def _openvino(model: bytes, precision: str, faces: Image, on_cpu: np.ndarray, bo
 
 
 def openvino_ages(model: bytes, faces: Image) -> np.ndarray:
-    """Ages by the package ``openvino`` on the CPU, float32 ``[n]`` years.
+    """Computes ages by the package ``openvino`` on the CPU, float32 ``[n]`` years.
 
     Args:
         model: the file.
@@ -95,7 +95,7 @@ def _compared(
 
 
 def machine() -> dict[str, str]:
-    """Processor, its instructions that matter here, and versions."""
+    """Returns the processor, its instructions that matter here, and versions."""
     import cv2
 
     facts = {"processor": platform.machine(), "instructions": ""}

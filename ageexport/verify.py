@@ -1,4 +1,4 @@
-"""Whether a model file is what its checkpoint gives: exported again, compared bit by bit, and proved once more."""
+"""The verification of a model file: exported again, compared bit by bit, and proved once more."""
 
 import json
 import logging
@@ -13,6 +13,7 @@ from ageexport import evidence, export, graph, original, parity, precision
 from ageexport.errors import ParityError
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, check_age_model, read_model
 from ageinfer.errors import ModelError
+from agetrain.network.checkpoint import Checkpoint
 
 # What is computed from calibration faces (scales, zero points, quantised biases, the corrected bias of the last layer)
 # depends on rounding in the float network, which differs a little from processor to processor; weights do not.
@@ -21,12 +22,12 @@ _CALIBRATED_SHARE = 0.01
 log = logging.getLogger("ageexport")
 
 
-def verify(file: Path, checkpoint: Path, data: str | None, said: original.Description) -> str:
+def verify(file: Path, path: Path, data: str | None, said: original.Description) -> str:
     """Compares a model file with a checkpoint.
 
     Args:
         file: the model file.
-        checkpoint: that it is said to be made from.
+        path: the checkpoint that it is said to be made from.
         data: pictures to prove it on, see `ageexport.evidence.open_evidence`; a quantised file needs those that it was
             calibrated with.
         said: what a bare ``state_dict`` is.
@@ -43,30 +44,30 @@ def verify(file: Path, checkpoint: Path, data: str | None, said: original.Descri
         metadata = check_age_model(model, file)
     except ModelError as error:
         raise ParityError(f"L0: the runtime refuses it: {error}") from error
-    values, sha256 = export.open_checkpoint(checkpoint, said)
+    checkpoint, sha256 = export.open_checkpoint(path, said)
     if metadata.training.get("checkpoint_sha256") != sha256:
         raise ParityError(
             f"{file}: made from another checkpoint (SHA-256 {str(metadata.training.get('checkpoint_sha256'))[:16]}), "
-            f"{checkpoint} has {sha256[:16]}"
+            f"{path} has {sha256[:16]}"
         )
     with export.workspace() as folder:
         pictures, crops = Path(folder, "pictures"), Path(folder, "crops")
-        proof = evidence.open_evidence(values, checkpoint, data, pictures)
-        values = export.completed(values, proof, crops)
+        proof = evidence.open_evidence(checkpoint, path, data, pictures)
+        checkpoint = export.completed(checkpoint, proof, crops)
         given = onnx.load_from_string(model)
-        fp32 = graph.convert(values, _opset(file, given))
-        again = _again(fp32, metadata, values, proof, crops)
-        sealed = graph.sealed(again.model, values, metadata.name, sha256, again.precision, again.made)
+        fp32 = graph.convert(checkpoint, _opset(file, given))
+        again = _again(fp32, metadata, checkpoint, proof, crops)
+        sealed = graph.sealed(again.model, checkpoint, metadata.name, sha256, again.precision, again.made)
         _same_facts(file, given, onnx.load_from_string(sealed))
         _same_graph(file, given, again.model, metadata)
-        truth = parity.reference(values, proof, crops)
-        beside = None if metadata.precision == "fp32" else graph.sealed(fp32, values, metadata.name, sha256)
+        truth = parity.reference(checkpoint, proof, crops)
+        beside = None if metadata.precision == "fp32" else graph.sealed(fp32, checkpoint, metadata.name, sha256)
         ladder = parity.prove(model, metadata.precision, truth, beside)
     for rung in ladder.rungs:
         log.info("%s", rung)
     export.require(ladder)
     return (
-        f"{file}: verified: what {checkpoint} gives when it is exported again, and proved on {ladder.faces} faces "
+        f"{file}: verified: what {path} gives when it is exported again, and proved on {ladder.faces} faces "
         f"({ladder.origin})"
     )
 
@@ -120,7 +121,7 @@ def _leaves(value: Any, place: tuple[str, ...] = ()) -> dict[tuple[str, ...], st
 
 
 def _again(
-    fp32: onnx.ModelProto, metadata: ModelMetadata, values: dict[str, Any], proof: evidence.Evidence, folder: Path
+    fp32: onnx.ModelProto, metadata: ModelMetadata, checkpoint: Checkpoint, proof: evidence.Evidence, folder: Path
 ) -> precision.Reduced:
     """The graph of the file's precision, made anew."""
     bare = graph.without_metadata(fp32)
@@ -128,7 +129,7 @@ def _again(
         return precision.Reduced(bare, "fp32", {})
     if metadata.precision == "fp16":
         return precision.fp16(bare)
-    faces = export.calibration_faces(values, proof, folder)
+    faces = export.calibration_faces(checkpoint, proof, folder)
     made = metadata.export
     if precision.faces_sha256(faces) != made.get("calibration_sha256"):
         raise ParityError(

@@ -1,1 +1,46 @@
-"""Trains age networks on real data: data sets, recipes, the training loop, metrics and checkpoints."""
+"""Trains age networks on real data: data sets, recipes, the training loop, metrics and checkpoints.
+
+`fit` trains by a `RunConfig`, `evaluate_model` measures a checkpoint or a model file, `Checkpoint` reads and writes
+``best.pth``.
+
+Names are loaded when they are first used, so that ``import agetrain`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agetrain.evaluation.records import Setup, evaluate_model
+    from agetrain.network.checkpoint import Checkpoint
+    from agetrain.recipe import Augmentation, Recipe
+    from agetrain.run_config import RunConfig
+    from agetrain.training.finish import TrainingResult
+    from agetrain.training.run import fit
+
+_HOMES = {
+    "Augmentation": "recipe",
+    "Checkpoint": "network.checkpoint",
+    "Recipe": "recipe",
+    "RunConfig": "run_config",
+    "Setup": "evaluation.records",
+    "TrainingResult": "training.finish",
+    "evaluate_model": "evaluation.records",
+    "fit": "training.run",
+}
+
+__all__ = [
+    "Augmentation",
+    "Checkpoint",
+    "Recipe",
+    "RunConfig",
+    "Setup",
+    "TrainingResult",
+    "evaluate_model",
+    "fit",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'agetrain' has no attribute {name!r}")
+    return getattr(import_module(f"agetrain.{_HOMES[name]}"), name)

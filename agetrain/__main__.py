@@ -1,14 +1,8 @@
-"""``python -m agetrain``, or one line that says which extra to install."""
+"""``python -m agetrain``: trains an age network."""
 
 import sys
 
-try:
-    from agetrain.train import main
-except ModuleNotFoundError as error:
-    if error.name and error.name.partition(".")[0] in ("agetrain", "ageinfer"):
-        raise
-    print(f"agetrain: {error.name} is not installed: pip install 'ageinfer[train]'", file=sys.stderr)
-    sys.exit(6)
+from agetrain.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,14 +1,17 @@
-"""Files that are there whole or not at all."""
+"""Writing files in one piece, so that they are there whole or not at all, and their hashes."""
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside ``path``, and moves what was written there into place.
+    """Yields a temporary path beside ``path`` and moves what was written there into place.
 
     If anything goes wrong on the way, an older file stays as it was and nothing else is left. The temporary name keeps
     the suffix, by which some writers choose the format.
@@ -24,3 +27,20 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Writes a JSON file in one piece."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in one piece."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(text)
+
+
+def file_sha256(path: str | Path) -> str:
+    """Returns the SHA-256 of a file."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

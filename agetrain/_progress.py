@@ -1,4 +1,4 @@
-"""Progress bars where tqdm is installed and somebody watches, else nothing."""
+"""Progress bars, shown where tqdm is installed and standard error is a terminal."""
 
 import importlib.util
 import sys
@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 
 
 def progress(items: Iterable[Item], title: str, unit: str, total: int | None = None) -> Iterable[Item]:
-    """The same items; a bar on standard error shows how many were taken.
+    """Yields the same items, with a bar on standard error that shows how many were taken.
 
     Training on a bare machine has no tqdm, and a log file needs no bar.
     """

@@ -1,4 +1,4 @@
-"""The errors of training, beside those that all packages share; their exit statuses are those of `ageinfer.errors`."""
+"""The errors of training, with those that all packages share; `ageinfer.errors` lists their exit statuses."""
 
 from ageinfer.errors import AgeError, ExitStatus, MissingDependencyError, ModelError, OutputError, UsageError
 

@@ -1,44 +1,26 @@
-"""``python -m agetrain.evaluate MODEL --dataset NAME``: all figures of a checkpoint or a model file on a data set.
-
-Every picture goes the way of the runtime: detector, the face nearest the centre, the model's own crop. A picture
-without a face is answered with the training median and counts.
-"""
+"""``python -m agetrain.evaluate MODEL --dataset NAME``: measures checkpoints and model files on data sets."""
 
 import argparse
-import hashlib
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ageinfer.console import guarded
-from ageinfer.crop.spec import NO_DETECTOR
 from ageinfer.errors import DATA_STATUSES, status_table
-from ageinfer.types import Box, Image
-from agetrain._files import replacing
-from agetrain._progress import progress
-from agetrain.crops.cache import picture_digest
-from agetrain.datasets import DATASETS, Dataset, Sample, load_dataset
-from agetrain.errors import DatasetError, UsageError
-from agetrain.evaluation import figures, report, robustness
-from agetrain.evaluation.figures import Answers
-from agetrain.evaluation.models import Model, open_model
-from agetrain.splits import PARTS, with_csvs, with_split_file
-from agetrain.training.report import write_json, write_text
-
-log = logging.getLogger("agetrain")
-_CHUNK = 256
-DETECTORS = ("yunet", "dlib", "none")
-OTHER_DATA = "other data"
-THIS_SPLIT = "train part of this split"
-OTHER_SPLIT = "another split or label of this data set"
+from agetrain._files import write_json, write_text
+from agetrain.datasets import DATASETS
+from agetrain.datasets.parts import PARTS
+from agetrain.errors import UsageError
+from agetrain.evaluation import figures, report
+from agetrain.evaluation.answers import DETECTORS, write_predictions
+from agetrain.evaluation.models import open_model
+from agetrain.evaluation.records import Evaluation, Setup, check_datasets, evaluate_part
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Returns the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="python -m agetrain.evaluate",
         description="Measure age models on data sets, picture file in, detector and crop included.",
@@ -47,220 +29,95 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "models", nargs="+", type=Path, metavar="MODEL",
-        help="a checkpoint (best.pth) or a model file (*.onnx); several that differ in their seed: mean and sd as well",
+        help="a checkpoint (best.pth) or a model file (*.onnx); of several, mean and deviation are printed too",
     )  # fmt: skip
     add_part(parser)
-    parser.add_argument("--label", choices=("real", "apparent"), help="default: what the model answers")
+    parser.add_argument(
+        "--label", choices=("real", "apparent"), help="age to compare with (default: what the model answers)"
+    )
     parser.add_argument(
         "--detector", choices=DETECTORS,
-        help="none: the whole picture is taken for the face (default: yunet, none for a model of whole pictures)",
+        help="face detector; none takes the whole picture for the face (default: yunet, or none for a model of whole "
+        "pictures)",
     )  # fmt: skip
     parser.add_argument(
         "--box-margin", type=float, default=0.4, metavar="M",
-        help="for a model of whole pictures with a detector: its picture is the box and so much of its longer side "
-        "round it (default 0.4, as in APPA-REAL's face pictures)",
+        help="for a model of whole pictures with a detector: margin round the box, as a share of its longer side "
+        "(default: 0.4, as in APPA-REAL's face pictures)",
     )  # fmt: skip
-    parser.add_argument("--no-landmarks", action="store_true", help="crop by boxes alone, as for a detector without")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write figures.json, .md and .png there")
-    parser.add_argument("--predictions", type=Path, metavar="FILE", help="write the answers, to be learned from (.npz)")
+    parser.add_argument("--no-landmarks", action="store_true", help="crop by boxes alone, without landmarks")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for evaluation.json, .md and .png")
+    parser.add_argument("--predictions", type=Path, metavar="FILE", help="write the answers for a teacher (.npz)")
     parser.add_argument(
         "--robustness", type=int, nargs="?", const=500, default=0, metavar="N",
-        help="also under other margins, blur, JPEG, size, turn and light, on N pictures (default 500)",
+        help="measure N pictures (default: 500) under other margins, blur, JPEG, size, rotation and light as well",
     )  # fmt: skip
-    parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default 2000)")
-    parser.add_argument("--device", default="cpu", help="of checkpoints: cpu, cuda")
+    parser.add_argument("--resamples", type=int, default=2000, help="resamples of the bootstrap (default: 2000)")
+    parser.add_argument("--device", default="cpu", help="device for checkpoints: cpu, cuda (default: cpu)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
 def add_part(parser: argparse.ArgumentParser) -> None:
-    """The options that say which pictures; see `open_part`."""
+    """Adds the options that say which pictures are used; see `agetrain.evaluation.answers.open_part`."""
     parser.add_argument(
         "--dataset", action="append", required=True, metavar="NAME[=DIR]",
         help=f"one of: {', '.join(DATASETS)}; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--part", choices=PARTS, default="valid", help="default: valid")
+    parser.add_argument("--part", choices=PARTS, default="valid", help="part to use (default: valid)")
     parser.add_argument("--split", type=Path, metavar="FILE", help="a split file of python -m agetrain.splits")
-    parser.add_argument("--split-csv", type=Path, nargs="+", metavar="CSV", help="the original work's lists")
+    parser.add_argument("--split-csv", type=Path, nargs="+", metavar="CSV", help="the lists of the original work")
 
 
-def open_detector(name: str) -> Any:
-    """The runtime's detector of that name; ``none`` takes the whole picture for the face."""
-    from ageinfer.detect import WholePicture, open_detector
-
-    return WholePicture() if name == "none" else open_detector(name)
-
-
-def answers_of(
-    model: Model, samples: Sequence[Sample], detector: Any, label: str, *,
-    vary: Callable[[Image], Image] | None = None, landmarks: bool = True, box_margin: float = 0.0,
-    title: str = "evaluating",
-) -> Answers:  # fmt: skip
-    """Asks a model about pictures, the way the runtime does.
-
-    Args:
-        model: to be asked.
-        samples: the pictures, with ``age_years`` of the label.
-        detector: of ageinfer.
-        label: ``real`` or ``apparent``.
-        vary: changes a BGR picture before the face is looked for.
-        landmarks: whether the crop may use them.
-        box_margin: what is added to each side of a box first, as a share of its longer side.
-        title: of the progress bar.
+def evaluations(options: argparse.Namespace) -> list[Evaluation]:
+    """Measures every model on every data set, and prints a line for each.
 
     Raises:
-        DatasetError: a picture cannot be read.
+        AgeError: the options do not fit together, or a model or a data set cannot be read.
     """
-    from ageinfer.crop.cut import central_face, crop_face
-    from ageinfer.detect import detect_closely
-    from ageinfer.errors import SourceError
-    from ageinfer.sources import read_picture
-
-    n, size = len(samples), model.crop.size
-    estimates, stds = np.full(n, np.nan), np.full(n, np.nan)
-    crops = np.empty((_CHUNK, size, size, 3), np.uint8)
-    places: list[int] = []
-    for i, sample in enumerate(progress(samples, title, "img")):
-        try:
-            image = read_picture(sample.path)
-        except SourceError as error:
-            raise DatasetError(str(error)) from error
-        image = vary(image) if vary else image
-        faces = detect_closely(detector, image)
-        central = central_face([face.box for face in faces], (image.shape[1], image.shape[0]))
-        if central is not None:
-            points = faces[central].landmarks if landmarks else None
-            crops[len(places)] = crop_face(image, _grown(faces[central].box, box_margin), model.crop, points)
-            places.append(i)
-        if places and (len(places) == _CHUNK or i == n - 1):
-            estimates[places], stds[places] = model.estimate(crops[: len(places)])
-            places = []
-    if places:
-        estimates[places], stds[places] = model.estimate(crops[: len(places)])
-    return figures.answers_from(samples, estimates, stds, label, model.train_median)
-
-
-def _grown(box: Box, margin: float) -> Box:
-    """The square round a box's centre with so much more on each side; the box itself for 0."""
-    if margin == 0:
-        return box
-    x, y, w, h = box
-    side = max(w, h) * (1 + 2 * margin)
-    return (x + w / 2 - side / 2, y + h / 2 - side / 2, side, side)
-
-
-def open_part(options: argparse.Namespace, argument: str, label: str) -> tuple[Dataset, tuple[Sample, ...]]:
-    """The samples of the part that is asked for.
-
-    Raises:
-        DatasetError: it has no such part, or nothing is in it.
-    """
-    name, _, folder = argument.partition("=")
-    dataset, _ = load_dataset(name, folder or None, label)
-    if options.split_csv:
-        dataset = with_csvs(dataset, options.split_csv)
-    elif options.split:
-        dataset = with_split_file(dataset, options.split)
-    if options.part not in dataset.parts:
-        raise DatasetError(f"{name}: has no part {options.part}; it has {', '.join(dataset.parts)}")
-    if not dataset.parts[options.part]:
-        raise DatasetError(f"{name}: its part {options.part} is empty; make another split (python -m agetrain.splits)")
-    return dataset, dataset.parts[options.part]
-
-
-def run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measures every model on every data set; prints a line for each and returns the records."""
-    if len(options.dataset) > 1 and (options.split or options.split_csv):
-        raise UsageError("--split and --split-csv serve one data set")
-    if options.split and options.split_csv:
-        raise UsageError("give one of --split and --split-csv")
-    if options.resamples < 1 or options.robustness < 0:
-        raise UsageError("--resamples and --robustness are numbers of at least 1")
-    if not -0.4 <= options.box_margin <= 4:
-        raise UsageError(f"--box-margin {options.box_margin}: use -0.4 to 4")
+    setup = Setup(
+        part=options.part, label=options.label, split=options.split, split_csv=tuple(options.split_csv or ()),
+        detector=options.detector, box_margin=options.box_margin, landmarks=not options.no_landmarks,
+        robustness=options.robustness, resamples=options.resamples,
+    )  # fmt: skip
+    check_datasets(options.dataset, setup)
     if options.predictions and len(options.models) > 1:
         raise UsageError("--predictions takes the answers of one model")
-    models = [open_model(path, options.device) for path in options.models]
-    landmarks = not options.no_landmarks
-    records, told = [], []
-    for argument in options.dataset:
-        of_models = []
-        for model, path in zip(models, options.models, strict=True):
-            label = options.label or model.label
-            dataset, samples = open_part(options, argument, label)
-            of_wholes = model.crop.kind == "resize"
-            detector = open_detector(options.detector or ("none" if of_wholes else "yunet"))
-            box_margin = options.box_margin if of_wholes and detector.identifier != NO_DETECTOR else 0.0
-            answers = answers_of(
-                model, samples, detector, label, landmarks=landmarks, box_margin=box_margin, title=dataset.name
-            )
-            record = {
-                "model": model.name, "model_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                "answers": model.label, "dataset": dataset.name, "part": options.part, "label": label,
-                "split": dataset.split, "split_sha256": dataset.split_sha256(),
-                "detector": detector.identifier, "crop": model.crop.to_dict(),
-                "seen_in_training": seen_in_training(model, dataset),
-                **figures.evaluate(answers, resamples=options.resamples),
-            }  # fmt: skip
-            if options.robustness:
-                record["robustness"] = robustness.sweep(
-                    model, samples, detector, label, options.robustness, landmarks=landmarks, box_margin=box_margin
-                )
-            told.append((samples, answers))
-            of_models.append(record)
-            print(report.line(record))
+    models = [(open_model(path, options.device), path) for path in options.models]
+    done: list[Evaluation] = []
+    for dataset in options.dataset:
+        of_models: list[Evaluation] = []
+        for model, path in models:
+            of_models.append(evaluate_part(model, path, dataset, setup))
+            print(report.line(of_models[-1].record))
         if len(models) > 1:
-            seeds = figures.over_seeds(of_models, lambda r: r["mae"])
-            print(f"{argument.partition('=')[0]}: {seeds['n']} models, MAE {seeds['mean']:.2f}, sd {seeds['sd']:.2f}")
-            for record in of_models:
+            records = [evaluation.record for evaluation in of_models]
+            seeds = figures.over_seeds(records, lambda r: r["mae"])
+            print(f"{dataset.partition('=')[0]}: {seeds['n']} models, MAE {seeds['mean']:.2f}, sd {seeds['sd']:.2f}")
+            for record in records:
                 record["over_models"] = seeds
-        records += of_models
+        done += of_models
+    return done
+
+
+def report_evaluations(options: argparse.Namespace) -> None:
+    """Measures, prints, and writes the files that were asked for."""
+    done = evaluations(options)
+    records: list[dict[str, Any]] = [evaluation.record for evaluation in done]
     if options.predictions:
-        _write_predictions(options.predictions, told)
+        write_predictions(options.predictions, [(e.samples, e.answers) for e in done])
     if options.out:
         write_json(options.out / "evaluation.json", {"evaluations": records})
         write_text(options.out / "evaluation.md", report.markdown(records))
-        report.draw(options.out / "evaluation.png", records, [answers for _, answers in told])
-        print(f"{options.out}: figures.json, figures.md, figures.png")
-    return records
-
-
-def seen_in_training(model: Model, dataset: Dataset) -> str:
-    """Whether the model learned from this data set, and whether by this split: one of three sentences."""
-    hashes = [d.get("split_sha256") for d in model.data if d["dataset"] == dataset.name]
-    if not hashes:
-        return OTHER_DATA
-    return THIS_SPLIT if dataset.split_sha256() in hashes else OTHER_SPLIT
-
-
-def _write_predictions(path: Path, told: Sequence[tuple[Sequence[Sample], Answers]]) -> None:
-    """Answers by the hash of the picture's file, for `agetrain.training.batches.Teacher`."""
-    digests, ages, stds = [], [], []
-    for samples, answers in told:
-        for i in np.flatnonzero(answers.found).tolist():
-            digests.append(picture_digest(samples[i].path)[:8])
-            ages.append(answers.estimates[i])
-            stds.append(answers.stds[i])
-    try:
-        with replacing(path) as unfinished, unfinished.open("wb") as stream:
-            np.savez_compressed(
-                stream, digests=np.frombuffer(b"".join(digests), np.uint64), ages=np.array(ages, np.float16),
-                stds=np.array(stds, np.float16),
-            )  # fmt: skip
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def print_figures(options: argparse.Namespace) -> None:
-    """Runs the command, whose records are printed already."""
-    run(options)
+        report.draw(options.out / "evaluation.png", records, [e.answers for e in done])
+        print(f"{options.out}: evaluation.json, evaluation.md, evaluation.png")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+    """Runs the command and returns its exit status."""
     options = build_parser().parse_args(arguments)
     return guarded(
-        "agetrain.evaluate", lambda: print_figures(options), debug=options.debug, level=logging.INFO, extra="train"
+        "agetrain.evaluate", lambda: report_evaluations(options), debug=options.debug, level=logging.INFO, extra="train"
     )
 
 

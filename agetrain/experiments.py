@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agetrain.errors import UsageError
-from agetrain.recipe import Recipe
-from agetrain.training.augment import Augmentation
+from agetrain.recipe import Augmentation, Recipe
 
 FLAWS = {
     1: "the original AFAD validation list holds four ages only (30, 32, 37, 39): its error says little about AFAD",
@@ -147,7 +146,7 @@ FINAL = {"appa-real": "A8", "afad": "F3", "cacd": "C1"}
 
 
 def experiment(name: str | None, datasets: list[str]) -> Experiment:
-    """The experiment of that id, or without one the final experiment of the data set.
+    """Returns the experiment of an id, or without one the final experiment of the data set.
 
     Several data sets together, and those that the original work did not have, are trained by ``best``.
 
@@ -163,7 +162,7 @@ def experiment(name: str | None, datasets: list[str]) -> Experiment:
 
 
 def table() -> str:
-    """All experiments for a terminal, one a line, its id first."""
+    """Returns all experiments for a terminal, one a line, with its id first."""
     lines = []
     for row in _ROWS:
         r, p = row.recipe, row.published

@@ -1,12 +1,12 @@
-"""A training run as data: every choice is a field, and the fields are the command line's options."""
+"""Recipes: every choice that a training makes, as a field that is also an option of the command line."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ageinfer.crop.spec import NO_DETECTOR, CropSpec
 from agetrain.errors import UsageError
-from agetrain.training.augment import Augmentation
 
+AUGMENTATIONS = ("none", "original", "best")
 PRECISIONS = ("auto", "fp32", "bf16")
 BACKBONES = ("mobilenet_v2", "resnet34", "vgg16")
 HEADS = ("linear", "distribution")
@@ -25,96 +25,218 @@ CHOICES = {
 
 
 @dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How far the faces of a training batch are varied. The defaults are those of the recipe ``best``.
+
+    The ``help`` text of each field says what it does; probabilities are per face.
+    """
+
+    flip: float = field(default=0.5, metadata={"help": "probability that a face is mirrored"})
+    zoom_in: float = field(
+        default=1.12,
+        metadata={
+            "help": "largest factor by which a face is enlarged, drawn log-uniformly; 1.12 shows at least 80 % of the "
+            "area, as a random resized crop of 0.8 to 1 does"
+        },
+    )
+    zoom_out: float = field(
+        default=1.25, metadata={"help": "largest factor by which a face is reduced, drawn log-uniformly"}
+    )
+    shift: float = field(
+        default=0.06, metadata={"help": "largest move in each direction, as a share of the crop's side"}
+    )
+    rotation_degrees: float = field(default=15, metadata={"help": "largest rotation in either direction"})
+    random_crop: bool = field(
+        default=False,
+        metadata={"help": "cut the face from anywhere in the wide crop, by whole pixels, not from its centre"},
+    )
+    brightness: float = field(default=0.3, metadata={"help": "largest relative change of the brightness"})
+    contrast: float = field(default=0.3, metadata={"help": "largest relative change of the contrast"})
+    saturation: float = field(default=0.3, metadata={"help": "largest relative change of the saturation"})
+    hue: float = field(default=0.02, metadata={"help": "largest change of the hue, as a share of the colour circle"})
+    grey: float = field(default=0.1, metadata={"help": "probability that a face loses all colour"})
+    soften: float = field(
+        default=0.2,
+        metadata={"help": "probability that a face is reduced to 25 to 75 % of its resolution and enlarged again"},
+    )
+    blur: float = field(default=0.15, metadata={"help": "probability of a Gaussian blur of 0.3 to 1.5 px"})
+    jpeg: float = field(default=0.25, metadata={"help": "probability of the losses of JPEG at a quality of 20 to 90"})
+    erase: float = field(
+        default=0.2, metadata={"help": "probability of one grey rectangle over up to a third of each side"}
+    )
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            low, high = (1, 4) if each.name.startswith("zoom") else (0, 180 if "degrees" in each.name else 1)
+            if not low <= value <= high:
+                raise UsageError(f"augmentation {each.name} {value}: use {low} to {high}")
+
+    @classmethod
+    def named(cls, name: str) -> "Augmentation":
+        """Returns one of `AUGMENTATIONS`; ``original`` is what the original work meant to apply and did not.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        if name == "best":
+            return cls()
+        nothing = cls(
+            flip=0, zoom_in=1, zoom_out=1, shift=0, rotation_degrees=0, brightness=0, contrast=0, saturation=0, hue=0,
+            grey=0, soften=0, blur=0, jpeg=0, erase=0,
+        )  # fmt: skip
+        if name == "none":
+            return nothing
+        if name == "original":
+            return replace(
+                nothing, flip=0.5, rotation_degrees=10, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1
+            )
+        raise UsageError(f"augmentation {name!r}: use one of {', '.join(AUGMENTATIONS)}")
+
+    @property
+    def moves(self) -> bool:
+        """Whether pixels have to be interpolated."""
+        return self.zoom_in > 1 or self.zoom_out > 1 or self.shift > 0 or self.rotation_degrees > 0
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How a network is trained. The defaults are the recipe ``best``; `agetrain.experiments` holds the others.
 
-    Attributes:
-        backbone: a torchvision network that starts from ImageNet.
-        head: ``distribution`` (a probability for each year) or ``linear`` (one neuron).
-        dropout: before the last layer.
-        frozen_children: how many leading children of the backbone are not trained (see
-            `agetrain.network.agenet.backbone_children`); -1 for all, so that the head alone is.
-        frozen_batchnorm: mode of the normalisation layers among them. ``train`` is a quirk of the original
-            experiments: their running statistics drift although their weights are frozen.
-        normalise: mean and deviation of ImageNet; without it, pixels are only brought to 0 to 1.
-        crop: kind of the face crop, see `ageinfer.crop.spec.CropSpec`.
-        size: side of the network's input in pixels.
-        margin: of the face crop.
-        resize_to, keep_aspect: of a ``resize`` crop.
-        augmentation: how faces are varied.
-        repeats: how often an epoch shows each picture; one number for all data sets, or one for each, in their order.
-            A fraction shows a random part. The original experiments "augmented" by repeating 3 times.
-        ignore_bad: leave out of train what the data set's owners call bad pictures (APPA-REAL), unless a list of
-            ``--split`` or ``--split-csv`` names them; the original did not.
-        labels: ``stored``: learn the label as the original CSV stores it (AFAD: years - 15, CACD: years - 14) and add
-            the offset to what the network answers.
-        loss: ``mse`` or ``l1`` of the decoded age, or ``distribution``: divergence from a Gaussian label.
-        target_std_years: width of the Gaussian label where raters gave none.
-        l1_weight: of the absolute error of the decoded age beside the distribution loss (DLDL-v2).
-        auxiliary_weight: of a second head that learns the other of real and apparent age where it is known; 0: none.
-        teacher_weight: of what a teacher says, beside the label; used when one is given.
-        doubt_beyond: labels that lie more than so many of the teacher's deviations from its answer are not learned; the
-            face is still learned from the teacher. 0: every label is believed.
-        optimiser: ``adamw`` or ``adam``.
-        lr: largest learning rate.
-        weight_decay: on weight matrices; biases and normalisation are left alone.
-        schedule: ``cosine`` after the warm-up, ``constant``, or ``step``.
-        warmup_epochs: of linear warm-up.
-        step_epochs, step_factor: of ``step``: every so many epochs the rate is multiplied by the factor.
-        clip_norm: largest norm of the gradient; 0: any.
-        batch_size: faces a step, over all processes.
-        drop_last: leave out the last, smaller batch of an epoch.
-        epochs: at most; the best epoch is kept.
-        patience: stop after so many epochs without a better one; 0: never.
-        ema_decay: of the running mean of the weights, which is what is evaluated and kept; 0: none.
-        start_at_mean: let a linear head begin at the mean age.
-        select_on: where the best epoch is chosen: a part of train that is not learned from, or, as the original
-            experiments did, the validation part itself.
-        selection_share, selection_seed: of that part of train.
-        precision: ``bf16`` autocast, ``fp32``, or ``auto``: bf16 where the hardware multiplies in it.
-        seed: of everything else that is random.
+    The ``help`` text of each field says what it does; each field is an option of ``python -m agetrain``.
     """
 
-    backbone: str = "mobilenet_v2"
-    head: str = "distribution"
-    dropout: float = 0.2
-    frozen_children: int = 0
-    frozen_batchnorm: str = "eval"
-    normalise: bool = True
-    crop: str = "landmarks"
-    size: int = 112
-    margin: float = 0.2
-    resize_to: int = 0
-    keep_aspect: bool = True
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    repeats: tuple[float, ...] = (1.0,)
-    ignore_bad: bool = True
-    labels: str = "true"
-    loss: str = "distribution"
-    target_std_years: float = 2.5
-    l1_weight: float = 0.1
-    auxiliary_weight: float = 0.5
-    teacher_weight: float = 1.0
-    doubt_beyond: float = 0.0
-    optimiser: str = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 0.02
-    schedule: str = "cosine"
-    warmup_epochs: float = 1.0
-    step_epochs: int = 5
-    step_factor: float = 0.1
-    clip_norm: float = 5.0
-    batch_size: int = 64
-    drop_last: bool = True
-    epochs: int = 24
-    patience: int = 0
-    ema_decay: float = 0.995
-    start_at_mean: bool = True
-    select_on: str = "train-part"
-    selection_share: float = 0.1
-    selection_seed: int = 0
-    precision: str = "auto"
-    seed: int = 0
+    backbone: str = field(default="mobilenet_v2", metadata={"help": "the network, which starts from ImageNet weights"})
+    head: str = field(
+        default="distribution",
+        metadata={"help": "distribution: a probability for each year; linear: one neuron that answers in years"},
+    )
+    dropout: float = field(default=0.2, metadata={"help": "dropout before the last layer"})
+    frozen_children: int = field(
+        default=0,
+        metadata={
+            "help": "how many leading children of the backbone are not trained (see "
+            "agetrain.training.freezing.backbone_children); -1 freezes all, so that only the head is trained"
+        },
+    )
+    frozen_batchnorm: str = field(
+        default="eval",
+        metadata={
+            "help": "mode of the BatchNorm layers in frozen children; in train mode their running statistics drift "
+            "although their weights are frozen, as in the original experiments"
+        },
+    )
+    normalise: bool = field(
+        default=True,
+        metadata={"help": "normalise by the mean and deviation of ImageNet; without it, pixels are scaled to 0 to 1"},
+    )
+    crop: str = field(default="landmarks", metadata={"help": "kind of the face crop, see ageinfer.crop.spec.CropSpec"})
+    size: int = field(default=112, metadata={"help": "side of the network's input in pixels"})
+    margin: float = field(
+        default=0.2, metadata={"help": "margin of the face crop on each side, as a share of the box's longer side"}
+    )
+    resize_to: int = field(
+        default=0, metadata={"help": "for a resize crop: side in pixels before the centre is cut out"}
+    )
+    keep_aspect: bool = field(
+        default=True, metadata={"help": "for a resize crop: resize the shorter side and keep the aspect ratio"}
+    )
+    augmentation: Augmentation = field(
+        default_factory=Augmentation, metadata={"help": "sets all options of the augmentation below at once"}
+    )
+    repeats: tuple[float, ...] = field(
+        default=(1.0,),
+        metadata={
+            "help": "how often an epoch shows each picture: one number for all data sets, or one for each in their "
+            "order; a fraction shows a random part"
+        },
+    )
+    ignore_bad: bool = field(
+        default=True,
+        metadata={
+            "help": "leave out of the train part what the owners of the data set call bad pictures (APPA-REAL), unless "
+            "a list of --split or --split-csv names them"
+        },
+    )
+    labels: str = field(
+        default="true",
+        metadata={
+            "help": "stored: learn labels as the original CSV stores them (AFAD: years - 15, CACD: years - 14) and add "
+            "the offset to what the network answers"
+        },
+    )
+    loss: str = field(
+        default="distribution",
+        metadata={
+            "help": "mse or l1 of the decoded age, or distribution: the divergence from a Gaussian round the label"
+        },
+    )
+    target_std_years: float = field(
+        default=2.5, metadata={"help": "width of that Gaussian in years where no raters give one"}
+    )
+    l1_weight: float = field(
+        default=0.1,
+        metadata={"help": "weight of the absolute error of the decoded age beside the distribution loss (DLDL-v2)"},
+    )
+    auxiliary_weight: float = field(
+        default=0.5,
+        metadata={
+            "help": "weight of a second head that learns the other of real and apparent age where it is known; 0 turns "
+            "it off"
+        },
+    )
+    teacher_weight: float = field(
+        default=1.0, metadata={"help": "weight of the teacher's answers beside the labels, where --teacher is given"}
+    )
+    doubt_beyond: float = field(
+        default=0.0,
+        metadata={
+            "help": "do not learn a label that lies more than this many of the teacher's deviations from the teacher's "
+            "answer; the face is still learned from the teacher; 0 believes every label"
+        },
+    )
+    optimiser: str = field(default="adamw", metadata={"help": "the optimiser"})
+    lr: float = field(default=1e-3, metadata={"help": "largest learning rate"})
+    weight_decay: float = field(
+        default=0.02, metadata={"help": "decay of weight matrices; biases and BatchNorm do not decay"}
+    )
+    schedule: str = field(default="cosine", metadata={"help": "how the learning rate changes after the warm-up"})
+    warmup_epochs: float = field(default=1.0, metadata={"help": "epochs of linear warm-up, with the cosine schedule"})
+    step_epochs: int = field(
+        default=5, metadata={"help": "with the step schedule: epochs between two reductions of the learning rate"}
+    )
+    step_factor: float = field(
+        default=0.1, metadata={"help": "with the step schedule: factor of each reduction of the learning rate"}
+    )
+    clip_norm: float = field(default=5.0, metadata={"help": "largest norm of the gradient; 0 sets no limit"})
+    batch_size: int = field(default=64, metadata={"help": "faces in a step, over all processes"})
+    drop_last: bool = field(default=True, metadata={"help": "leave out the last, smaller batch of an epoch"})
+    epochs: int = field(default=24, metadata={"help": "largest number of epochs; the best one is kept"})
+    patience: int = field(
+        default=0, metadata={"help": "stop after this many epochs without a better one; 0 never stops early"}
+    )
+    ema_decay: float = field(
+        default=0.995,
+        metadata={
+            "help": "decay of the running mean of the weights, which is then evaluated and kept; 0 keeps the weights "
+            "themselves"
+        },
+    )
+    start_at_mean: bool = field(default=True, metadata={"help": "let a linear head start at the mean age"})
+    select_on: str = field(
+        default="train-part",
+        metadata={
+            "help": "where the best epoch is chosen: on a part of train that is not learned from, or, as in the "
+            "original experiments, on the validation part itself"
+        },
+    )
+    selection_share: float = field(default=0.1, metadata={"help": "share of train that chooses the epoch"})
+    selection_seed: int = field(default=0, metadata={"help": "seed of the choice of that part of train"})
+    precision: str = field(
+        default="auto",
+        metadata={"help": "bf16 autocast or fp32; auto takes bf16 where the hardware multiplies in it"},
+    )
+    seed: int = field(default=0, metadata={"help": "seed of everything else that is random"})
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -144,7 +266,7 @@ class Recipe:
 
     @property
     def crop_spec(self) -> CropSpec:
-        """The crop that a model of this recipe must be given."""
+        """The face crop that a model of this recipe takes."""
         if self.crop == "resize":
             return CropSpec(
                 size=self.size, margin=0, kind="resize", detector=NO_DETECTOR, resize_to=self.resize_to,
@@ -153,7 +275,7 @@ class Recipe:
         return CropSpec(size=self.size, margin=self.margin, kind=self.crop)
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as JSON values."""
+        """Returns the recipe as JSON values."""
         return {**asdict(self), "repeats": list(self.repeats)}
 
     @classmethod

@@ -3,10 +3,10 @@
 import argparse
 import json
 import logging
-import re
+import os
 import time
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import Field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,13 @@ from ageinfer.errors import DATA_STATUSES, ExitStatus, status_table
 from agetrain import experiments
 from agetrain.datasets import DATASETS
 from agetrain.errors import UsageError
-from agetrain.recipe import CHOICES, Recipe
-from agetrain.training.augment import AUGMENTATIONS, Augmentation
+from agetrain.recipe import AUGMENTATIONS, CHOICES, Augmentation, Recipe
+from agetrain.run_config import RunConfig, default_out
 from agetrain.training.wandb_log import MODES
-
-log = logging.getLogger("agetrain")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options; every field of `Recipe` and of `Augmentation` is one."""
+    """Returns the parser of the command; every field of `Recipe` and of `Augmentation` is an option."""
     parser = argparse.ArgumentParser(
         prog="python -m agetrain",
         usage="python -m agetrain --dataset NAME[=DIR] [--experiment ID] [options]\n"
@@ -38,92 +36,84 @@ def build_parser() -> argparse.ArgumentParser:
         "--dataset", action="append", metavar="NAME[=DIR]", default=[],
         help=f"one of: {', '.join(DATASETS)}; may be repeated, to learn from several together",
     )  # fmt: skip
-    parser.add_argument("--data", type=Path, metavar="DIR", help="its folder (else $AGETRAIN_DATA/NAME, data/NAME)")
-    parser.add_argument("--label", choices=("real", "apparent"), help="which age to learn (default: real)")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of the data set (default: $AGETRAIN_DATA/NAME, then data/NAME)"
+    )
+    parser.add_argument("--label", choices=("real", "apparent"), help="age to learn (default: real)")
     parser.add_argument("--experiment", metavar="ID", help=f"one of: {', '.join(experiments.EXPERIMENTS)}")
     parser.add_argument("--list", action="store_true", help="print all experiments")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the config.json of a run, to run it again")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="run again by the config.json of a run")
     splits = parser.add_argument_group("split")
     splits.add_argument("--split", type=Path, metavar="FILE", help="a split file of python -m agetrain.splits")
     splits.add_argument(
         "--split-csv", type=Path, nargs="+", metavar="CSV",
-        help="the original work's lists: train, valid and if you like test",
+        help="the lists of the original work: train, valid and, optionally, test",
     )  # fmt: skip
     splits.add_argument("--allow-overlap", action="store_true", help="train although a person is in more than one part")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="results (default: runs/NAME-LABEL-EXPERIMENT)")
-    parser.add_argument("--cache", type=Path, default=Path("cache"), metavar="DIR", help="face crops, made once")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the results (default: runs/NAME-LABEL-EXPERIMENT)"
+    )
+    parser.add_argument(
+        "--cache", type=Path, default=Path("cache"), metavar="DIR", help="folder of the face crops (default: cache)"
+    )
     parser.add_argument(
         "--weights", type=Path, metavar="FILE",
-        help="ImageNet weights, a file or a folder with BACKBONE*.pth (else $AGETRAIN_WEIGHTS, else a download); or a "
-        "checkpoint of agetrain to start from",
+        help="starting weights: ImageNet weights as a file or a folder with BACKBONE*.pth, or a checkpoint of agetrain "
+        "(default: $AGETRAIN_WEIGHTS, then a download)",
     )  # fmt: skip
     parser.add_argument(
         "--teacher", type=Path, action="append", default=[], metavar="FILE",
         help="what to learn from beside the labels: a checkpoint (.pth), which answers to the very faces that the "
-        "network is shown, or predictions (.npz), see agetrain.evaluate --predictions; several are averaged. Beside "
-        "checkpoints, predictions only serve --doubt-beyond",
+        "network is shown, or predictions (.npz) of agetrain.evaluate --predictions. Several teachers are averaged. "
+        "Predictions beside checkpoints are only used by --doubt-beyond",
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that is in --out")
-    parser.add_argument("--pack", type=Path, metavar="DIR", help="do not train: pack all that training needs into DIR")
-    parser.add_argument("--packed", type=Path, metavar="DIR", help="train from such a folder; no pictures are needed")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
-    parser.add_argument("--wandb", choices=MODES, default="auto", help="auto: online with an API key, else offline")
+    parser.add_argument(
+        "--pack", type=Path, metavar="DIR", help="do not train; write everything that training needs into DIR"
+    )
+    parser.add_argument(
+        "--packed", type=Path, metavar="DIR", help="train from a folder that --pack wrote, without any picture"
+    )
+    parser.add_argument(
+        "--device", help="device to train on: cpu, cuda, cuda:1, ... (default: cuda where there is one)"
+    )
+    parser.add_argument(
+        "--wandb",
+        choices=MODES,
+        default="auto",
+        help="Weights & Biases; auto: online with an API key, else offline (default: auto)",
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(config_values=None)  # of --config or --packed, once read
     _add_recipe_options(parser)
     return parser
 
 
 def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    recipe = parser.add_argument_group("recipe", "what is to differ from the experiment")
-    said = described_fields(Recipe)
+    recipe = parser.add_argument_group("recipe", "what differs from the experiment")
     for field in fields(Recipe):
         if field.name == "augmentation":
-            recipe.add_argument("--augmentation", choices=AUGMENTATIONS, help="all that is below at once")
-            continue
-        kind: Any = type(field.default)
-        if field.name == "repeats":
-            recipe.add_argument("--repeats", type=_numbers, metavar="R[,R...]", help=said.get(field.name))
-        elif kind is bool:
-            recipe.add_argument(
-                f"--{_dashed(field.name)}",
-                action=argparse.BooleanOptionalAction,
-                default=None,
-                help=said.get(field.name),
-            )
+            recipe.add_argument("--augmentation", choices=AUGMENTATIONS, help=_help(field))
+        elif field.name == "repeats":
+            recipe.add_argument("--repeats", type=_numbers, metavar="R[,R...]", help=_help(field))
         else:
-            choices = CHOICES.get(field.name)
-            metavar = None if choices else "X"
-            recipe.add_argument(
-                f"--{_dashed(field.name)}", type=kind, choices=choices, metavar=metavar, help=said.get(field.name)
-            )
+            _add_field(recipe, field, type(field.default))
     augmentation = parser.add_argument_group("augmentation", "how far training faces are varied")
-    said = described_fields(Augmentation)
-    for field in fields(Augmentation):
-        if type(field.default) is bool:
-            augmentation.add_argument(
-                f"--{_dashed(field.name)}",
-                action=argparse.BooleanOptionalAction,
-                default=None,
-                help=said.get(field.name),
-            )
-        else:
-            augmentation.add_argument(f"--{_dashed(field.name)}", type=float, metavar="X", help=said.get(field.name))
+    for each in fields(Augmentation):
+        _add_field(augmentation, each, bool if type(each.default) is bool else float)
 
 
-def described_fields(of: type) -> dict[str, str]:
-    """What the docstring of a dataclass says of each of its attributes, for ``--help``."""
-    said: dict[str, str] = {}
-    names: list[str] = []
-    for line in (of.__doc__ or "").partition("Attributes:")[2].splitlines():
-        started = re.match(r" {8}([a-z][a-z0-9_, ]*): (.*)", line)
-        if started:
-            names = started[1].split(", ")
-            said |= dict.fromkeys(names, started[2])
-        elif line.strip():
-            said |= {name: f"{said[name]} {line.strip()}" for name in names}
-    return {name: text.replace("``", "").replace("`", "").replace("%", "%%").rstrip(".") for name, text in said.items()}
+def _add_field(group: Any, field: "Field[Any]", kind: type) -> None:
+    option = f"--{field.name.replace('_', '-')}"
+    if kind is bool:
+        group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=_help(field))
+        return
+    choices = CHOICES.get(field.name)
+    group.add_argument(option, type=kind, choices=choices, metavar=None if choices else "X", help=_help(field))
+
+
+def _help(field: "Field[Any]") -> str:
+    return str(field.metadata["help"]).replace("%", "%%")
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -133,26 +123,60 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"{text}: use a number, or one for each data set, as 3,1,1") from None
 
 
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")
-
-
-def resolve(options: argparse.Namespace) -> tuple[experiments.Experiment, Recipe]:
-    """The experiment, and its recipe with what was changed on the command line.
+def config_of(options: argparse.Namespace) -> RunConfig:
+    """Turns the options into the configuration of a run, with its experiment, its recipe and its folder.
 
     Raises:
-        UsageError: there is no such experiment, or a value does not fit.
+        UsageError: there is no such experiment, or values do not fit together.
+        DatasetError: ``--packed`` is no pack.
     """
-    chosen = experiments.experiment(options.experiment, [name.partition("=")[0] for name in options.dataset])
-    base = chosen.recipe
-    if options.config_values is not None:
-        base = Recipe.from_dict(options.config_values["recipe"])
-    augmentation = Augmentation.named(options.augmentation) if options.augmentation else base.augmentation
-    return chosen, replace(
-        base,
+    base = _base(options)
+    datasets = _datasets(options) or base.datasets
+    packed = options.packed or base.packed
+    names = RunConfig(datasets=datasets).names
+    experiment = experiments.experiment(options.experiment or base.experiment, names)
+    recipe = base.recipe or experiment.recipe
+    augmentation = Augmentation.named(options.augmentation) if options.augmentation else recipe.augmentation
+    recipe = replace(
+        recipe,
         **_given(options, Recipe, "augmentation"),
         augmentation=replace(augmentation, **_given(options, Augmentation)),
     )
+    label = options.label or base.label
+    return RunConfig(
+        datasets=datasets, label=label, experiment=experiment.id, recipe=recipe,
+        split=options.split or base.split, split_csv=tuple(options.split_csv or base.split_csv),
+        allow_overlap=options.allow_overlap or base.allow_overlap,
+        out=options.out or _default_out(names, label, experiment.id, packed), cache=options.cache,
+        weights=options.weights or base.weights, teachers=tuple(options.teacher or base.teachers), packed=packed,
+        resume=options.resume, overwrite=options.overwrite, device=options.device, wandb=options.wandb,
+    )  # fmt: skip
+
+
+def _base(options: argparse.Namespace) -> RunConfig:
+    """What the options change: the configuration of ``--config`` or, without an experiment, of a pack."""
+    if options.config is not None:
+        try:
+            base = RunConfig.from_dict(json.loads(options.config.read_text()))
+        except OSError as error:
+            raise UsageError(f"--config {options.config}: cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"--config {options.config}: not the config.json of a run ({error!r})") from error
+        return replace(base, datasets=()) if base.packed else base
+    if options.packed is not None and options.experiment is None:
+        from agetrain.crops import packing
+
+        packed = packing.config_of(options.packed)
+        return RunConfig(experiment=packed.experiment, recipe=packed.recipe)
+    return RunConfig()
+
+
+def _datasets(options: argparse.Namespace) -> tuple[str, ...]:
+    if options.data is None:
+        return tuple(options.dataset)
+    if len(options.dataset) > 1:
+        raise UsageError("--data, --split and --split-csv serve one data set; with several, write --dataset NAME=DIR")
+    return tuple(text if "=" in text else f"{text}={options.data}" for text in options.dataset)
 
 
 def _given(options: argparse.Namespace, of: type, *but: str) -> dict[str, Any]:
@@ -160,30 +184,17 @@ def _given(options: argparse.Namespace, of: type, *but: str) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
-def _read_config(options: argparse.Namespace) -> None:
-    """Takes from a run's ``config.json`` what the command line does not say."""
-    try:
-        values = json.loads(options.config.read_text())
-        options.config_values = values
-        options.experiment = options.experiment or values["experiment"]
-        options.label = options.label or values["label"]
-        if not values.get("packed"):
-            options.dataset = options.dataset or [f"{d['name']}={d['folder']}" for d in values["data"]]
-        options.split = options.split or (Path(values["split"]) if values["split"] else None)
-        options.split_csv = options.split_csv or [Path(p) for p in values["split_csv"]] or None
-        options.allow_overlap |= values["allow_overlap"]
-        options.teacher = options.teacher or [Path(p) for p in values["teacher"]]
-        options.packed = options.packed or (Path(values["packed"]) if values.get("packed") else None)
-        # Older ones do not know it.
-        options.weights = options.weights or (Path(values["weights"]) if values.get("weights") else None)
-    except OSError as error:
-        raise UsageError(f"--config {options.config}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"--config {options.config}: not the config.json of a run ({error!r})") from error
+def _default_out(names: list[str], label: str | None, experiment: str, packed: Path | None) -> Path:
+    if packed is not None:
+        from agetrain.crops import packing
+
+        config = packing.config_of(packed)
+        names, label = config.names, config.label
+    return default_out("+".join(names), label or "real", experiment)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+    """Runs the command and returns its exit status."""
     parser = build_parser()
     options = parser.parse_args(arguments)
     if options.list:
@@ -206,10 +217,10 @@ def _left(options: argparse.Namespace, began_s: float) -> str:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Resolves the options to one configuration and trains.
+    """Trains, or packs, what the options say, and prints the result.
 
     Raises:
-        AgeError: they do not fit together, or the run cannot be finished.
+        AgeError: the options do not fit together, or the run cannot be finished.
     """
     # (The teacher of a configuration that is packed is no mistake of whoever packs it.)
     if options.pack is not None and options.teacher:
@@ -217,13 +228,25 @@ def train(options: argparse.Namespace) -> None:
             f"--teacher {options.teacher[0]}: a pack holds pictures and labels alone; name the teacher where it is "
             f"trained from, with --packed {options.pack}"
         )
-    if options.config is not None:
-        _read_config(options)
-    elif options.packed is not None and options.experiment is None:
-        from agetrain.crops import packing
+    config = config_of(options)
+    options.out = config.out
+    from agetrain.training.run import fit, pack
 
-        options.config_values = packing.config_of(options.packed)
-        options.experiment = options.config_values["experiment"]
-    from agetrain.training.run import run
-
-    run(options, *resolve(options))
+    if options.pack is not None:
+        pack(config, options.pack)
+        print(f"{options.pack}: all that training needs; python -m agetrain --packed {options.pack} ...")
+        return
+    result = fit(config)
+    if os.environ.get("RANK", "0") != "0":  # torchrun: the first process speaks for all
+        return
+    for m in result.metrics:
+        if m["part"] == "valid":
+            print(
+                f"{m['dataset']} valid, {m['label']} age: MAE {m['mae']:.2f} years over {m['n']} pictures "
+                f"(always answering the training median: {m['mae_of_train_median']:.2f}; a face was found in "
+                f"{m['detection_rate_percent']:.1f} %)"
+            )
+    print(
+        f"{result.out}: best.pth, report.md, metrics.json, curve.png, parity.npz\n"
+        f"next: python -m ageexport {result.path}"
+    )

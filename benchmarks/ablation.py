@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 
 from agetrain.datasets import load_dataset
-from agetrain.evaluate import answers_of, open_detector
+from agetrain.evaluation.answers import answers_of, open_detector
 from agetrain.evaluation.figures import Bootstrap
 from agetrain.evaluation.models import open_model
 from agetrain.experiments import EXPERIMENTS
-from agetrain.recipe import Recipe
-from agetrain.training.augment import AUGMENTATIONS, Augmentation
+from agetrain.recipe import AUGMENTATIONS, Augmentation, Recipe
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "docs" / "results" / "ablation.json"

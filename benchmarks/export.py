@@ -106,21 +106,21 @@ def main() -> None:
     parser.add_argument("--speed-alone", action="store_true")
     options = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)
-    values, sha256 = export.open_checkpoint(options.checkpoint, original.Description(experiment=options.experiment))
+    checkpoint, sha256 = export.open_checkpoint(options.checkpoint, original.Description(experiment=options.experiment))
     with tempfile.TemporaryDirectory() as folder:
         crops = Path(folder, "crops")
-        proof = evidence.open_evidence(values, options.checkpoint, options.data, Path(folder, "pictures"))
+        proof = evidence.open_evidence(checkpoint, options.checkpoint, options.data, Path(folder, "pictures"))
         proof = evidence.Evidence(proof.samples[: options.faces], proof.calibration, proof.origin)
-        values = export.completed(values, proof, crops)
-        truth = parity.reference(values, proof, crops)
-        faces = export.calibration_faces(values, proof, crops)
-        model = graph.convert(values)
+        checkpoint = export.completed(checkpoint, proof, crops)
+        truth = parity.reference(checkpoint, proof, crops)
+        faces = export.calibration_faces(checkpoint, proof, crops)
+        model = graph.convert(checkpoint)
         bare = graph.without_metadata(model)
         int8 = next(precision.int8_attempts(bare, faces))
-        models = {"fp32": graph.sealed(model, values, "m", sha256), "int8": int8.model.SerializeToString()}
+        models = {"fp32": graph.sealed(model, checkpoint, "m", sha256), "int8": int8.model.SerializeToString()}
         machine = providers.machine()
         print(
-            f"{values['backbone']}, {values['head']} head, {values['crop']['size']} px; {machine['processor']} "
+            f"{checkpoint.backbone}, {checkpoint.head} head, {checkpoint.crop.size} px; {machine['processor']} "
             f"({machine['instructions']}), ONNX Runtime {machine['onnxruntime']}, {datetime.date.today()}; int8 is "
             f"{len(models['int8']) / len(models['fp32']):.2f} of fp32's size, {100 * int8.made['quantised_share']:.1f} "
             "% of the multiply-adds quantised. Fastest call, in brackets the median.\n"

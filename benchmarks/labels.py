@@ -15,7 +15,7 @@ import numpy as np
 
 from agetrain.crops.cache import picture_digest
 from agetrain.datasets import load_dataset
-from agetrain.training.batches import Teacher
+from agetrain.training.teachers import Teacher
 
 
 def main() -> None:

@@ -15,14 +15,15 @@ from pathlib import Path
 import torch
 
 from agetrain import experiments
+from agetrain.crops.training_set import training_set
 from agetrain.datasets import load_dataset
 from agetrain.network.agenet import AgeNet
 from agetrain.training.augment import augment
 from agetrain.training.batches import Batch, Batches
-from agetrain.training.loop import Learner, take_step
+from agetrain.training.loop import take_step
 from agetrain.training.optim import make_optimiser
 from agetrain.training.predict import uses_bf16
-from agetrain.training.run import training_set
+from agetrain.training.start import Learner
 
 
 def main() -> None:

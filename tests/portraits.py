@@ -98,12 +98,14 @@ def lively_network(head, crops, seed=0, backbone="mobilenet_v2", dropout=0.2):
 
 
 def checkpoint_values(network, spec):
-    """What agetrain would save of a network, by ``docs/checkpoint.md``."""
+    """What stands in the file of a network, by ``docs/checkpoint.md``."""
     from agetrain.network.checkpoint import environment
     from agetrain.recipe import Recipe
 
     distribution = network.head_name == "distribution"
     return {
+        "format": "agetrain-checkpoint",
+        "version": 1,
         "weights": network.state_dict(),
         "backbone": network.backbone_name,
         "head": network.head_name,
@@ -138,6 +140,13 @@ def checkpoint_values(network, spec):
     }  # fmt: skip
 
 
+def checkpoint_of(network, spec):
+    """The same as a checkpoint."""
+    from agetrain.network.checkpoint import Checkpoint
+
+    return Checkpoint.from_values(checkpoint_values(network, spec), "of a test")
+
+
 class Exported:
     """A checkpoint, the model that ``python -m ageexport`` made of it, and what both should answer.
 
@@ -152,14 +161,13 @@ class Exported:
         from ageexport.evidence import from_folder
         from ageinfer.crop.spec import CropSpec
         from agetrain.crops import cache
-        from agetrain.network import checkpoint
 
         spec = CropSpec(size=64)
         samples = from_folder(proof).samples
-        self.crops = np.array(cache.prepare(samples, spec, folder / "cache", "crops").crops)[:30]
+        self.crops = np.array(cache.open_crops(samples, spec, folder / "cache", "crops").crops)[:30]
         self.network = lively_network(head, self.crops)
         self.checkpoint, self.model = folder / "best.pth", folder / f"{head}.onnx"
-        checkpoint.save(self.checkpoint, checkpoint_values(self.network, spec))
+        checkpoint_of(self.network, spec).save(self.checkpoint)
         data = ["--data", str(proof)]
         if with_pack:
             write_pack(folder, proof, spec)
@@ -172,12 +180,12 @@ def write_pack(folder, proof, spec, count=None):
     """Writes ``parity.npz`` of the first pictures of a folder with labels, as a training run would."""
     from ageexport.evidence import from_folder
     from agetrain.crops import cache
-    from agetrain.training import report
+    from agetrain.crops.parity_pack import write_parity_pack
 
     known = from_folder(proof)
     samples = known.samples[:count]
-    crops = cache.prepare(samples, spec, folder / "cache", "crops")
-    report.write_parity_pack(folder / "parity.npz", samples, known.calibration, crops, "real", seed=0)
+    crops = cache.open_crops(samples, spec, folder / "cache", "crops")
+    write_parity_pack(folder / "parity.npz", samples, known.calibration, crops, "real", seed=0)
 
 
 def tampered(data, change_graph=None, **changes):

@@ -9,6 +9,7 @@ import torch
 import torchvision
 
 from agetrain.network import checkpoint
+from agetrain.network.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,7 +47,7 @@ def command(*arguments) -> list[str]:
 
 def same_weights(first: Path, second: Path) -> bool:
     """Whether two runs kept the same network to the last bit."""
-    a, b = (checkpoint.load(folder / "best.pth")["weights"] for folder in (first, second))
+    a, b = (Checkpoint.load(folder / "best.pth").weights for folder in (first, second))
     return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 

@@ -1,4 +1,4 @@
-"""The training cache: every picture is decoded, searched for its face and cropped once, into memory-mapped arrays.
+"""The training cache: each picture is decoded and its face cropped once, into memory-mapped arrays.
 
 Preparing needs the runtime (`ageinfer.crop.cut` cuts the crops, with its own detector); reading needs numpy alone.
 """
@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from ageinfer.crop.spec import DEFAULT_DETECTOR, NO_DETECTOR, CropSpec
 from agetrain._progress import progress
+from agetrain.crops.labelled_face import crop_labelled_face, read_labelled_picture
 from agetrain.datasets import Sample
 from agetrain.errors import DatasetError
 
@@ -80,15 +81,15 @@ class JoinedCrops:
 
 
 def join(caches: Sequence[CropCache]) -> CropCache:
-    """Several caches of crops of one size as one, in the order given."""
+    """Joins several caches of crops of one size, in the order given."""
     if len(caches) == 1:
         return caches[0]
     arrays = [a for c in caches for a in (c.crops.arrays if isinstance(c.crops, JoinedCrops) else [c.crops])]
     return CropCache(JoinedCrops(arrays), *(np.concatenate([getattr(c, name) for c in caches]) for name in VALUES))
 
 
-def prepare(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title: str) -> CropCache:
-    """Opens the cache of these pictures, making it first where it is not there yet.
+def open_crops(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title: str) -> CropCache:
+    """Opens the crops of these pictures, and makes them first where they are not in the cache yet.
 
     The cache's name is a hash over the pictures' bytes, the crop specification and the detector, so a changed picture
     or margin is never answered with old crops. An interrupted run leaves nothing that looks like a cache.
@@ -135,8 +136,13 @@ def prepare(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title
     )
 
 
+def available_cores() -> int:
+    """Returns how many processor cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def picture_digest(path: Path) -> bytes:
-    """SHA-256 of a picture's file, by which a cache and a teacher know it.
+    """Returns the SHA-256 of a picture's file, by which a cache and a teacher know it.
 
     Raises:
         DatasetError: it cannot be read.
@@ -188,28 +194,17 @@ class _Cropper:
 
     def crop(self, i: int, path: Path) -> bool:
         """Writes the crop of a picture as the ``i``-th one; returns whether there is a face."""
-        from ageinfer.crop.cut import central_face, crop_face
-        from ageinfer.detect import detect_closely
-        from ageinfer.errors import SourceError
-        from ageinfer.sources import read_picture
-
-        try:
-            image = read_picture(path)
-        except SourceError as error:
-            raise DatasetError(str(error)) from error
-        faces = detect_closely(self._detector, image)
-        labelled = central_face([face.box for face in faces], (image.shape[1], image.shape[0]))
-        if labelled is None:
+        crop = crop_labelled_face(self._detector, read_labelled_picture(path), self._spec)
+        if crop is None:
             return False
-        self._crops[i] = crop_face(image, faces[labelled].box, self._spec, faces[labelled].landmarks)
+        self._crops[i] = crop
         return True
 
 
 @contextmanager
 def _cropping(paths: Sequence[Path], spec: CropSpec, crops: Path) -> Iterator[Iterator[bool]]:
     """Crops pictures, on all cores where there are many; gives for each, in order, whether there is a face."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processes = min(cores, len(paths) // _PICTURES_PER_PROCESS, _MOST_PROCESSES)
+    processes = min(available_cores(), len(paths) // _PICTURES_PER_PROCESS, _MOST_PROCESSES)
     cropper = _Cropper(spec, crops, None)  # what is missing or broken is to be said here, not in every process
     if processes < 2:
         yield map(cropper.crop, range(len(paths)), paths)

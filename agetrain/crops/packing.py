@@ -1,4 +1,4 @@
-"""A folder with all that training needs, for a machine that has neither the pictures nor OpenCV.
+"""Packs: folders with everything that training needs, for a machine without the pictures and without OpenCV.
 
 ``training-set.json`` describes it; crops lie in NumPy files of at most 48 MB, so that they travel easily, and labels
 beside them. It contains faces of the data sets: their licences apply.
@@ -13,13 +13,14 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ageinfer.crop.spec import CropSpec
-from agetrain._files import replacing
+from agetrain._files import replacing, write_json
 from agetrain.crops.cache import VALUES, CropCache, JoinedCrops, join
+from agetrain.crops.parity_pack import write_parity_pack
+from agetrain.crops.training_set import TrainingSet
 from agetrain.datasets import Sample, module_of
 from agetrain.errors import DatasetError, UsageError
 from agetrain.recipe import Recipe
-from agetrain.training import report
-from agetrain.training.batches import TrainingSet
+from agetrain.run_config import RunConfig
 
 DESCRIPTION = "training-set.json"
 _VERSION = 1
@@ -42,7 +43,7 @@ def save(
     folder: Path, data: TrainingSet, config: dict[str, Any], recipe: Recipe,
     parity: tuple[Sequence[Sample], Sequence[Sample]] | None,
 ) -> None:  # fmt: skip
-    """Packs a training set; the description is written last, so a folder that has one is complete.
+    """Writes a training set into a folder; the description comes last, so a folder that has one is complete.
 
     Raises:
         DatasetError: it cannot be written.
@@ -56,12 +57,12 @@ def save(
         shards = {name: _save_cache(folder, name, cache) for name, cache in caches.items()}
         if parity is not None:
             crops = join(data.valid)
-            report.write_parity_pack(folder / "parity.npz", *parity, crops, data.label, recipe.seed)
+            write_parity_pack(folder / "parity.npz", *parity, crops, data.label, recipe.seed)
         description = {
             "version": _VERSION, "facts": list(data.facts), "label": data.label, "label_offset": data.label_offset,
             "crop": data.crop.to_dict(), "shards": shards, "config": config,
         }  # fmt: skip
-        report.write_json(folder / DESCRIPTION, description)
+        write_json(folder / DESCRIPTION, description)
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be written: {error.strerror or error}; free some space") from error
 
@@ -78,15 +79,14 @@ def _save_cache(folder: Path, name: str, cache: CropCache) -> int:
     return len(starts)
 
 
-def config_of(folder: Path) -> dict[str, Any]:
-    """The configuration that a folder was packed by.
+def config_of(folder: Path) -> RunConfig:
+    """Returns the configuration that a folder was packed by.
 
     Raises:
         DatasetError: it is not a packed training set.
     """
     try:
-        config: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())["config"]
-        return {"experiment": config["experiment"], "recipe": dict(config["recipe"])}
+        return RunConfig.from_dict(json.loads((folder / DESCRIPTION).read_text())["config"])
     except OSError as error:
         raise DatasetError(f"{folder / DESCRIPTION}: cannot be read: {error.strerror}; pack it again") from error
     except (KeyError, TypeError, ValueError) as error:

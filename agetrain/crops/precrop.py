@@ -1,8 +1,7 @@
-"""The faces of a whole data set as pictures: as the original CACD preprocessing made them, or by the runtime's crop."""
+"""Cuts out the faces of a whole data set, as the original CACD preprocessing did or by the runtime's crop."""
 
 import csv
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -11,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ageinfer.crop.spec import CropSpec
 from ageinfer.types import Image
 from agetrain._files import replacing
 from agetrain._progress import progress
+from agetrain.crops.cache import available_cores
+from agetrain.crops.labelled_face import crop_labelled_face
 from agetrain.errors import DatasetError, MissingDependencyError
 
 KINDS = ("dlib", "ageinfer")
@@ -69,8 +71,9 @@ def centre_folder(
                 csv.writer(stream, lineterminator="\n").writerows(lines)
         with record.open("a", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            workers = processes or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else processes
-            with ProcessPoolExecutor(workers, initializer=_open_detector, initargs=(kind,)) as pool:
+            with ProcessPoolExecutor(
+                processes or available_cores(), initializer=_open_detector, initargs=(kind,)
+            ) as pool:
                 outcomes = pool.map(_centre_one, [kind] * len(jobs), jobs, chunksize=16)
                 for file, outcome in zip(progress(todo, f"faces by {kind}", "img"), outcomes, strict=True):
                     name = file.relative_to(source).as_posix()
@@ -140,7 +143,7 @@ def rewrite_csv(path: Path, target: Path, kept: set[str]) -> tuple[int, int]:
 
 
 def original_crop(image: Image, left: int, top: int, width: int, height: int) -> Image:
-    """The crop of the original CACD preprocessing.
+    """Crops a face as the original CACD preprocessing did.
 
     The box is made square on its longer side round its centre, grows by 15 px on each side, moves up by 5 px, is cut to
     the picture and resized to 120 x 120.
@@ -182,7 +185,7 @@ def _open_detector(kind: str) -> None:
 
 
 def _centre_one(kind: str, job: tuple[Path, Path]) -> str:
-    """Does one picture; returns one of `OUTCOMES`."""
+    """Cuts out the face of one picture; returns one of `OUTCOMES`."""
     from ageinfer.errors import SourceError
     from ageinfer.images import cv2
     from ageinfer.sources import read_picture
@@ -213,13 +216,5 @@ def _original(image: Image) -> Image | str:
 
 
 def _runtime(image: Image) -> Image | str:
-    from ageinfer.crop.cut import central_face, crop_face
-    from ageinfer.crop.spec import CropSpec
-    from ageinfer.detect import detect_closely
-
-    faces = detect_closely(_detector, image)
-    central = central_face([face.box for face in faces], (image.shape[1], image.shape[0]))
-    if central is None:
-        return "none"
-    rgb = crop_face(image, faces[central].box, CropSpec(size=SIDE_PX))
-    return np.ascontiguousarray(rgb[:, :, ::-1])
+    rgb = crop_labelled_face(_detector, image, CropSpec(size=SIDE_PX), landmarks=False)
+    return "none" if rgb is None else np.ascontiguousarray(rgb[:, :, ::-1])

@@ -1,4 +1,4 @@
-"""The data sets that agetrain knows, one module each. Labels handed out are always true years."""
+"""The data sets that agetrain knows, one module each; their labels are always true years."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ __all__ = ["DATASETS", "Dataset", "Sample", "load_dataset", "module_of"]
 
 
 def module_of(name: str) -> ModuleType:
-    """The module of a data set: ``NAME``, ``PAGE``, ``LICENCE``, ``LABEL_OFFSET``, ``subject_of(file name)``, ``load``.
+    """Returns the module of a data set: ``NAME``, ``PAGE``, ``LICENCE``, ``LABEL_OFFSET``, ``subject_of``, ``load``.
 
     Raises:
         UsageError: there is no data set of that name.
@@ -49,7 +49,7 @@ def load_dataset(name: str, folder: str | Path | None = None, label: str = "real
 def _locate(module: ModuleType, folder: str | Path | None) -> Path:
     if folder is not None:
         if not Path(folder).is_dir():
-            raise DatasetError(f"{folder}: no such folder; {module.NAME} can be had from {module.PAGE}")
+            raise DatasetError(f"{folder}: no such folder; download {module.NAME} from {module.PAGE}")
         return Path(folder)
     root = os.environ.get("AGETRAIN_DATA")
     candidates = ([Path(root) / module.NAME] if root else []) + [Path("data") / module.NAME]

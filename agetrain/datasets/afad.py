@@ -20,7 +20,7 @@ _SEXES = {"111": "male", "112": "female"}
 
 
 def subject_of(file: str) -> str | None:
-    """What stands before the hyphen: pictures with the same number show the same person."""
+    """Returns the number before the hyphen; pictures with the same number show the same person."""
     match = _NAME.fullmatch(Path(file).name)
     return match["id"] if match else None
 
@@ -48,7 +48,7 @@ def load(folder: Path, label: str = "real") -> Dataset:
                         Sample(path, float(age_folder.name), subject=match["id"], attributes=(("sex", sex),))
                     )
     if not samples:
-        raise DatasetError(f"{folder}: no picture AGE/111/ID-K.jpg or AGE/112/ID-K.jpg; it can be had from {PAGE}")
+        raise DatasetError(f"{folder}: no picture AGE/111/ID-K.jpg or AGE/112/ID-K.jpg; download it from {PAGE}")
     parts = parts_of_rotation(samples, 0)
     return Dataset(NAME, label, PAGE, LICENCE, parts, "identity-exclusive, rotation 0 of 5", LABEL_OFFSET)
 

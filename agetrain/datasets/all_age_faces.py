@@ -17,7 +17,7 @@ _LAST_WOMAN = 7380
 
 
 def subject_of(file: str) -> str | None:
-    """The number of the person in the file's name."""
+    """Returns the number of the person in the file's name."""
     match = _NAME.fullmatch(file)
     return match["person"] if match else None
 
@@ -34,7 +34,7 @@ def load(folder: Path, label: str = "real") -> Dataset:
     only_real(NAME, label)
     pictures = folder / "original images"
     if not pictures.is_dir():
-        raise DatasetError(f"{pictures}: not there; is this the unpacked release? It can be had from {PAGE}")
+        raise DatasetError(f"{pictures}: not there; is this the unpacked release? Download it from {PAGE}")
     samples = []
     for path in sorted(pictures.iterdir()):
         match = _NAME.fullmatch(path.name)
@@ -42,5 +42,5 @@ def load(folder: Path, label: str = "real") -> Dataset:
             sex = "female" if int(match["person"]) <= _LAST_WOMAN else "male"
             samples.append(Sample(path, float(match["age"]), subject=match["person"], attributes=(("sex", sex),)))
     if not samples:
-        raise DatasetError(f"{pictures}: no picture PPPPPAYY.jpg; it can be had from {PAGE}")
+        raise DatasetError(f"{pictures}: no picture PPPPPAYY.jpg; download it from {PAGE}")
     return Dataset(NAME, label, PAGE, LICENCE, hold_out(samples, VALID_PICTURES), "1,500 held out by a hash")

@@ -18,7 +18,7 @@ _ATTRIBUTES = {"gender": "sex", "race": "ethnicity", "makeup": "makeup", "happin
 
 
 def subject_of(file: str) -> str | None:
-    """Nobody is named in APPA-REAL."""
+    """Returns None: APPA-REAL names nobody."""
     return None
 
 
@@ -98,7 +98,7 @@ def _read_part(
                     )
                 )
     except FileNotFoundError:
-        raise DatasetError(f"{file}: not there; is this the unpacked release? It can be had from {PAGE}") from None
+        raise DatasetError(f"{file}: not there; is this the unpacked release? Download it from {PAGE}") from None
     except KeyError as error:
         raise DatasetError(f"{file}: no column {error}; the list of the original release has it") from error
     except (TypeError, ValueError) as error:

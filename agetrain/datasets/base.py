@@ -1,4 +1,4 @@
-"""What every data set hands out."""
+"""Samples and data sets: what every module of a data set returns."""
 
 import hashlib
 from collections import Counter
@@ -58,7 +58,7 @@ class Dataset:
     ignored: tuple[Sample, ...] = ()
 
     def split_sha256(self) -> str:
-        """SHA-256 over every part's file names and labels: two equal hashes are the same split."""
+        """Returns the SHA-256 over every part's file names and labels; equal hashes mean the same split."""
         digest = hashlib.sha256()
         for part, samples in sorted(self.parts.items()):
             for sample in sorted(samples, key=lambda s: s.path.name):
@@ -67,14 +67,14 @@ class Dataset:
 
     @property
     def train_median(self) -> float:
-        """The median label of train in years: what always to answer to have the lowest MAE there."""
+        """The median label of train in years: the constant answer with the lowest MAE there."""
         ages = sorted(s.age_years for s in self.parts["train"])
         middle = len(ages) // 2
         return (ages[middle] + ages[~middle]) / 2
 
 
 def by_hash(name: str) -> int:
-    """A number that depends on the name alone, evenly spread: what sides of a split are dealt by."""
+    """Returns an evenly spread number that depends on the name alone, to deal the sides of a split by."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 

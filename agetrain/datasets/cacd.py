@@ -16,7 +16,7 @@ _NAME = re.compile(r"(?P<age>\d{1,3})_(?P<celebrity>.+)_(?P<k>\d{4})\.jpg")
 
 
 def subject_of(file: str) -> str | None:
-    """The celebrity's name in the file's name."""
+    """Returns the celebrity's name in the file's name."""
     match = _NAME.fullmatch(file)
     return match["celebrity"] if match else None
 
@@ -39,7 +39,7 @@ def load(folder: Path, label: str = "real") -> Dataset:
         if match:
             samples.append(Sample(path, float(match["age"]), subject=match["celebrity"]))
     if not samples:
-        raise DatasetError(f"{folder}: no picture AGE_First_Last_NNNN.jpg; it can be had from {PAGE}")
+        raise DatasetError(f"{folder}: no picture AGE_First_Last_NNNN.jpg; download it from {PAGE}")
     for metadata in (folder / METADATA, folder.parent / METADATA):
         if metadata.is_file():
             parts = parts_by_rank(samples, read_ranks(metadata))
@@ -49,7 +49,7 @@ def load(folder: Path, label: str = "real") -> Dataset:
 
 
 def read_ranks(path: Path) -> dict[str, int]:
-    """Rank of each picture's celebrity, by file name, from ``celebrity2000_meta.mat``.
+    """Reads the rank of each picture's celebrity, by file name, from ``celebrity2000_meta.mat``.
 
     Raises:
         MissingDependencyError: SciPy, which reads MATLAB's files, is not installed.
@@ -60,7 +60,7 @@ def read_ranks(path: Path) -> dict[str, int]:
     except ImportError as error:
         raise MissingDependencyError(f"{path.name} is read with SciPy: pip install 'ageinfer[train]'") from error
     if not path.is_file():
-        raise DatasetError(f"{path}: not there; it is the metadata of CACD, to be had from {PAGE}")
+        raise DatasetError(f"{path}: not there; it is the metadata of CACD, download it from {PAGE}")
     try:
         images = loadmat(str(path), squeeze_me=True, struct_as_record=True)["celebrityImageData"]
         names, ranks = images["name"].item(), images["rank"].item()
@@ -70,7 +70,7 @@ def read_ranks(path: Path) -> dict[str, int]:
 
 
 def parts_by_rank(samples: list[Sample], ranks: dict[str, int]) -> dict[str, tuple[Sample, ...]]:
-    """Celebrities of rank 1 and 2 are ``valid`` (80), 3 to 5 ``test`` (120), the others ``train`` (1,800).
+    """Deals celebrities by rank: 1 and 2 are ``valid`` (80), 3 to 5 ``test`` (120), the others ``train`` (1,800).
 
     Raises:
         DatasetError: a picture is not in the metadata.
@@ -85,7 +85,7 @@ def parts_by_rank(samples: list[Sample], ranks: dict[str, int]) -> dict[str, tup
 
 
 def parts_by_hash(samples: list[Sample]) -> dict[str, tuple[Sample, ...]]:
-    """About 4 % of the celebrities are ``valid``, 6 % ``test``, the others ``train``."""
+    """Deals celebrities by a hash: about 4 % are ``valid``, 6 % ``test``, the others ``train``."""
     sides: dict[str, list[Sample]] = {"train": [], "valid": [], "test": []}
     for sample in samples:
         fold = by_hash(str(sample.subject)) % 50

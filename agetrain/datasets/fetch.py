@@ -1,6 +1,5 @@
 """Downloads that resume, and archives that stay inside their folder."""
 
-import hashlib
 import logging
 import lzma
 import re
@@ -17,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from agetrain._files import replacing
+from agetrain._files import file_sha256, replacing
 from agetrain._progress import progress
 from agetrain.errors import DatasetError
 
@@ -30,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def download(url: str, target: Path, *, title: str) -> Path:
-    """Downloads a file, going on where an earlier try stopped.
+    """Downloads a file; an interrupted download goes on where it stopped.
 
     The SHA-256 of a first download is written beside it (``FILE.sha256``); a later download of the same file that gives
     other bytes is refused. A plain http address is warned about: nobody but that hash tells whether it was changed on
@@ -83,13 +82,13 @@ def download(url: str, target: Path, *, title: str) -> Path:
 
 
 def shown(url: str) -> str:
-    """An address as it may be shown: without user, password and query, where keys are."""
+    """Returns an address as it may be shown, without user, password and query."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "***" if parts.query else "", ""))
 
 
 def file_name(url: str) -> str:
-    """What the file of an address is called.
+    """Returns the name of the file that an address points to.
 
     Raises:
         DatasetError: it ends with a folder.
@@ -136,7 +135,7 @@ def _download_rest(url: str, unfinished: Path, title: str) -> None:
 
 def _check_first_hash(target: Path) -> None:
     record = target.with_name(f"{target.name}.sha256")
-    digest = sha256_of(target)
+    digest = file_sha256(target)
     if not record.exists():
         record.write_text(f"{digest}  {target.name}\n")
         log.info("%s: SHA-256 %s, recorded as that of the first download", target, digest)
@@ -145,12 +144,6 @@ def _check_first_hash(target: Path) -> None:
             f"{target}: its SHA-256 is {digest}, the first download had another ({record}); delete one of them if you "
             "trust the other"
         )
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def joined_parts(parts: Sequence[Path], target: Path) -> Path:
@@ -173,7 +166,7 @@ def joined_parts(parts: Sequence[Path], target: Path) -> Path:
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpacks a zip or tar file into a folder that is not there yet; a folder round everything is left away.
+    """Unpacks a zip or tar file into a new folder; a single folder round everything in it is left out.
 
     So is what macOS packs beside it.
 

@@ -17,7 +17,7 @@ _RACES = ("White", "Black", "Asian", "Indian", "Other")
 
 
 def subject_of(file: str) -> str | None:
-    """The time stamp in the file's name: faces of one stamp were cut from one picture."""
+    """Returns the time stamp in the file's name; faces of one stamp were cut from one picture."""
     match = _NAME.fullmatch(file)
     return match["stamp"] if match else None
 
@@ -40,5 +40,5 @@ def load(folder: Path, label: str = "real") -> Dataset:
             attributes = (("sex", ("male", "female")[int(match["sex"])]), ("ethnicity", _RACES[int(match["race"])]))
             samples.append(Sample(path, float(match["age"]), subject=match["stamp"], attributes=attributes))
     if not samples:
-        raise DatasetError(f"{folder}: no picture AGE_SEX_RACE_STAMP.jpg.chip.jpg; it can be had from {PAGE}")
+        raise DatasetError(f"{folder}: no picture AGE_SEX_RACE_STAMP.jpg.chip.jpg; download it from {PAGE}")
     return Dataset(NAME, label, PAGE, LICENCE, hold_out(samples, VALID_PICTURES), "1,500 held out by a hash")

@@ -1,4 +1,4 @@
-"""Everything that is said of estimates beside labels: errors, groups, thresholds, intervals, baselines."""
+"""The figures of an evaluation: errors, groups, thresholds, intervals and baselines."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +63,7 @@ class Answers:
 
 
 def answers_from(samples: Sequence[Sample], estimates: Array, stds: Array, label: str, train_median: float) -> Answers:
-    """Estimates beside all that is known of the pictures.
+    """Puts estimates beside all that is known of the pictures.
 
     Args:
         samples: the pictures, with ``age_years`` of the label.
@@ -87,7 +87,7 @@ def answers_from(samples: Sequence[Sample], estimates: Array, stds: Array, label
 
 
 def evaluate(answers: Answers, *, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """All figures of `Answers` as JSON values, in years unless their name says otherwise.
+    """Computes all figures of `Answers` as JSON values, in years unless their name says otherwise.
 
     Args:
         answers: of a model.
@@ -119,7 +119,7 @@ def evaluate(answers: Answers, *, resamples: int = 2000, seed: int = 0) -> dict[
 
 
 def epsilon_error(errors: Array, stds: Array) -> float:
-    """The measure of the ChaLearn LAP apparent age challenges: mean of ``1 - exp(-error^2 / (2 std^2))``.
+    """Computes the epsilon-error of the ChaLearn LAP challenges: the mean of ``1 - exp(-error^2 / (2 std^2))``.
 
     Raters who agreed to the day leave no room for error; such pictures count as if they had a deviation of 0.1 years.
 
@@ -131,7 +131,7 @@ def epsilon_error(errors: Array, stds: Array) -> float:
 
 
 def slope(labels: Array, answers: Array) -> float | None:
-    """Slope of the line of answers over labels: below 1 where old people are taken for younger and children for older.
+    """Fits the line of answers over labels; a slope below 1 means old people too young and children too old.
 
     Example:
         >>> slope(np.array([10.0, 20.0, 30.0]), np.array([20.0, 25.0, 30.0]))
@@ -144,7 +144,7 @@ def slope(labels: Array, answers: Array) -> float | None:
 
 
 def baselines(a: Answers) -> dict[str, float]:
-    """What costs nothing, and what people can do.
+    """Computes the MAE of constant answers and of people.
 
     ``train_median``, ``own_median``: MAE of always answering the median of train or of these pictures. Where raters
     were asked: ``crowd_mean``, the MAE of their mean against real age; ``single_rater_estimate``, what one of them
@@ -171,7 +171,7 @@ def _folded_normal(mean: Array, std: Array) -> Array:
 
 
 def uncertainty(a: Answers) -> dict[str, float]:
-    """How often the label lies within one and two of the model's own standard deviations, in percent of found faces.
+    """Measures how often the label lies within one and two of the model's own deviations, in percent of found faces.
 
     A normal error would lie there in 68.3 and 95.4 %.
     """
@@ -187,7 +187,7 @@ def uncertainty(a: Answers) -> dict[str, float]:
 
 
 def threshold(a: Answers, years: int) -> dict[str, float | int | None]:
-    """Who is put on the wrong side of an age, in percent of those on the other.
+    """Measures how many people are put on the wrong side of an age, in percent of those on the right side.
 
     ``false_adult_percent``: of the younger, those answered as of that age or older; ``false_minor_percent``: of the
     others, those answered as younger.
@@ -207,13 +207,13 @@ def threshold(a: Answers, years: int) -> dict[str, float | int | None]:
 
 
 def decades(years: Array) -> npt.NDArray[np.str_]:
-    """``0-9``, ``10-19`` and so on; from 80 on together."""
+    """Names the decade of each age: ``0-9``, ``10-19`` and so on; 80 and above are one group."""
     lower = np.clip(np.floor(years / 10).astype(int) * 10, 0, 80)
     return np.array(["80+" if low == 80 else f"{low}-{low + 9}" for low in lower.tolist()])
 
 
 def by_group(values: npt.NDArray[np.str_], a: Answers, interval: "Bootstrap") -> dict[str, dict[str, Any]]:
-    """MAE and bias of each group; pictures whose group is not known are left out.
+    """Computes MAE and bias of each group; pictures whose group is not known are left out.
 
     Groups of fewer than 20 pictures are given with their number alone.
     """
@@ -235,7 +235,7 @@ def by_group(values: npt.NDArray[np.str_], a: Answers, interval: "Bootstrap") ->
 
 
 def children(a: Answers) -> dict[str, float | int]:
-    """MAE of those below 13, and how many times that of all it is; the number alone where there are fewer than 20."""
+    """Computes the MAE of children below 13 and its ratio to that of all; only ``n`` where there are fewer than 20."""
     chosen = a.labels < CHILDREN_BELOW_YEARS
     figures: dict[str, float | int] = {"n": int(chosen.sum())}
     if figures["n"] >= FEWEST:
@@ -245,7 +245,7 @@ def children(a: Answers) -> dict[str, float | int]:
 
 
 def worst_group(groups: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any] | None:
-    """The group with the largest MAE among `by_group` of several attributes; None where none is large enough."""
+    """Returns the group with the largest MAE of several attributes, or None where no group is large enough."""
     known = [
         {"attribute": name, "group": group, "n": f["n"], "mae": f["mae"]}
         for name, of_name in groups.items()
@@ -276,7 +276,7 @@ class Bootstrap:
         self._seed = seed
 
     def of_mean(self, values: Array, chosen: npt.NDArray[np.bool_] | None = None) -> list[float]:
-        """Lower and upper end for the mean of ``values`` (of the chosen pictures); rounded to 4 decimals."""
+        """Returns the lower and upper end for the mean of ``values`` (of the chosen pictures), to 4 decimals."""
         weight = np.ones(len(values)) if chosen is None else chosen.astype(float)
         sums = np.bincount(self._subject, values * weight, self._count)
         counts = np.bincount(self._subject, weight, self._count)
@@ -291,7 +291,7 @@ class Bootstrap:
 
 
 def over_seeds(results: Sequence[Mapping[str, Any]], figure: Callable[[Mapping[str, Any]], float]) -> dict[str, float]:
-    """Mean and standard deviation (n - 1) of a figure over several models that differ in their seed alone."""
+    """Computes mean and standard deviation (n - 1) of a figure over models that differ only in their seed."""
     values = np.array([figure(result) for result in results])
     return {
         "n": len(values),

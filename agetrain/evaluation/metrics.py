@@ -1,4 +1,4 @@
-"""What is measured of an age model."""
+"""The basic figures of an age model: MAE, RMSE, CS@5 and bias."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -37,7 +37,7 @@ class Metrics:
     mae_of_train_median: float
 
     def to_dict(self) -> dict[str, float | None]:
-        """The figures as JSON values, rounded to 4 decimals; None for what is not a number."""
+        """Returns the figures as JSON values, rounded to 4 decimals, with None for what is not a number."""
         return {k: round(v, 4) if math.isfinite(v) else None for k, v in asdict(self).items()}
 
 

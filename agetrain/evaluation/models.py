@@ -1,9 +1,9 @@
-"""Checkpoints and exported models behind one face: what is to be evaluated."""
+"""Age models to evaluate: checkpoints and model files behind one interface."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,15 @@ import numpy.typing as npt
 from ageinfer.crop.spec import CropSpec
 from agetrain.errors import CheckpointError, UsageError
 
+if TYPE_CHECKING:
+    from agetrain.network.checkpoint import Checkpoint
+
 Estimate = Callable[[npt.NDArray[np.uint8]], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """An age model, wherever it comes from.
+    """An age model to be evaluated.
 
     Attributes:
         name: of its file.
@@ -49,9 +52,9 @@ def open_model(path: Path, device: str = "cpu") -> Model:
     """
     if path.suffix == ".onnx":
         return _open_onnx(path)
-    from agetrain.network import checkpoint
+    from agetrain.network.checkpoint import Checkpoint
 
-    return open_checkpoint(checkpoint.load(path), path, device)
+    return open_checkpoint(Checkpoint.load(path), path, device)
 
 
 def _open_onnx(path: Path) -> Model:
@@ -72,12 +75,12 @@ def _open_onnx(path: Path) -> Model:
     )
 
 
-def open_checkpoint(values: dict[str, Any], path: Path, device: str = "cpu") -> Model:
-    """Opens the values of a checkpoint that is loaded already.
+def open_checkpoint(checkpoint: "Checkpoint", path: Path, device: str = "cpu") -> Model:
+    """Opens a checkpoint that is loaded already.
 
     Args:
-        values: of `agetrain.network.checkpoint.load`.
-        path: where they are from.
+        checkpoint: to be asked.
+        path: where it is from.
         device: to compute on.
 
     Raises:
@@ -86,23 +89,21 @@ def open_checkpoint(values: dict[str, Any], path: Path, device: str = "cpu") -> 
     """
     import torch
 
-    from agetrain.network import checkpoint
-
-    if "train_median" not in values["training"]:
+    if "train_median" not in checkpoint.training:
         raise CheckpointError(f"{path}: does not say its training median; train again")
     try:
-        network = checkpoint.rebuild(values).to(device)
+        network = checkpoint.network().to(device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch says an absent CUDA by assertion
         raise UsageError(f"--device {device}: {str(error).splitlines()[0]}; use cpu, or cuda") from error
-    offset = values["label_offset"]
 
     @torch.inference_mode()
     def estimate(crops: npt.NDArray[np.uint8]) -> tuple[np.ndarray, np.ndarray]:
         faces = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float()
         ages, stds = network.decode(network(faces))
-        return ages.double().cpu().numpy() + offset, stds.double().cpu().numpy()
+        return ages.double().cpu().numpy() + checkpoint.label_offset, stds.double().cpu().numpy()
 
-    training = values["training"]
-    crop = CropSpec.from_dict(values["crop"])
-    name = f"{path.parent.name}/{path.name}"
-    return Model(name, crop, values["label"], float(training["train_median"]), tuple(training["data"]), estimate)
+    training = checkpoint.training
+    return Model(
+        f"{path.parent.name}/{path.name}", checkpoint.crop, checkpoint.label, float(training["train_median"]),
+        tuple(training["data"]), estimate,
+    )  # fmt: skip

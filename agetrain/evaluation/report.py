@@ -1,4 +1,4 @@
-"""Evaluations as a line, as Markdown and as a picture."""
+"""Evaluations written as a line, as Markdown and as a picture."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ Record = Mapping[str, Any]
 
 
 def line(record: Record) -> str:
-    """One evaluation for a terminal."""
+    """Returns one evaluation as a line for a terminal."""
     low, high = record["mae_interval_95"]
     return (
         f"{record['model']} on {record['dataset']} {record['part']}, {record['label']} age: MAE {record['mae']:.2f} "
@@ -27,7 +27,7 @@ def line(record: Record) -> str:
 
 
 def markdown(records: Sequence[Record]) -> str:
-    """All evaluations as one document."""
+    """Returns all evaluations as one Markdown document."""
     lines = [
         "# Evaluation",
         "",

@@ -1,4 +1,4 @@
-"""How an error grows when pictures get worse: the same faces under other margins, blur, JPEG, size, turn and light."""
+"""The robustness sweep: how the error grows when the same pictures get worse."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ageinfer.types import Image
+from agetrain.crops.labelled_face import labelled_face
 from agetrain.datasets import Sample
+from agetrain.evaluation.answers import answers_of
 
 if TYPE_CHECKING:
     from agetrain.evaluation.models import Model
@@ -29,13 +31,11 @@ class Change:
 
 
 def changes(detector: Any) -> list[Change]:
-    """All changes of the sweep, mildest first.
+    """Returns all changes of the sweep, mildest first.
 
     Args:
         detector: of ageinfer, which tells how large a face is before the picture is reduced.
     """
-    from ageinfer.crop.cut import central_face
-    from ageinfer.detect import detect_closely
     from ageinfer.images import cv2
 
     def blur(sigma: float) -> Callable[[Image], Image]:
@@ -53,9 +53,8 @@ def changes(detector: Any) -> list[Change]:
 
     def face(side_px: float) -> Callable[[Image], Image]:
         def reduced(image: Image) -> Image:
-            boxes = [d.box for d in detect_closely(detector, image)]
-            central = central_face(boxes, (image.shape[1], image.shape[0]))
-            factor = 1.0 if central is None else side_px / max(boxes[central][2:])
+            found = labelled_face(detector, image)
+            factor = 1.0 if found is None else side_px / max(found.box[2:])
             return scale(factor)(image) if factor < 1 else image  # nothing is gained by enlarging
 
         return reduced
@@ -87,7 +86,7 @@ def sweep(
     model: "Model", samples: Sequence[Sample], detector: Any, label: str, pictures: int, *,
     landmarks: bool = True, box_margin: float = 0.0, seed: int = 0,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """MAE and detection rate under each change, the first row without any.
+    """Measures MAE and detection rate under each change; the first row is without any.
 
     Args:
         model: to be asked.
@@ -96,11 +95,9 @@ def sweep(
         label: ``real`` or ``apparent``.
         pictures: how many to use.
         landmarks: whether crops may use them.
-        box_margin: as in `agetrain.evaluate.answers_of`.
+        box_margin: as in `agetrain.evaluation.answers.answers_of`.
         seed: of the choice.
     """
-    from agetrain.evaluate import answers_of
-
     order = np.random.default_rng(seed).permutation(len(samples))[:pictures]
     chosen = [samples[i] for i in sorted(order.tolist())]
     rows = []

@@ -1,36 +1,20 @@
 """The networks: a torchvision backbone without its classifier, and a head that answers in years."""
 
-import hashlib
-import logging
-import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from urllib.error import URLError
-
 import torch
 import torchvision
 from torch import Tensor, nn
 
-from agetrain.errors import UsageError, WeightsError
+from agetrain.errors import UsageError
 from agetrain.network.calibration import SMALLEST_STD_YEARS, Calibration
 from agetrain.recipe import BACKBONES, HEADS
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-WEIGHTS_VARIABLE = "AGETRAIN_WEIGHTS"
 _AGES = 101  # one bin a year, 0 to 100
-_ImageNet = {
-    "mobilenet_v2": torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1,
-    "resnet34": torchvision.models.ResNet34_Weights.IMAGENET1K_V1,
-    "vgg16": torchvision.models.VGG16_Weights.IMAGENET1K_V1,
-}
-
-log = logging.getLogger(__name__)
 
 
 class AgeNet(nn.Module):
-    """Faces in, a raw head output out; `decode` turns that into years.
+    """An age network: it takes faces and gives a raw output, which `decode` turns into years.
 
     The linear head is one neuron that answers in years. The distribution head gives a logit for each year from 0 to
     100; the age is the mean of the softmax, after DEX (Rothe et al., IJCV 2018) and DLDL-v2 (Gao et al., IJCAI 2018).
@@ -76,7 +60,7 @@ class AgeNet(nn.Module):
         self.auxiliary = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, outputs)) if auxiliary else None
 
     def features(self, faces: Tensor) -> Tensor:
-        """What the heads are given: ``[n, width]`` for faces as in `forward`."""
+        """Computes what the heads are given, ``[n, width]``, for faces as in `forward`."""
         features: Tensor = self.backbone((faces - self.mean) / self.std)
         return features
 
@@ -98,11 +82,11 @@ class AgeNet(nn.Module):
         return both.mean(dim=0) if self.head_name == "linear" else both.float().softmax(dim=2).mean(dim=0).log()
 
     def probabilities(self, raw: Tensor) -> Tensor:
-        """The distribution head's output as probabilities, float32 ``[n, 101]``, one for each year from 0."""
+        """Turns the distribution head's output into probabilities, float32 ``[n, 101]``, one for each year from 0."""
         return raw.float().softmax(dim=1)
 
     def decode(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Turns what `forward` gave into age and its standard deviation, each float32 ``[n]`` in years."""
+        """Turns the output of `forward` into age and its standard deviation, each float32 ``[n]`` in years."""
         if self.head_name == "linear":
             age = raw[:, 0].float()
             return age, self._calibrated(self.residual_std).expand_as(age)
@@ -117,173 +101,8 @@ class AgeNet(nn.Module):
         return (self.calibration.slope * std + self.calibration.offset_years).clamp_min(SMALLEST_STD_YEARS)
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where a network started from.
-
-    Attributes:
-        source: for the record.
-        substitute: the file is not torchvision's own, byte for byte, so that figures may differ from published ones.
-        missing: names of the backbone's tensors that it did not hold and that therefore start at random.
-        with_head: the head was loaded as well.
-    """
-
-    source: str
-    substitute: bool
-    missing: tuple[str, ...]
-    with_head: bool = False
-
-
-def load_imagenet_weights(network: AgeNet, file: str | Path | None = None) -> Start:
-    """Starts the backbone from ImageNet weights; its classifier is not needed.
-
-    Args:
-        network: to be loaded in place.
-        file: a torchvision state dict of the backbone, or a folder with ``<backbone>*.pth``; None for the variable
-            ``AGETRAIN_WEIGHTS``, and without that torchvision's own download.
-
-    Returns:
-        Where the weights came from.
-
-    Raises:
-        WeightsError: they cannot be had, or belong to another network.
-    """
-    name = network.backbone_name
-    file = file or os.environ.get(WEIGHTS_VARIABLE) or None
-    if file is None:
-        try:
-            weights = _ImageNet[name].get_state_dict(progress=True, check_hash=True)
-        except (URLError, OSError, RuntimeError) as error:  # torch reports a wrong hash as RuntimeError
-            raise WeightsError(
-                f"the ImageNet weights of {name} cannot be downloaded ({error}); fetch {_ImageNet[name].url} on a "
-                f"machine with a network and name the file with --weights or the variable {WEIGHTS_VARIABLE}"
-            ) from error
-        return Start("torchvision IMAGENET1K_V1", False, _load(network, weights, _ImageNet[name].url))
-    path = weights_file(Path(file), name)
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises zipfile, pickle, EOF, runtime and other errors for a broken file
-        raise WeightsError(f"{path}: not a file of weights ({type(error).__name__}); fetch it again") from error
-    if not isinstance(weights, Mapping) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise WeightsError(f"{path}: not a state dict of tensors; give torchvision's file for {name}")
-    missing = _load(network, weights, str(path))
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    official = Path(_ImageNet[name].url).stem.rpartition("-")[2]  # torchvision names its files by their hash
-    if digest.startswith(official):
-        return Start("torchvision IMAGENET1K_V1", False, missing)
-    return Start(f"substitute weights {path.name}, SHA-256 {digest[:16]}", True, missing)
-
-
-def weights_file(path: Path, backbone: str) -> Path:
-    """The file of weights that is meant by a path: itself, or the first in the folder that is of the backbone.
-
-    Raises:
-        WeightsError: there is none.
-    """
-    if path.is_dir():
-        matches = sorted(path.glob(f"{backbone}*.pth"))
-        if not matches:
-            raise WeightsError(f"{path}: holds no {backbone}*.pth; put torchvision's weights of {backbone} there")
-        return matches[0]
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file of weights; check --weights and the variable {WEIGHTS_VARIABLE}")
-    return path
-
-
-def _load(network: AgeNet, weights: Mapping[str, Tensor], source: str) -> tuple[str, ...]:
-    own = network.backbone.state_dict()
-    usable = {k: v for k, v in weights.items() if k in own}
-    wrong_shape = [k for k, v in usable.items() if v.shape != own[k].shape]
-    missing = [k for k in own if k not in usable and not k.endswith("num_batches_tracked")]
-    trunk_missing = [k for k in missing if not k.startswith("classifier.")]
-    if wrong_shape or trunk_missing:
-        example = (wrong_shape + trunk_missing)[0]
-        raise WeightsError(f"{source}: not the weights of {network.backbone_name} ({example} does not fit)")
-    if missing:
-        log.warning("%s: has no %s: these layers start at random", source, ", ".join(missing))
-    network.backbone.load_state_dict(usable, strict=False)
-    return tuple(missing)
-
-
-def backbone_children(network: AgeNet) -> list[tuple[str, nn.Module]]:
-    """The parts of a backbone in the order in which pictures pass them, with the prefix of their tensors' names.
-
-    They are torchvision's ``children()`` without the last layer, as the original scripts counted them: conv1, bn1,
-    relu, maxpool, layer1 to layer4 and avgpool of ResNet34; features, avgpool and classifier of VGG16. MobileNetV2 has
-    only one such child before its classifier, so there its 19 blocks count.
-    """
-    if network.backbone_name == "mobilenet_v2":
-        blocks = network.backbone.get_submodule("features")
-        return [(f"features.{name}.", child) for name, child in blocks.named_children()]
-    last = {"resnet34": "fc"}.get(network.backbone_name)
-    return [(f"{name}.", child) for name, child in network.backbone.named_children() if name != last]
-
-
-def freeze(network: AgeNet, count: int, start: Start) -> list[nn.Module]:
-    """Stops the training of leading children of the backbone.
-
-    Args:
-        network: changed in place.
-        count: how many children; -1 for all.
-        start: what was loaded: a layer that starts at random must not be frozen.
-
-    Returns:
-        The frozen children.
-
-    Raises:
-        UsageError: there are not so many.
-        WeightsError: one of them was not loaded.
-    """
-    children = backbone_children(network)
-    if count > len(children):
-        raise UsageError(f"--frozen-children {count}: {network.backbone_name} has {len(children)}")
-    frozen = children if count == -1 else children[:count]
-    for prefix, child in frozen:
-        random = [name for name in start.missing if name.startswith(prefix)]
-        if random:
-            fewer = next(i for i, (p, _) in enumerate(children) if p == prefix)
-            raise WeightsError(
-                f"{start.source}: has no {random[0]}, which would start at random and stay so; give torchvision's own "
-                f"weights, or train these layers with --frozen-children {fewer}"
-            )
-        child.requires_grad_(False)
-    return [child for _, child in frozen]
-
-
-def set_training_mode(network: nn.Module, frozen: Iterable[nn.Module], frozen_batchnorm: str) -> None:
-    """Train mode; normalisation layers of frozen children stay in evaluation mode unless ``train`` is asked for."""
-    network.train()
-    if frozen_batchnorm == "eval":
-        for child in frozen:
-            for module in child.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-
-
-@torch.no_grad()
-def reestimate_batchnorm(network: AgeNet, batches: Iterable[Tensor]) -> None:
-    """Replaces the running statistics of all normalisation layers by those of these batches.
-
-    Args:
-        network: changed in place; left in evaluation mode.
-        batches: faces as for `AgeNet.forward`.
-    """
-    layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # a plain average over the batches
-    network.train()
-    for faces in batches:
-        network.features(faces)
-    network.eval()
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-
-
 def _headless(name: str) -> tuple[nn.Module, int]:
-    """A torchvision network that ends in features, and their number."""
+    """Builds a torchvision network that ends in features; returns it with their number."""
     network = torchvision.models.get_model(name, weights=None)
     if name == "resnet34":
         width = network.fc.in_features

@@ -1,4 +1,4 @@
-"""Making the deviation that a network gives mean what it says: 68.3 % of true ages within one of it.
+"""The calibration of a network's deviation: 68.3 % of true ages are to lie within one deviation.
 
 Two numbers do it: ``slope * deviation + offset_years``. That is the line below which 68.3 % of the absolute errors lie,
 found by quantile regression (Koenker and Bassett, Econometrica 1978), so that sure and unsure faces are covered alike.
@@ -21,7 +21,7 @@ Array = npt.NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How a network's own deviation becomes the one that is answered; the default changes nothing.
+    """How a network's own deviation is stretched and moved before it is answered; the default changes nothing.
 
     Attributes:
         slope: factor, 0 to 4.
@@ -33,26 +33,26 @@ class Calibration:
 
     def __post_init__(self) -> None:
         if not (0 <= self.slope <= _STEEPEST and abs(self.offset_years) <= 100):  # a NaN fails too
-            raise ValueError(f"a calibration by {self.slope} and {self.offset_years} years is none")
+            raise ValueError(f"slope {self.slope} and offset {self.offset_years} years are not a calibration")
 
     @property
     def changes(self) -> bool:
-        """Whether it is more than the network's own answer."""
+        """Whether the calibration changes anything."""
         return self != Calibration()
 
     def apply(self, stds: Array) -> Array:
-        """Calibrated deviations, years."""
+        """Returns calibrated deviations in years."""
         if not self.changes:
             return stds
         return np.maximum(self.slope * stds + self.offset_years, SMALLEST_STD_YEARS)
 
     def to_dict(self) -> dict[str, float]:
-        """As plain values."""
+        """Returns the calibration as JSON values."""
         return asdict(self)
 
 
-def fit(errors: Array, stds: Array) -> Calibration:
-    """The calibration of these answers.
+def fit_calibration(errors: Array, stds: Array) -> Calibration:
+    """Finds the calibration of these answers.
 
     Args:
         errors: ``[n]`` years, answer minus label.
@@ -65,7 +65,7 @@ def fit(errors: Array, stds: Array) -> Calibration:
     if len(errors) < FEWEST_FACES or errors.shape != stds.shape:
         raise ValueError(f"{len(errors)} answers; {FEWEST_FACES} are needed to calibrate a deviation")
     if not np.isfinite([errors, stds]).all() or stds.min() < 0 or stds.max() == 0:
-        raise ValueError("answers or deviations that no calibration can mend (not finite, negative, or always 0)")
+        raise ValueError("no calibration can mend these answers or deviations (not finite, negative, or always 0)")
 
     if np.ptp(stds) == 0:  # a linear head: one number is all that can be found
         return Calibration(round(float(np.quantile(errors, WITHIN_1_STD) / stds[0]), 4))
@@ -90,5 +90,5 @@ def fit(errors: Array, stds: Array) -> Calibration:
 
 
 def coverage_percent(errors: Array, stds: Array) -> float:
-    """How many of the labels lie within one deviation of the answer, in percent."""
+    """Returns how many of the labels lie within one deviation of the answer, in percent."""
     return round(100 * float((np.abs(errors) <= stds).mean()), 2)

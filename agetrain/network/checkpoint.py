@@ -1,81 +1,196 @@
-"""Checkpoints: tensors and JSON-like values only, so that they load without executing anything."""
+"""Checkpoints: a trained network and all that is known of it, in a file that loads without executing anything."""
 
-import hashlib
 import pickle  # for the name of an error alone
 import platform
 import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ageinfer.crop.spec import CropSpec
 from agetrain._files import replacing
 from agetrain.errors import CheckpointError, OutputError, UsageError
-from agetrain.network.agenet import AgeNet, Start
+from agetrain.network.agenet import AgeNet
 from agetrain.network.calibration import Calibration
 
 FORMAT = "agetrain-checkpoint"
 VERSION = 1
+AGE_RANGE = (0.0, 100.0)
 _KEYS = {
     "weights", "backbone", "head", "crop", "mean", "std", "label", "age_range", "decode", "age_std_kind",
     "label_offset", "training", "metrics",
 }  # fmt: skip
 
 
-def values_of(
-    network: AgeNet, crop: CropSpec, label: str, label_offset: float, training: dict[str, Any],
-    metrics: list[dict[str, Any]],
-) -> dict[str, Any]:  # fmt: skip
-    """What is saved of a network (``docs/checkpoint.md``); a second head is left out.
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """A trained network and all that is known of it; ``docs/checkpoint.md`` describes its file.
 
-    Args:
-        network: to be kept.
-        crop: that it must be given.
+    Attributes:
+        weights: state dict of `AgeNet`, on the CPU, without a second head.
+        backbone: one of `agetrain.recipe.BACKBONES`.
+        head: one of `agetrain.recipe.HEADS`.
+        crop: the face crop that the network takes; it holds the side of the input.
         label: ``real`` or ``apparent``.
-        label_offset: years to add to what it answers.
-        training: how it was made.
-        metrics: what was measured of it.
+        label_offset: years to add to what the network answers.
+        training: how it was made, as JSON values: data, starting weights, recipe, epoch, versions, training median.
+        metrics: what was measured of it, each with the data set and the part that it was measured on.
+        calibration: of the deviation that the network answers.
+        mirrored: the network answers with the mean over a face and its mirror image.
+
+    Example:
+        >>> checkpoint = Checkpoint.load("checkpoints/age-small.pth")
+        >>> checkpoint.backbone, checkpoint.head, checkpoint.crop.size
+        ('mobilenet_v2', 'distribution', 112)
+        >>> network = checkpoint.network()
     """
-    distribution = network.head_name == "distribution"
-    return {
-        "weights": {
+
+    weights: dict[str, Tensor]
+    backbone: str
+    head: str
+    crop: CropSpec
+    label: str
+    label_offset: float
+    training: dict[str, Any]
+    metrics: tuple[dict[str, Any], ...]
+    calibration: Calibration = field(default_factory=Calibration)
+    mirrored: bool = False
+
+    @classmethod
+    def of_network(
+        cls, network: AgeNet, crop: CropSpec, label: str, label_offset: float, training: dict[str, Any],
+        metrics: Sequence[dict[str, Any]] = (),
+    ) -> "Checkpoint":  # fmt: skip
+        """Makes a checkpoint of a network, with a copy of its weights; a second head is left out.
+
+        Args:
+            network: to be kept.
+            crop: the face crop that it takes.
+            label: ``real`` or ``apparent``.
+            label_offset: years to add to what it answers.
+            training: how it was made.
+            metrics: what was measured of it.
+        """
+        weights = {
             k: v.detach().cpu().contiguous().clone()
             for k, v in network.state_dict().items()
             if not k.startswith("auxiliary.")
-        },
-        "backbone": network.backbone_name,
-        "head": network.head_name,
-        "crop": crop.to_dict(),
-        "mean": (network.mean / 255).flatten().tolist(),
-        "std": (network.std / 255).flatten().tolist(),
-        "label": label,
-        "age_range": [0.0, 100.0],
-        "decode": "expectation" if distribution else "linear",
-        "age_std_kind": "distribution" if distribution else "constant",
-        "label_offset": float(label_offset),
-        "calibration": network.calibration.to_dict(),
-        "mirrored": network.mirrored,
-        "training": training,
-        "metrics": metrics,
-    }
+        }
+        return cls(
+            weights, network.backbone_name, network.head_name, crop, label, float(label_offset), training,
+            tuple(metrics), network.calibration, network.mirrored,
+        )  # fmt: skip
 
+    @classmethod
+    def load(cls, path: str | Path) -> "Checkpoint":
+        """Reads a checkpoint file.
 
-def save(path: str | Path, values: dict[str, Any]) -> None:
-    """Writes a checkpoint in one piece: a crash or a full disk leaves the old file as it was.
+        Raises:
+            CheckpointError: it is not there, broken, a pickle of something else, or of another version.
+        """
+        return cls.from_values(read(path), path)
 
-    Args:
-        path: the file.
-        values: the keys of the checkpoint contract (``docs/checkpoint.md``).
+    def save(self, path: str | Path) -> None:
+        """Writes the checkpoint in one piece: a crash or a full disk leaves an older file as it was.
 
-    Raises:
-        OutputError: it cannot be written.
-    """
-    missing = _KEYS - set(values)
-    if missing:
-        raise ValueError(f"checkpoint lacks {', '.join(sorted(missing))}")
-    write(path, {"format": FORMAT, "version": VERSION, **values})
+        Raises:
+            OutputError: it cannot be written.
+        """
+        write(path, self.to_values())
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any], path: str | Path) -> "Checkpoint":
+        """Makes a checkpoint of the values of its file.
+
+        Args:
+            values: as `to_values` gives them.
+            path: where they are from, for messages.
+
+        Raises:
+            CheckpointError: they are not those of a checkpoint, or of another version.
+        """
+        if values.get("format") != FORMAT:
+            raise CheckpointError(f"{path}: not a checkpoint of agetrain; give the best.pth of a run")
+        if values.get("version") != VERSION:
+            raise CheckpointError(
+                f"{path}: checkpoint version {values.get('version')}, this release reads {VERSION}; train again"
+            )
+        missing = _KEYS - set(values)
+        if missing:
+            raise CheckpointError(f"{path}: the checkpoint lacks {', '.join(sorted(missing))}; train again")
+        training = values["training"]
+        if not isinstance(training, dict) or not isinstance(training.get("data"), list):
+            raise CheckpointError(f"{path}: the checkpoint does not say what it was trained on; train again")
+        try:
+            return cls(
+                values["weights"], values["backbone"], values["head"], CropSpec.from_dict(values["crop"]),
+                values["label"], values["label_offset"], training, tuple(values["metrics"]),
+                Calibration(**values.get("calibration", {})), bool(values.get("mirrored", False)),
+            )  # fmt: skip
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: {error}; train again") from error
+
+    def to_values(self) -> dict[str, Any]:
+        """Returns what stands in the file: tensors and JSON values alone."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "weights": self.weights,
+            "backbone": self.backbone,
+            "head": self.head,
+            "crop": self.crop.to_dict(),
+            "mean": self.mean,
+            "std": self.std,
+            "label": self.label,
+            "age_range": list(AGE_RANGE),
+            "decode": self.decode,
+            "age_std_kind": self.age_std_kind,
+            "label_offset": self.label_offset,
+            "calibration": self.calibration.to_dict(),
+            "mirrored": self.mirrored,
+            "training": self.training,
+            "metrics": list(self.metrics),
+        }
+
+    def network(self) -> AgeNet:
+        """Builds the network, in evaluation mode, on the CPU.
+
+        Raises:
+            CheckpointError: the weights do not fit the network that the checkpoint names.
+        """
+        try:
+            network = AgeNet(self.backbone, self.head)
+            network.load_state_dict(self.weights)
+        except (RuntimeError, UsageError, TypeError, ValueError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise CheckpointError(f"the weights do not fit {self.backbone}/{self.head}: {reason}") from error
+        network.calibration, network.mirrored = self.calibration, self.mirrored
+        return network.eval()
+
+    @property
+    def mean(self) -> list[float]:
+        """Mean that the network takes off its input, RGB, 0 to 1."""
+        return (self.weights["mean"] / 255).flatten().tolist()
+
+    @property
+    def std(self) -> list[float]:
+        """Deviation that the network divides its input by, RGB, 0 to 1."""
+        return (self.weights["std"] / 255).flatten().tolist()
+
+    @property
+    def decode(self) -> str:
+        """How the head's output becomes years: ``expectation`` or ``linear``."""
+        return "expectation" if self.head == "distribution" else "linear"
+
+    @property
+    def age_std_kind(self) -> str:
+        """Where the deviation comes from: ``distribution`` or ``constant``."""
+        return "distribution" if self.head == "distribution" else "constant"
 
 
 def write(path: str | Path, values: dict[str, Any]) -> None:
@@ -114,89 +229,8 @@ def read(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def load(path: str | Path) -> dict[str, Any]:
-    """Reads what `save` wrote.
-
-    Raises:
-        CheckpointError: it is not there, broken, a pickle of something else, or of another version.
-    """
-    return _checked(read(path), path)
-
-
-def _checked(values: dict[str, Any], path: str | Path) -> dict[str, Any]:
-    if values.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a checkpoint of agetrain; give the best.pth of a run")
-    if values.get("version") != VERSION:
-        raise CheckpointError(
-            f"{path}: checkpoint version {values.get('version')}, this release reads {VERSION}; train again"
-        )
-    missing = _KEYS - set(values)
-    if missing:
-        raise CheckpointError(f"{path}: the checkpoint lacks {', '.join(sorted(missing))}; train again")
-    try:
-        CropSpec.from_dict(values["crop"])
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: {error}; train again") from error
-    training = values["training"]
-    if not isinstance(training, dict) or not isinstance(training.get("data"), list):
-        raise CheckpointError(f"{path}: the checkpoint does not say what it was trained on; train again")
-    return values
-
-
-def rebuild(values: dict[str, Any]) -> AgeNet:
-    """The network of a loaded checkpoint, in evaluation mode.
-
-    Raises:
-        CheckpointError: the weights do not fit the network that it names.
-    """
-    try:
-        network = AgeNet(values["backbone"], values["head"])
-        network.load_state_dict(values["weights"])
-        network.calibration = Calibration(**values.get("calibration", {}))
-        network.mirrored = bool(values.get("mirrored", False))
-    except (RuntimeError, UsageError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise CheckpointError(f"the weights do not fit {values['backbone']}/{values['head']}: {reason}") from error
-    return network.eval()
-
-
-def start_from(network: AgeNet, path: str | Path | None) -> Start | None:
-    """Starts a network from a checkpoint instead of ImageNet weights; None where the path is not one of agetrain.
-
-    The head is taken over if it is of the same kind, else it starts at random.
-
-    Args:
-        network: to be loaded in place.
-        path: of ``--weights``.
-
-    Raises:
-        CheckpointError: the checkpoint is of another backbone.
-    """
-    if path is None or not Path(path).is_file():
-        return None
-    try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # whatever is wrong with it is for load_imagenet_weights to say
-        return None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        return None
-    values = _checked(values, path)
-    if values["backbone"] != network.backbone_name:
-        raise CheckpointError(f"{path}: a {values['backbone']}, and --backbone is {network.backbone_name}")
-    with_head = values["head"] == network.head_name
-    parts = ("backbone.", "head.") if with_head else ("backbone.",)
-    network.load_state_dict({k: v for k, v in values["weights"].items() if k.startswith(parts)}, strict=False)
-    return Start(f"checkpoint {Path(path).name}, SHA-256 {file_sha256(path)[:16]}", False, (), with_head)
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def environment() -> dict[str, str | None]:
-    """Versions and commit that a result was made with."""
+    """Returns the versions and the commit that a result was made with."""
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for package in ("torch", "torchvision", "numpy"):
         versions[package] = metadata.version(package)
@@ -204,7 +238,7 @@ def environment() -> dict[str, str | None]:
 
 
 def _git_commit() -> str | None:
-    """The commit of this checkout, marked ``+`` where files differ from it; None outside of one."""
+    """Returns the commit of this checkout, with a ``+`` where files differ from it, or None outside of one."""
     here = Path(__file__).parent
     try:
         # The repository may be another one that merely lies round the environment which this was installed into.

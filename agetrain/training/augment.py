@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the training device: one random similarity per face, colour, and loss of detail.
+"""Augmentation of whole batches on the training device: place, colour and loss of detail.
 
 Works on the wide crops of the training cache, so that moving, turning and shrinking a face brings in real
 surroundings instead of a border. What is random is drawn for a whole batch at once, on the CPU, before it is applied:
@@ -6,87 +6,12 @@ the draws do not depend on the device, and processes that share a batch each tak
 """
 
 import math
-from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agetrain.errors import UsageError
-
-AUGMENTATIONS = ("none", "original", "best")
-
-
-@dataclass(frozen=True, slots=True)
-class Augmentation:
-    """How far faces are varied. The defaults are those of the recipe ``best``; probabilities are per face.
-
-    Attributes:
-        flip: probability of being mirrored.
-        zoom_in, zoom_out: largest factor by which the face is enlarged or reduced, log-uniform; 1.12 shows at least
-            80 % of the area, as a random resized crop of 0.8 to 1 does.
-        shift: largest move in each direction, as a fraction of the crop's side.
-        rotation_degrees: largest turn in either direction.
-        random_crop: cut anywhere out of the wide crop instead of from its centre, by whole pixels.
-        brightness, contrast, saturation: largest relative change.
-        hue: largest turn of the colours, as a share of the colour circle.
-        grey: probability of losing all colour.
-        soften: probability of being reduced to 25 to 75 % of its resolution and enlarged again.
-        blur: probability of a Gaussian blur of 0.3 to 1.5 px.
-        jpeg: probability of the losses of JPEG at a quality of 20 to 90.
-        erase: probability of one grey rectangle over up to a third of each side.
-    """
-
-    flip: float = 0.5
-    zoom_in: float = 1.12
-    zoom_out: float = 1.25
-    shift: float = 0.06
-    rotation_degrees: float = 15
-    random_crop: bool = False
-    brightness: float = 0.3
-    contrast: float = 0.3
-    saturation: float = 0.3
-    hue: float = 0.02
-    grey: float = 0.1
-    soften: float = 0.2
-    blur: float = 0.15
-    jpeg: float = 0.25
-    erase: float = 0.2
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            low, high = (1, 4) if field.name.startswith("zoom") else (0, 180 if "degrees" in field.name else 1)
-            if not low <= value <= high:
-                raise UsageError(f"augmentation {field.name} {value}: use {low} to {high}")
-
-    @classmethod
-    def named(cls, name: str) -> "Augmentation":
-        """One of `AUGMENTATIONS`: ``original`` is what the original experiments meant to apply and did not.
-
-        Raises:
-            UsageError: there is none of that name.
-        """
-        if name == "best":
-            return cls()
-        nothing = cls(
-            flip=0, zoom_in=1, zoom_out=1, shift=0, rotation_degrees=0, brightness=0, contrast=0, saturation=0, hue=0,
-            grey=0, soften=0, blur=0, jpeg=0, erase=0,
-        )  # fmt: skip
-        if name == "none":
-            return nothing
-        if name == "original":
-            return cls(
-                flip=0.5, zoom_in=1, zoom_out=1, shift=0, rotation_degrees=10, brightness=0.2, contrast=0.2,
-                saturation=0.2, hue=0.1, grey=0, soften=0, blur=0, jpeg=0, erase=0,
-            )  # fmt: skip
-        raise UsageError(f"augmentation {name!r}: use one of {', '.join(AUGMENTATIONS)}")
-
-    @property
-    def moves(self) -> bool:
-        """Whether pixels have to be interpolated."""
-        return self.zoom_in > 1 or self.zoom_out > 1 or self.shift > 0 or self.rotation_degrees > 0
-
+from agetrain.recipe import Augmentation
 
 Draws = dict[str, Tensor]
 
@@ -129,7 +54,7 @@ def draw(n: int, how: Augmentation, random: torch.Generator) -> Draws:
 
 
 def rows(draws: Draws, chosen: slice) -> Draws:
-    """The draws of some faces of the batch."""
+    """Returns the draws of some faces of the batch."""
     return {name: values[chosen] if values.ndim else values for name, values in draws.items()}
 
 
@@ -182,7 +107,7 @@ def augment(wide: Tensor, size: int, fill: tuple[int, int, int], how: Augmentati
 
 
 def centre(wide: Tensor, size: int) -> Tensor:
-    """What is evaluated: the middle of the crops, float32 ``[n, 3, size, size]``, RGB, 0 to 255."""
+    """Cuts the middle out of crops for evaluation: float32 ``[n, 3, size, size]``, RGB, 0 to 255."""
     return _cut(wide, size, False, {})
 
 

@@ -1,103 +1,27 @@
-"""What the training loop is fed with: crops in memory maps, batches made ahead of the device, shared by processes."""
+"""The batches of the training loop: made ahead of the device, and shared by processes."""
 
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, TypeVar
-from zipfile import BadZipFile
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ageinfer.crop.spec import CropSpec
-from agetrain.crops.cache import CropCache, JoinedCrops, join
+from agetrain.crops.cache import JoinedCrops, join
+from agetrain.crops.training_set import TrainingSet
 from agetrain.errors import DatasetError, UsageError
 from agetrain.recipe import Recipe
 from agetrain.training import augment
+from agetrain.training.teachers import Teacher
 
 _AHEAD = 4
 _PIECE = 4096  # crops that go to a GPU at once
 Item = TypeVar("Item")
 Made = TypeVar("Made")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrainingSet:
-    """All that training needs of the data sets; no picture file is opened any more.
-
-    Attributes:
-        facts: of each data set: name, label, licence, page, split and its hash, for the record.
-        label: ``real`` or ``apparent``.
-        label_offset: years that the original lists take off the true age; one for all data sets.
-        crop: that a model must be given.
-        learn: of each data set, wide crops, see `agetrain.training.augment`.
-        select: of all of them together, exact crops on which the best epoch is chosen.
-        valid: of each data set, exact crops, measured once at the end.
-    """
-
-    facts: tuple[dict[str, Any], ...]
-    label: str
-    label_offset: float
-    crop: CropSpec
-    learn: tuple[CropCache, ...]
-    select: CropCache
-    valid: tuple[CropCache, ...]
-
-    @property
-    def name(self) -> str:
-        """Of all data sets together."""
-        return "+".join(facts["dataset"] for facts in self.facts)
-
-
-@dataclass(frozen=True, slots=True)
-class Teacher:
-    """Ages that a better network gave to pictures, found by the hash of their files.
-
-    Attributes:
-        digests: uint64 ``[n]``, ascending; see `CropCache.digests`.
-        ages, stds: float32 ``[n]``, years.
-        files: where they are from.
-    """
-
-    digests: np.ndarray
-    ages: np.ndarray
-    stds: np.ndarray
-    files: tuple[str, ...]
-
-    @classmethod
-    def load(cls, paths: Sequence[Path]) -> "Teacher":
-        """Reads files of ``python -m agetrain.evaluate --predictions``; several are averaged over common pictures.
-
-        Raises:
-            DatasetError: one is not there or not such a file.
-        """
-        sums: dict[int, list[tuple[float, float]]] = {}
-        for path in paths:
-            try:
-                with np.load(path, allow_pickle=False) as file:
-                    digests, ages, stds = (file[name].tolist() for name in ("digests", "ages", "stds"))
-                for digest, age, std in zip(digests, ages, stds, strict=True):
-                    sums.setdefault(digest, []).append((age, std))
-            except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-                raise DatasetError(
-                    f"{path}: not a file of predictions ({error}); make one with agetrain.evaluate --predictions"
-                ) from error
-        known = sorted(sums)
-        means = np.array([np.mean(sums[d], axis=0) for d in known], np.float32).reshape(-1, 2)
-        return cls(np.array(known, np.uint64), means[:, 0], means[:, 1], tuple(p.name for p in paths))
-
-    def lookup(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ages and deviations of these pictures, float32 ``[n]``; NaN where it did not see them."""
-        if len(self.digests) == 0:
-            return np.full(len(digests), np.nan, np.float32), np.full(len(digests), np.nan, np.float32)
-        at = np.searchsorted(self.digests, digests).clip(max=len(self.digests) - 1)
-        known = self.digests[at] == digests
-        return np.where(known, self.ages[at], np.float32(np.nan)), np.where(known, self.stds[at], np.float32(np.nan))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +67,7 @@ class Batches:
         UsageError: labels are to be doubted without a teacher.
 
     Attributes:
+        teacher: whose predictions are learned.
         crops: of all data sets.
         faces: how many.
         steps: of an epoch.
@@ -155,10 +80,9 @@ class Batches:
         rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
         if recipe.doubt_beyond and teacher is None:
-            raise UsageError(
-                f"--doubt-beyond {recipe.doubt_beyond:g}: it is a --teacher that doubts; give its predictions"
-            )
+            raise UsageError(f"--doubt-beyond {recipe.doubt_beyond:g}: needs the predictions of a --teacher; give them")
         self.crops = join(data.learn)
+        self.teacher = teacher
         self._recipe, self._device, self._rank, self._world = recipe, device, rank, world
         repeats = recipe.repeats * len(data.learn) if len(recipe.repeats) == 1 else recipe.repeats
         if len(repeats) != len(data.learn):
@@ -171,7 +95,7 @@ class Batches:
         self.faces = sum(len(usable) for usable, _ in self._usable)
         shown = sum(round(r * len(usable)) for usable, r in self._usable)
         if shown < 2:
-            raise DatasetError(f"a face in {self.faces} pictures to learn from; look at them")
+            raise DatasetError(f"only {self.faces} pictures to learn from hold a face; look at them")
         whole, rest = divmod(shown, recipe.batch_size)
         # A last batch of one face has no statistics to normalise by, and each process needs a face.
         self.steps = max(1, whole + (not recipe.drop_last and rest >= max(2, world)))
@@ -188,7 +112,7 @@ class Batches:
         self._resident = _resident(self.crops.crops, device)
 
     def epoch(self, number: int, steps: int | None = None) -> Iterator[Batch]:
-        """The batches of an epoch, which is counted from 1; at most ``steps`` of them."""
+        """Yields the batches of an epoch, which is counted from 1; at most ``steps`` of them."""
         order = self._order(number)
         size = self._recipe.batch_size
 

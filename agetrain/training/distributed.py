@@ -1,4 +1,4 @@
-"""Several processes for one training run, as ``torchrun`` starts them; one process is the ordinary case."""
+"""Processes that share a training run, as ``torchrun`` starts them; usually there is one."""
 
 import os
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class Processes:
         return self.rank == 0
 
     def agreed(self, value: Any) -> Any:
-        """What the first process says, in all of them; the others wait for it."""
+        """Returns the first process's value in all processes; the others wait for it."""
         if self.world == 1:
             return value
         box = [value]
@@ -45,7 +45,7 @@ class Processes:
         return box[0]
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over all processes."""
+        """Adds values up over all processes."""
         if self.world > 1:
             dist.all_reduce(values)
         return values

@@ -1,4 +1,4 @@
-"""What a network learns from."""
+"""The losses: what a network learns from labels, a second label and teachers."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from agetrain.training.batches import Batch
 
 
 def loss_and_age(network: AgeNet, raw: Tensor, ages: Tensor, stds: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """The loss of a batch and its decoded ages.
+    """Computes the loss of a batch by one label, and its decoded ages.
 
     ``l1`` and ``mse`` are of the decoded age. ``distribution`` is the divergence from a Gaussian round the true age, as
     wide as the raters disagreed, or `Recipe.target_std_years`, beside the absolute error of its mean (DLDL-v2, Gao et
@@ -37,7 +37,7 @@ def loss_and_age(network: AgeNet, raw: Tensor, ages: Tensor, stds: Tensor, recip
 def total_loss(
     network: AgeNet, raw: Tensor, auxiliary: Tensor | None, batch: Batch, recipe: Recipe
 ) -> tuple[Tensor, Tensor]:
-    """The loss of a batch with all that it is to be learned from, and its decoded ages.
+    """Computes the loss of a batch by everything that is learned, and its decoded ages.
 
     Beside the label: the other of real and apparent age, by a head of its own, and a teacher's answers (Hinton et al.,
     2015), each where it is known. A teacher's distributions for the very faces of the batch come before its answers to

@@ -11,7 +11,7 @@ from agetrain.recipe import Recipe
 
 
 def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser over all parameters that are trained; weight matrices alone decay."""
+    """Makes the recipe's optimiser over all parameters that are trained; only weight matrices decay."""
     trained = [p for p in network.parameters() if p.requires_grad]
     kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
     if not recipe.weight_decay:
@@ -24,7 +24,7 @@ def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def learning_rate(recipe: Recipe, epoch: int, step: int, steps: int) -> float:
-    """The rate of a step, from the recipe alone, so that a resumed run needs no state for it.
+    """Computes the learning rate of a step from the recipe alone, so that a resumed run needs no state for it.
 
     Args:
         recipe: how it changes.
@@ -40,14 +40,14 @@ def learning_rate(recipe: Recipe, epoch: int, step: int, steps: int) -> float:
 
 
 def warmup_cosine(warmup_steps: float, steps: int, step: int) -> float:
-    """Share of the largest rate: up on a line, then down to 0 on a cosine (SGDR, Loshchilov and Hutter, ICLR 2017)."""
+    """Computes the share of the largest rate: a linear warm-up, then a cosine to 0 (SGDR, ICLR 2017)."""
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
 
 
 def running_mean(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential mean that follows quickly at first, so that early epochs are not judged on the start."""
+    """Makes an exponential mean that follows quickly at first, so that early epochs are not judged on the start."""
 
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:

@@ -1,4 +1,4 @@
-"""What a network answers to crops."""
+"""The answers of a network to crops."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ EVALUATION_BATCH = 128
 def predict(
     network: AgeNet, crops: CropCache, device: torch.device, *, bf16: bool = False, label_offset: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ages of all crops and their standard deviations, float64 ``[n]`` years; NaN where there is no face.
+    """Predicts ages of crops and their deviations, float64 ``[n]`` years, with NaN where there is no face.
 
     Args:
         network: is put into evaluation mode.
@@ -38,7 +38,7 @@ def predict(
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:
-    """Whether a precision of the recipe means bf16 on this device."""
+    """Says whether a precision of the recipe means bf16 on this device."""
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":

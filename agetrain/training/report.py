@@ -1,24 +1,17 @@
-"""What a run leaves beside its checkpoint: metrics as JSON, the learning curve, a report, the parity pack."""
+"""The learning curve and the report of a run."""
 
-import hashlib
 import importlib.util
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agetrain._files import replacing
-from agetrain.crops.cache import CropCache
-from agetrain.datasets import Sample
 from agetrain.experiments import FLAWS, Experiment
 from agetrain.recipe import Recipe
 
-PARITY_PICTURES = 500
-CALIBRATION_PICTURES = 300
 # Fields of a recipe that may differ from an experiment's beside its published figures: chance, arithmetic, and how long
 # it is trained, which the table tells.
 _COMPARABLE = {"seed", "selection_seed", "precision", "epochs", "patience"}
@@ -26,19 +19,8 @@ _COMPARABLE = {"seed", "selection_seed", "precision", "epochs", "patience"}
 log = logging.getLogger(__name__)
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Writes a JSON file in one piece."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file in one piece."""
-    with replacing(path) as unfinished:
-        unfinished.write_text(text)
-
-
 def draw_curve(path: Path, history: Sequence[dict[str, float]], title: str, loss: str) -> None:
-    """Draws loss and MAE over the epochs into a PNG; without matplotlib only says so.
+    """Draws loss and MAE over the epochs into a PNG; without matplotlib it only logs a warning.
 
     Args:
         path: the PNG.
@@ -77,7 +59,7 @@ def draw_curve(path: Path, history: Sequence[dict[str, float]], title: str, loss
 
 
 def run_report(experiment: Experiment, record: dict[str, Any], notes: Sequence[str]) -> str:
-    """The report of a run as Markdown: what was reproduced beside what was published, and what always to answer costs.
+    """Writes the report of a run as Markdown: what was reproduced beside what was published, and the baselines.
 
     Args:
         experiment: that was run.
@@ -135,7 +117,7 @@ def run_report(experiment: Experiment, record: dict[str, Any], notes: Sequence[s
 
 
 def changed_fields(experiment: Experiment, recipe: dict[str, Any]) -> list[str]:
-    """Fields of a recipe that differ from the experiment's, so that its published figures are of another training.
+    """Lists the fields of a recipe that differ from the experiment's, so that published figures do not compare.
 
     Args:
         experiment: that was run.
@@ -143,46 +125,3 @@ def changed_fields(experiment: Experiment, recipe: dict[str, Any]) -> list[str]:
     """
     own, run = experiment.recipe.to_dict(), Recipe.from_dict(recipe).to_dict()
     return [name for name in own if own[name] != run[name] and name not in _COMPARABLE]
-
-
-def write_parity_pack(
-    path: Path, valid: Sequence[Sample], train: Sequence[Sample], crops: CropCache, label: str, seed: int
-) -> None:
-    """Packs the pictures on which an export is proved equal, and calibration pictures from train.
-
-    The file holds their encoded bytes, one behind the other (``valid_bytes``, ``valid_ends``, and the same with
-    ``calibration_``), and as JSON in ``facts`` all that is known of them and a hash of the pixels that training cropped
-    from each validation picture. It contains pictures of the data set: its licence applies.
-
-    Args:
-        path: of the pack.
-        valid: pictures to choose from.
-        train: pictures to choose from.
-        crops: of ``valid``, in its order.
-        label: ``real`` or ``apparent``: what ``age_years`` of the samples is.
-        seed: of the choice.
-    """
-    random = np.random.default_rng(seed)
-    arrays: dict[str, np.ndarray] = {}
-    facts: dict[str, Any] = {"label": label, "seed": seed}
-    for name, samples, most in (
-        ("valid", valid, PARITY_PICTURES),
-        ("calibration", train, CALIBRATION_PICTURES),
-    ):
-        chosen = random.permutation(len(samples))[:most].tolist()
-        encoded = [samples[i].path.read_bytes() for i in chosen]
-        arrays[f"{name}_bytes"] = np.frombuffer(b"".join(encoded), np.uint8)
-        arrays[f"{name}_ends"] = np.cumsum([len(e) for e in encoded])
-        facts[name] = [{k: v for k, v in asdict(samples[i]).items() if k != "path"} for i in chosen]
-        if name == "valid":
-            facts["pixels"] = [pixels_digest(crops, i) for i in chosen]
-    arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-    with replacing(path) as unfinished, unfinished.open("wb") as stream:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
-
-
-def pixels_digest(crops: CropCache, i: int) -> str:
-    """The first half of the SHA-256 of a crop's pixels; empty where no face was found."""
-    if not crops.found[i]:
-        return ""
-    return hashlib.sha256(crops.crops[np.array([i])].tobytes()).hexdigest()[:32]

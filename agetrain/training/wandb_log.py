@@ -1,4 +1,4 @@
-"""Weights & Biases, kept at arm's length: a run never fails because its tracker does."""
+"""The log of a run in Weights & Biases: a run never fails because W&B does."""
 
 import logging
 import netrc
@@ -20,7 +20,7 @@ MODES = ("auto", "online", "offline", "disabled")
 log = logging.getLogger(__name__)
 
 
-class Tracker:
+class WandbLog:
     """Sends configuration and metrics to W&B.
 
     Args:
@@ -50,7 +50,7 @@ class Tracker:
             import wandb
         except ImportError as error:
             if mode == "auto":
-                log.warning("W&B is not installed: nothing is tracked (pip install 'ageinfer[train]')")
+                log.warning("W&B is not installed: the run is not logged (pip install 'ageinfer[train]')")
                 return
             raise MissingDependencyError("W&B is not installed: pip install 'ageinfer[train]'") from error
         try:
@@ -62,19 +62,19 @@ class Tracker:
             )  # fmt: skip
             self.run_id = str(self._run.id)
         except Exception as error:  # whatever goes wrong with the tracker, training goes on
-            log.warning("W&B cannot start (%s): nothing is tracked", _first_line(error))
+            log.warning("W&B cannot start (%s): the run is not logged", _first_line(error))
             return
         log.info("W&B: %s, in %s", chosen, self._run.dir)
 
     def log(self, values: dict[str, float], epoch: int) -> None:
-        """Records figures of an epoch."""
+        """Logs the figures of an epoch."""
         self._try(lambda run: run.log(values, step=epoch))
 
     def finish(
         self, values: dict[str, Any], checkpoint: Path, worst: "npt.NDArray[np.uint8] | None" = None,
         captions: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        """Records final figures, the worst errors as pictures and the checkpoint as an artifact, and closes the run.
+        """Logs final figures, the worst errors as pictures and the checkpoint as an artifact, and closes the run.
 
         Args:
             values: final figures.
@@ -107,7 +107,7 @@ class Tracker:
         try:
             action(self._run)
         except Exception as error:  # see above
-            log.warning("W&B failed (%s): nothing more is tracked", _first_line(error))
+            log.warning("W&B failed (%s): nothing more is logged", _first_line(error))
             self._run = None
 
 

@@ -16,7 +16,7 @@ from ageinfer.detect import YuNet
 from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, graph_sha256, metadata_properties
 from ageinfer.pipeline import Pipeline
-from agetrain.network import checkpoint
+from agetrain.network.checkpoint import Checkpoint
 
 
 @pytest.fixture(params=["distribution", "linear"])
@@ -135,16 +135,16 @@ def test_nothing_of_this_machine_is_inside(exported):
 def test_it_says_what_it_is(exported):
     properties = metadata_properties(exported.model.read_bytes())
     metadata = ModelMetadata.from_json(properties[METADATA_KEY])
-    values = checkpoint.load(exported.checkpoint)
+    values = Checkpoint.load(exported.checkpoint)
     assert metadata.name == exported.network.head_name
-    assert metadata.crop.to_dict() == values["crop"]
+    assert metadata.crop == values.crop
     assert (metadata.label, metadata.age_range) == ("real", (0.0, 100.0))
-    assert (metadata.decode, metadata.age_std_kind) == (values["decode"], values["age_std_kind"])
+    assert (metadata.decode, metadata.age_std_kind) == (values.decode, values.age_std_kind)
     assert metadata.graph_sha256 == graph_sha256(exported.model.read_bytes())
     assert metadata.training["checkpoint_sha256"] == hashlib.sha256(exported.checkpoint.read_bytes()).hexdigest()
     assert metadata.training["backbone"] == "mobilenet_v2"
-    assert metadata.training["data"] == values["training"]["data"]
-    assert metadata.metrics == values["metrics"]
+    assert metadata.training["data"] == values.training["data"]
+    assert metadata.metrics == list(values.metrics)
     assert properties["model_author"]
     assert "appa-real (research use only)" in properties["model_license"]
 
@@ -174,10 +174,10 @@ def test_the_error_of_the_proof_is_that_of_the_answers(exported, proof):
     """The MAE in the file beside the model against one computed here, from the checkpoint's own crops."""
     from ageexport.evidence import from_folder
     from ageinfer.crop.spec import CropSpec
-    from agetrain.crops.cache import prepare
+    from agetrain.crops.cache import open_crops
 
     samples = from_folder(proof).samples
-    crops = prepare(samples, CropSpec(size=64), exported.model.parent / "cache", "crops")
+    crops = open_crops(samples, CropSpec(size=64), exported.model.parent / "cache", "crops")
     ages, _ = torch_answers(exported, np.array(crops.crops))
     mae = float(np.abs(ages - [s.age_years for s in samples]).mean())
     written = json.loads(exported.model.with_suffix(".parity.json").read_text())

@@ -8,7 +8,7 @@ import onnx
 import pytest
 import torch
 import torchvision
-from portraits import checkpoint_values, lively_network
+from portraits import checkpoint_of, lively_network
 
 from ageexport import evidence, export, graph, original, parity
 from ageexport.__main__ import main
@@ -20,8 +20,8 @@ from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_prop
 from ageinfer.pipeline import Pipeline
 from ageinfer.sources import read_picture
 from agetrain.crops import cache
-from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
+from agetrain.network.checkpoint import Checkpoint
 
 SIDE = 64
 BOUNDS = Bounds(fewest_labelled=20)
@@ -40,7 +40,9 @@ def some(proof):
 
 @pytest.fixture(scope="module")
 def crops(some, tmp_path_factory):
-    return np.array(cache.prepare(some.samples, CropSpec(size=SIDE), tmp_path_factory.mktemp("crops"), "crops").crops)
+    return np.array(
+        cache.open_crops(some.samples, CropSpec(size=SIDE), tmp_path_factory.mktemp("crops"), "crops").crops
+    )
 
 
 HEADS = (("linear", 0.0), ("linear", 0.5), ("distribution", 0.2))
@@ -56,14 +58,14 @@ LADDERS = [
 @pytest.mark.parametrize(("backbone", "head", "dropout"), LADDERS)
 def test_the_ladder(backbone, head, dropout, crops, some, tmp_path):
     network = lively_network(head, crops, 1, backbone, dropout)
-    values = checkpoint_values(network, CropSpec(size=SIDE))
-    before = copy.deepcopy(values["weights"]["head.1.weight"])
+    values = checkpoint_of(network, CropSpec(size=SIDE))
+    before = copy.deepcopy(values.weights["head.1.weight"])
     model = graph.convert(values)
     data = graph.sealed(model, values, "m", "0" * 64)
     ladder = parity.prove(data, "fp32", parity.reference(values, some, tmp_path, BOUNDS), bounds=BOUNDS)
     assert not ladder.failed, [str(r) for r in ladder.failed]
     assert ladder.faces == 24
-    assert torch.equal(before, values["weights"]["head.1.weight"])  # converting changes no checkpoint
+    assert torch.equal(before, values.weights["head.1.weight"])  # converting changes no checkpoint
     # Against the network that was never taken apart, and whose answers differ from face to face.
     with torch.inference_mode():
         ages, _ = network.eval().decode(network(torch.from_numpy(crops).permute(0, 3, 1, 2).float()))
@@ -92,16 +94,13 @@ def test_plain_pooling_gives_what_torchvision_gives(side):
 
 def test_multiply_adds_are_those_of_the_literature():
     """ResNet34 has 3.6 G at 224 px (He et al., CVPR 2016)."""
-    values = {
-        "backbone": "resnet34", "head": "linear", "weights": AgeNet("resnet34", "linear").state_dict(),
-        "label_offset": 0.0, "crop": {"size": 224},
-    }  # fmt: skip
+    values = Checkpoint.of_network(AgeNet("resnet34", "linear"), CropSpec(size=224), "real", 0.0, {})
     assert sum(graph.multiply_adds(graph.convert(values)).values()) == pytest.approx(3.66e9, rel=0.02)
 
 
 @pytest.mark.parametrize("opset", [20])
 def test_opsets(exported_linear, opset):
-    values = checkpoint.load(exported_linear.checkpoint)
+    values = Checkpoint.load(exported_linear.checkpoint)
     model = graph.convert(values, opset)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", opset)]
     onnx.checker.check_model(model, full_check=True)
@@ -146,8 +145,8 @@ def test_a_bare_state_dict_answers_as_its_network_did(backbone, head, tmp_path):
         expected = network(faces.permute(0, 3, 1, 2) / 255)[:, 0] + 14
         age, _ = graph.DeployedNet.of_checkpoint(values)(faces)
     torch.testing.assert_close(age, expected, atol=1e-3, rtol=0)
-    assert values["crop"]["kind"] == "resize"
-    assert (values["label_offset"], values["training"]["data"][0]["dataset"]) == (14, "cacd")
+    assert values.crop.kind == "resize"
+    assert (values.label_offset, values.training["data"][0]["dataset"]) == (14, "cacd")
 
 
 def test_a_run_of_the_original_work_becomes_a_model_file(tmp_path, proof, capsys):

@@ -16,7 +16,7 @@ from ageexport.errors import EvidenceError, ParityError
 from ageexport.ladder import Bounds
 from ageinfer.crop.spec import CropSpec
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties
-from agetrain.network import checkpoint
+from agetrain.network.checkpoint import Checkpoint
 
 # A network with random weights on 100 pictures: what is proved is that the gate works, not that int8 is harmless.
 LOOSE = Bounds(int8_mae=1.0, int8_decade_mae=2.0)
@@ -33,7 +33,7 @@ def _quickly(cpu_alone):
 
 @pytest.fixture(scope="module")
 def values(exported_distribution):
-    return checkpoint.load(exported_distribution.checkpoint)
+    return Checkpoint.load(exported_distribution.checkpoint)
 
 
 @pytest.fixture(scope="module")

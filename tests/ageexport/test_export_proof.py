@@ -16,7 +16,7 @@ from ageexport.parity import prove
 from ageinfer import pipeline as runtime
 from ageinfer.crop.spec import CropSpec
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties
-from agetrain.network import checkpoint
+from agetrain.network.checkpoint import Checkpoint
 
 FEW = Bounds(fewest_labelled=20)
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("cpu_alone")
 
 @pytest.fixture(scope="module")
 def values(exported_distribution):
-    return checkpoint.load(exported_distribution.checkpoint)
+    return Checkpoint.load(exported_distribution.checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_another_filter_than_at_training_time_is_caught_by_the_pack(good, values
 
 def test_an_offset_of_the_labels_must_not_be_forgotten(good, values, some, tmp_path):
     """By docs/checkpoint.md, `label_offset` is to be added to what the network answers."""
-    truth = parity.reference({**values, "label_offset": 10.0}, some, tmp_path, FEW)
+    truth = parity.reference(dataclasses.replace(values, label_offset=10.0), some, tmp_path, FEW)
     ladder = prove(good, "fp32", truth, bounds=FEW)
     assert failed(ladder) >= {"L1", "L2", "L3"}
 
@@ -223,7 +223,7 @@ def test_a_missed_face_counts_with_the_training_median_in_both(good, values, som
     ladder = prove(good, "fp32", parity.reference(values, with_one, tmp_path / "crops", FEW), bounds=FEW)
     assert (ladder.pictures, ladder.faces) == (31, 30)
     found = prove(good, "fp32", parity.reference(values, some, tmp_path / "crops", FEW), bounds=FEW)
-    missed = 90 - values["training"]["train_median"]
+    missed = 90 - values.training["train_median"]
     # The first rung so named is the difference of two MAEs; the figure itself is the last.
     mae = {r.what: r.figure for r in ladder.rungs}["MAE by the runtime"]
     expected = (30 * {r.what: r.figure for r in found.rungs}["MAE by the runtime"] + missed) / 31

@@ -12,11 +12,12 @@ import torch
 from runs import history_of, one_line, start_weights, words
 from scipy.io import savemat
 
-from agetrain import splits
-from agetrain.crops.cache import prepare
+from agetrain.crops.cache import open_crops
 from agetrain.datasets import afad, cacd, load_dataset
+from agetrain.datasets.dealing import make_parts
+from agetrain.datasets.parts import check_overlap, read_csv, with_csvs
 from agetrain.errors import AgeError, DatasetError, UsageError
-from agetrain.network import checkpoint
+from agetrain.network.checkpoint import Checkpoint
 from agetrain.train import main
 from agetrain.training.predict import predict
 
@@ -106,7 +107,7 @@ def test_the_five_rotations_of_afad_test_every_picture_once_and_never_share_a_pe
     assert len(samples) == sum(1 + n % 3 for n in range(400))
     tested, validated = Counter(), Counter()
     for rotation in range(5):
-        dealt = splits.make(dataset, "identity", rotation=rotation, shares=(), seed=0, folder=many_afad)
+        dealt = make_parts(dataset, "identity", rotation=rotation, shares=(), seed=0, folder=many_afad)
         assert set(dealt.parts) == {"train", "valid", "test"}
         assert Counter(s.path for s in everything(dealt)) == Counter(s.path for s in samples)
         persons = {part: {s.subject for s in of} for part, of in dealt.parts.items()}
@@ -123,7 +124,7 @@ def test_the_five_rotations_of_afad_test_every_picture_once_and_never_share_a_pe
 
 def test_afad_is_by_default_the_first_rotation_and_does_not_move_with_other_pictures(many_afad, tmp_path):
     dataset, _ = load_dataset("afad", many_afad)
-    first = splits.make(dataset, "identity", rotation=0, shares=(), seed=9, folder=many_afad)
+    first = make_parts(dataset, "identity", rotation=0, shares=(), seed=9, folder=many_afad)
     assert dataset.parts == first.parts
     fewer, _ = load_dataset("afad", write_afad(tmp_path, [(20, 111, n, 0) for n in range(50, 150)]))
     side = {s.subject: part for part, samples in dataset.parts.items() for s in samples}
@@ -134,7 +135,7 @@ def test_afad_is_by_default_the_first_rotation_and_does_not_move_with_other_pict
 def test_there_is_no_sixth_rotation(many_afad, rotation):
     dataset, _ = load_dataset("afad", many_afad)
     with pytest.raises(UsageError, match="0 to 4"):
-        splits.make(dataset, "identity", rotation=rotation, shares=(), seed=0, folder=many_afad)
+        make_parts(dataset, "identity", rotation=rotation, shares=(), seed=0, folder=many_afad)
 
 
 # CACD
@@ -168,7 +169,7 @@ def test_cacd_is_split_by_the_ranks_of_its_metadata(tmp_path, beside):
     }
     assert len(everything(dataset)) == 16
     assert "rank" in dataset.split
-    again = splits.make(dataset, "rank", rotation=0, shares=(), seed=0, folder=folder)
+    again = make_parts(dataset, "rank", rotation=0, shares=(), seed=0, folder=folder)
     assert parts_of(again) == parts_of(dataset)
 
 
@@ -218,7 +219,7 @@ def test_an_original_list_of_afad_is_read_as_it_is(tmp_path):
         tmp_path / "afad_valid.csv", ("file", "path", "age", "gender"),
         [("474596-0.jpg", "39/112/474596-0.jpg", 24, "female"), ("7-3.jpg", "15/111/7-3.jpg", 0, "male")],
     )  # fmt: skip
-    rows = splits.read_csv(path, "afad")
+    rows = read_csv(path, "afad")
     assert [(r.file, r.stored_age, r.age_years, r.subject, r.sex) for r in rows] == [
         ("39/112/474596-0.jpg", 24, 39, "474596", "female"),
         ("15/111/7-3.jpg", 0, 15, "7", "male"),
@@ -231,7 +232,7 @@ def test_an_original_list_of_cacd_is_read_as_it_is(tmp_path):
         tmp_path / "cacd_test.csv", ("", "file", "age"),
         [(127559, "54_Bill_Pullman_0006.jpg", 40), (127560, "30_Brittany_Murphy_0004.jpg", 16)],
     )  # fmt: skip
-    rows = splits.read_csv(path, "cacd")
+    rows = read_csv(path, "cacd")
     assert [(r.file, r.stored_age, r.age_years, r.subject) for r in rows] == [
         ("54_Bill_Pullman_0006.jpg", 40, 54, "Bill_Pullman"),
         ("30_Brittany_Murphy_0004.jpg", 16, 30, "Brittany_Murphy"),
@@ -263,7 +264,7 @@ def lists(tmp_path):
 
 
 def test_original_lists_give_true_years_and_find_each_picture_by_its_path(small_afad, lists):
-    dataset = splits.with_csvs(load_dataset("afad", small_afad)[0], lists)
+    dataset = with_csvs(load_dataset("afad", small_afad)[0], lists)
     assert set(dataset.parts) == {"train", "valid"}
     assert {s.age_years for s in dataset.parts["train"]} == {30}
     assert [s.age_years for s in dataset.parts["valid"]] == [30] * 5 + [18]
@@ -278,7 +279,7 @@ def test_a_list_wins_over_the_name_where_ages_differ(tmp_path):
         write_csv(tmp_path / f"{part}.csv", ("", "file", "age"), [(0, name, stored)])
         for part, name, stored in (("train", "30_Ann_Lee_0001.jpg", 17), ("valid", "40_Bo_Derek_0001.jpg", 26))
     ]
-    parts = splits.with_csvs(load_dataset("cacd", folder)[0], files).parts
+    parts = with_csvs(load_dataset("cacd", folder)[0], files).parts
     assert [s.age_years for s in parts["train"]] == [31]
     assert [s.age_years for s in parts["valid"]] == [40]
 
@@ -317,19 +318,19 @@ def test_a_network_that_learned_offset_labels_answers_true_years(tmp_path, argum
     learning = {"epochs": 10, "frozen_children": -1, "frozen_batchnorm": "eval", "lr": 1e-2, "schedule": "cosine"}
     assert main(arguments(name, folder, **learning, labels=labels, loss="l1")) == 0
 
-    values = checkpoint.load(tmp_path / "out" / "best.pth")
-    assert values["label_offset"] == (offset if labels == "stored" else 0)
-    network = checkpoint.rebuild(values)
+    values = Checkpoint.load(tmp_path / "out" / "best.pth")
+    assert values.label_offset == (offset if labels == "stored" else 0)
+    network = values.network()
     dataset, _ = load_dataset(name, folder)
-    crops = prepare(dataset.parts["train"], checkpoint.CropSpec.from_dict(values["crop"]), tmp_path / "cache", "")
+    crops = open_crops(dataset.parts["train"], values.crop, tmp_path / "cache", "")
     assert set(crops.ages.tolist()) == {30}
     itself, _ = predict(network, crops, CPU)
-    assert np.median(itself) == pytest.approx(30 - values["label_offset"], abs=4)
-    years, _ = predict(network, crops, CPU, label_offset=values["label_offset"])
-    assert years == pytest.approx(itself + values["label_offset"])
+    assert np.median(itself) == pytest.approx(30 - values.label_offset, abs=4)
+    years, _ = predict(network, crops, CPU, label_offset=values.label_offset)
+    assert years == pytest.approx(itself + values.label_offset)
     assert np.median(years) == pytest.approx(30, abs=4)
     # And what is reported was measured on true years.
-    for figures in values["metrics"]:
+    for figures in values.metrics:
         assert abs(figures["bias"]) < 4
         assert figures["mae_of_train_median"] == 0
     # To the end, so that it did not pass by 30 on its way to somewhere else.
@@ -347,10 +348,10 @@ def test_original_lists_are_trained_on_with_one_warning(small_afad, lists, argum
     assert main(arguments("afad", small_afad, "--split-csv", *map(str, lists))) == 0
     [line] = warnings_of(caplog)
     assert "1 of 5 in valid are in train too" in line  # persons 7 to 11
-    values = checkpoint.load(tmp_path / "out" / "best.pth")
-    [facts] = values["training"]["data"]
+    values = Checkpoint.load(tmp_path / "out" / "best.pth")
+    [facts] = values.training["data"]
     assert (facts["split"], facts["n"]) == ("original lists", 8)
-    assert {m["n"] for m in values["metrics"]} == {6}
+    assert {m["n"] for m in values.metrics} == {6}
     # F3 was published on just this: nothing makes its figure not comparable.
     assert json.loads((tmp_path / "out" / "config.json").read_text())["notes"] == []
 
@@ -413,7 +414,7 @@ def test_persons_in_two_parts_can_be_allowed(small_afad, arguments, tmp_path, ca
 
 
 def test_parts_that_share_nobody_need_no_warning(many_afad, caplog):
-    splits.check_overlap(load_dataset("afad", many_afad)[0], consent=True)
+    check_overlap(load_dataset("afad", many_afad)[0], consent=True)
     assert warnings_of(caplog) == []
 
 
@@ -503,4 +504,4 @@ def test_a_wrong_list_is_refused_in_one_line(small_afad, lists, arguments, capsy
 @pytest.mark.parametrize("count", [1, 4])
 def test_one_list_or_four_are_refused(small_afad, lists, count):
     with pytest.raises(AgeError, match="two or three lists"):
-        splits.with_csvs(load_dataset("afad", small_afad)[0], [Path(lists[0])] * count)
+        with_csvs(load_dataset("afad", small_afad)[0], [Path(lists[0])] * count)

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from portraits import variation, write_appa_real
 
-from agetrain import splits
-from agetrain.audit import Part, audit, build_parser, difference_hash, duplicates, main, parts_of, wasserstein
+from agetrain.audit import build_parser, main, parts_of
+from agetrain.datasets.auditing import Part, audit, difference_hash, duplicates, wasserstein
+from agetrain.datasets.parts import PARTS
 
 
 def write_csv(path, rows, columns="file,age"):
@@ -63,7 +64,7 @@ def check_finding(figures, *texts):
 
 def test_a_clean_split_has_no_findings(capsys, tmp_path):
     ages = list(range(20, 60))
-    lists = [write_csv(tmp_path / f"{name}.csv", of_utkface(ages, 100 * i)) for i, name in enumerate(splits.PARTS)]
+    lists = [write_csv(tmp_path / f"{name}.csv", of_utkface(ages, 100 * i)) for i, name in enumerate(PARTS)]
     figures = figures_of("utkface", "--csv", *lists)
     assert figures["findings"] == []
     assert "## Findings\n\n- nothing\n" in run(capsys, "utkface", "--csv", *lists)
@@ -110,7 +111,7 @@ def test_persons_in_two_parts_are_counted(tmp_path):
     }  # fmt: skip
     check_finding(figures, "2 of 3 persons of valid (66.7 %) are in train too")
     check_finding(figures, "1 of 2 persons of test (50.0 %) are in valid too")
-    assert [figures["parts"][name]["subjects"] for name in splits.PARTS] == [4, 3, 2]
+    assert [figures["parts"][name]["subjects"] for name in PARTS] == [4, 3, 2]
 
 
 @pytest.mark.parametrize(("dataset", "columns", "offset"), [("cacd", "file,age", 14), ("afad", AFAD_COLUMNS, 15)])
@@ -200,7 +201,7 @@ def listed(tmp_path, name="train.csv", rows=None, **options):
         (["--csv", "empty_train.csv"], 3, "empty"),
         (["--csv", "train.csv", "--split", "split.csv"], 2, "--csv and --split"),
         (["--data", "nowhere"], 3, "nowhere"),
-        (["--csv", "train.csv", "--out", "first.csv"], 3, "first.csv"),
+        (["--csv", "train.csv", "--out", "first.csv"], 5, "first.csv"),
     ],
 )
 def test_an_error_is_one_line(capsys, tmp_path, monkeypatch, arguments, status, told):
@@ -359,12 +360,12 @@ def test_the_real_list_of_afad_is_exposed(lists):
 
 @pytest.mark.shared
 def test_the_real_lists_of_cacd_are_exposed(lists):
-    names = [lists / f"cacd_{part}.csv" for part in splits.PARTS]
+    names = [lists / f"cacd_{part}.csv" for part in PARTS]
     figures = figures_of("cacd", "--csv", *names)
     assert figures["subject_overlap"]["test in train"] == {"shared": 1983, "of": 1983}
     check_finding(figures, "1983 of 1983 persons of test (100.0 %) are in train too")
     check_finding(figures, "less 14 years")
-    assert [figures["parts"][name]["n"] for name in splits.PARTS] == [114804, 12755, 31890]
+    assert [figures["parts"][name]["n"] for name in PARTS] == [114804, 12755, 31890]
 
 
 @pytest.mark.shared

@@ -14,7 +14,8 @@ from ageinfer.crop.spec import CropSpec
 from ageinfer.detect import YuNet
 from ageinfer.sources import read_picture
 from agetrain.errors import UsageError
-from agetrain.training.augment import Augmentation, augment, centre, draw, rows
+from agetrain.recipe import Augmentation
+from agetrain.training.augment import augment, centre, draw, rows
 
 SIZE, WIDE = 64, 90
 FILL = (124, 116, 104)

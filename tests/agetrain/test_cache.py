@@ -19,7 +19,7 @@ from ageinfer.crop.cut import central_face, crop_face
 from ageinfer.crop.spec import NO_DETECTOR, CropSpec
 from ageinfer.detect import YuNet
 from ageinfer.sources import read_picture
-from agetrain.crops.cache import VALUES, join, prepare
+from agetrain.crops.cache import VALUES, join, open_crops
 from agetrain.datasets import Sample
 from agetrain.errors import DatasetError
 
@@ -64,7 +64,7 @@ def detections(monkeypatch):
 @pytest.mark.parametrize("kind", ["box", "landmarks"])
 def test_crops_are_those_of_the_runtime(samples, folder, kind):
     spec = CropSpec(size=48, kind=kind)
-    cache = prepare(samples, spec, folder, "test")
+    cache = open_crops(samples, spec, folder, "test")
     detector = YuNet(provider="cpu")
     assert cache.found.tolist() == [True, True, False, True]
     assert len(cache) == 4
@@ -86,13 +86,13 @@ def test_crops_are_those_of_the_runtime(samples, folder, kind):
 
 
 def test_crops_are_rgb(samples, folder):
-    crop = prepare(samples, SPEC, folder, "test").crops[0]
+    crop = open_crops(samples, SPEC, folder, "test").crops[0]
     red, _, blue = crop[16:32, 16:32].mean(axis=(0, 1))
     assert red > blue + 15  # skin
 
 
 def test_whole_pictures_need_no_detector_and_all_count(samples, folder, detections):
-    cache = prepare(samples, WHOLE, folder, "test")
+    cache = open_crops(samples, WHOLE, folder, "test")
     assert detections == []
     assert cache.found.tolist() == [True] * 4
     for crop, sample in zip(cache.crops, samples, strict=True):
@@ -101,7 +101,7 @@ def test_whole_pictures_need_no_detector_and_all_count(samples, folder, detectio
 
 
 def test_labels(samples, folder):
-    cache = prepare(samples, SPEC, folder, "test")
+    cache = open_crops(samples, SPEC, folder, "test")
     assert cache.ages.tolist() == [20.5, 21.5, 22.5, 23.5]
     assert cache.stds.tolist() == pytest.approx([3, np.nan, 3, np.nan], nan_ok=True)
     assert np.isnan(cache.others).all()
@@ -110,30 +110,30 @@ def test_labels(samples, folder):
 
 def test_the_other_label_comes_along(samples, folder):
     both = [Sample(s.path, s.age_years, None, 40.5 + i, 2.5) for i, s in enumerate(samples[:2])]
-    cache = prepare([*both, *samples[2:]], SPEC, folder, "test")
+    cache = open_crops([*both, *samples[2:]], SPEC, folder, "test")
     assert cache.others.tolist() == pytest.approx([40.5, 41.5, np.nan, np.nan], nan_ok=True)
     assert cache.other_stds.tolist() == pytest.approx([2.5, 2.5, np.nan, np.nan], nan_ok=True)
 
 
 def test_digests_name_the_file_whatever_its_crop(samples, folder):
     expected = [int.from_bytes(hashlib.sha256(s.path.read_bytes()).digest()[:8], sys.byteorder) for s in samples]
-    assert prepare(samples, SPEC, folder, "test").digests.tolist() == expected
-    assert prepare(samples[::-1], WHOLE, folder, "test").digests.tolist() == expected[::-1]
+    assert open_crops(samples, SPEC, folder, "test").digests.tolist() == expected
+    assert open_crops(samples[::-1], WHOLE, folder, "test").digests.tolist() == expected[::-1]
 
 
 def test_prepared_once(samples, folder, detections):
-    first = prepare(samples, SPEC, folder, "test")
+    first = open_crops(samples, SPEC, folder, "test")
     assert len(detections) == len(samples)
-    second = prepare(samples, SPEC, folder, "test")
+    second = open_crops(samples, SPEC, folder, "test")
     assert len(detections) == len(samples)
     np.testing.assert_array_equal(first.crops, second.crops)
     np.testing.assert_array_equal(first.found, second.found)
 
 
 def test_new_labels_do_not_need_new_crops_but_are_used(samples, folder, detections):
-    prepare(samples, SPEC, folder, "test")
+    open_crops(samples, SPEC, folder, "test")
     relabelled = [Sample(s.path, s.age_years + 1, s.std_years) for s in samples]
-    assert prepare(relabelled, SPEC, folder, "test").ages.tolist() == [21.5, 22.5, 23.5, 24.5]
+    assert open_crops(relabelled, SPEC, folder, "test").ages.tolist() == [21.5, 22.5, 23.5, 24.5]
     assert len(detections) == len(samples)
 
 
@@ -145,31 +145,31 @@ def test_new_labels_do_not_need_new_crops_but_are_used(samples, folder, detectio
     ],
 )  # fmt: skip
 def test_another_crop_is_another_cache(samples, folder, detections, spec):
-    old = prepare(samples, SPEC, folder, "test")
-    new = prepare(samples, spec, folder, "test")
+    old = open_crops(samples, SPEC, folder, "test")
+    new = open_crops(samples, spec, folder, "test")
     assert len(detections) == 2 * len(samples)
     assert new.crops.shape != old.crops.shape or (new.crops[0] != old.crops[0]).any() or spec.fill != SPEC.fill
     # And the old one is still what it was.
-    np.testing.assert_array_equal(prepare(samples, SPEC, folder, "test").crops, old.crops)
+    np.testing.assert_array_equal(open_crops(samples, SPEC, folder, "test").crops, old.crops)
 
 
 def test_a_changed_picture_is_cropped_anew(samples, folder, astronaut):
-    old = prepare(samples, SPEC, folder, "test").crops[0].copy()
+    old = open_crops(samples, SPEC, folder, "test").crops[0].copy()
     cv2.imwrite(str(samples[0].path), variation(astronaut, 7))
-    new = prepare(samples, SPEC, folder, "test").crops[0]
+    new = open_crops(samples, SPEC, folder, "test").crops[0]
     assert (new != old).mean() > 0.5
 
 
 def test_another_order_is_not_answered_with_the_old_one(samples, folder):
-    ahead = prepare(samples, SPEC, folder, "test")
-    back = prepare(samples[::-1], SPEC, folder, "test")
+    ahead = open_crops(samples, SPEC, folder, "test")
+    back = open_crops(samples[::-1], SPEC, folder, "test")
     np.testing.assert_array_equal(back.crops, ahead.crops[::-1])
     assert back.found.tolist() == ahead.found.tolist()[::-1]
 
 
 def test_a_detector_of_another_name_is_refused(samples, folder):
     with pytest.raises(DatasetError, match=r"dlib-hog.*yunet-2023mar"):
-        prepare(samples, CropSpec(size=48, detector="dlib-hog"), folder, "test")
+        open_crops(samples, CropSpec(size=48, detector="dlib-hog"), folder, "test")
 
 
 @pytest.mark.parametrize("damage", ["text", "cut off", "empty"])
@@ -178,22 +178,22 @@ def test_a_broken_picture_is_named_and_leaves_nothing(samples, folder, damage):
     broken = {"text": b"<html>not found</html>", "cut off": data[: len(data) // 2], "empty": b""}[damage]
     samples[3].path.write_bytes(broken)
     with pytest.raises(DatasetError, match=r"3\.png"):
-        prepare(samples, SPEC, folder, "test")
+        open_crops(samples, SPEC, folder, "test")
     assert list(folder.iterdir()) == []
     samples[3].path.write_bytes(data)
-    assert prepare(samples, SPEC, folder, "test").found[3]
+    assert open_crops(samples, SPEC, folder, "test").found[3]
 
 
 def test_a_picture_that_vanished_is_named(samples, folder):
     samples[3].path.unlink()
     with pytest.raises(DatasetError, match=r"3\.png"):
-        prepare(samples, SPEC, folder, "test")
+        open_crops(samples, SPEC, folder, "test")
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_of_ours(samples, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DatasetError, match="cannot write the cache"):
-        prepare(samples, SPEC, tmp_path / "file" / "cache", "test")
+        open_crops(samples, SPEC, tmp_path / "file" / "cache", "test")
 
 
 @pytest.mark.parametrize("file", ["crops.npy", "found.npy"])
@@ -201,7 +201,7 @@ def test_a_cache_that_cannot_be_written_is_an_error_of_ours(samples, tmp_path):
 def test_a_damaged_cache_is_named_with_the_remedy(samples, folder, file, damage):
     if (file, damage) == ("crops.npy", "gone"):
         pytest.skip("then there is no cache, and it is made")
-    prepare(samples, SPEC, folder, "")
+    open_crops(samples, SPEC, folder, "")
     [place] = folder.iterdir()
     path = place / file
     data = path.read_bytes()
@@ -212,7 +212,7 @@ def test_a_damaged_cache_is_named_with_the_remedy(samples, folder, file, damage)
     else:
         path.write_bytes(data[: len(data) - 1] if damage == "cut" else b"")
     with pytest.raises(DatasetError, match=r"a damaged cache .* delete this folder") as error:
-        prepare(samples, SPEC, folder, "")
+        open_crops(samples, SPEC, folder, "")
     assert str(place) in str(error.value)
 
 
@@ -231,12 +231,12 @@ def test_an_interruption_leaves_nothing_that_looks_like_a_cache(samples, folder,
         patch.setattr(YuNet, "detect", interrupted)
         if killed:  # a power cut: nobody tidies up
             patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
-        prepare(samples, SPEC, folder, "test")
+        open_crops(samples, SPEC, folder, "test")
     assert len(calls) == 3
     assert [p.name for p in folder.iterdir() if not p.name.startswith(".")] == []
     if not killed:
         assert list(folder.iterdir()) == []
-    cache = prepare(samples, SPEC, folder, "test")
+    cache = open_crops(samples, SPEC, folder, "test")
     assert cache.found.tolist() == [True, True, False, True]
     assert cache.crops[3].any()
 
@@ -255,11 +255,11 @@ def test_several_processes_cut_the_same_crops_in_the_same_order(many, folder, de
     original = ProcessPoolExecutor.__init__
     with monkeypatch.context() as patch:
         patch.setattr(ProcessPoolExecutor, "__init__", lambda *a, **k: (started.append(a[1]), original(*a, **k))[1])
-        together = prepare(many, spec, folder, "test")
+        together = open_crops(many, spec, folder, "test")
     assert started == [2]
     assert detections == []  # none of it was done in this process
     monkeypatch.setattr("agetrain.crops.cache._PICTURES_PER_PROCESS", 1000)
-    alone = prepare(many, spec, folder.with_name("alone"), "test")
+    alone = open_crops(many, spec, folder.with_name("alone"), "test")
     assert len(detections) == (0 if spec is WHOLE else 37)
     assert together.found.tolist() == alone.found.tolist() == [spec is WHOLE or i % 4 != 2 for i in range(37)]
     np.testing.assert_array_equal(together.crops, alone.crops)
@@ -268,7 +268,7 @@ def test_several_processes_cut_the_same_crops_in_the_same_order(many, folder, de
 def test_a_picture_that_one_of_several_processes_cannot_read_is_named(many, folder):
     many[30].path.write_bytes(b"")
     with pytest.raises(DatasetError, match=rf"{many[30].path.name}.*"):
-        prepare(many, SPEC, folder, "test")
+        open_crops(many, SPEC, folder, "test")
     assert list(folder.iterdir()) == []
 
 
@@ -284,7 +284,7 @@ if __name__ == "__main__":
     cache.os.sched_getaffinity = lambda _: {0, 1}
     samples = [Sample(Path(sys.argv[1]), float(i)) for i in range(100_000)]
     cache.picture_digest = lambda path: bytes(32)
-    cache.prepare(samples, CropSpec(size=8), sys.argv[2], "test")
+    cache.open_crops(samples, CropSpec(size=8), sys.argv[2], "test")
 """
 
 
@@ -293,7 +293,7 @@ def test_processes_do_not_outlive_the_one_that_started_them(samples, tmp_path):
     """A run that is killed cannot say anything to them."""
     script = tmp_path / "script.py"
     script.write_text(CROPS_FOR_EVER)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     run = subprocess.Popen([sys.executable, script, samples[0].path, tmp_path / "cache"], env=environment)
 
     def croppers():
@@ -329,7 +329,7 @@ def test_a_process_that_is_killed_is_told_in_words(many, folder, monkeypatch):
     original = ProcessPoolExecutor.map
     monkeypatch.setattr(ProcessPoolExecutor, "map", started)
     with pytest.raises(DatasetError, match="one of 2 processes that cut faces ended"):
-        prepare(many, SPEC, folder, "test")
+        open_crops(many, SPEC, folder, "test")
     assert list(folder.iterdir()) == []
 
 
@@ -340,26 +340,26 @@ def test_two_runs_that_prepare_the_same_cache_both_get_it(samples, folder, monke
     def overtaken(self, image):
         calls.append(image)
         if len(calls) == 2:  # another process begins later and is done first
-            prepare(samples, SPEC, folder, "the other")
+            open_crops(samples, SPEC, folder, "the other")
         return original(self, image)
 
     monkeypatch.setattr(YuNet, "detect", overtaken)
-    assert prepare(samples, SPEC, folder, "test").found.tolist() == [True, True, False, True]
+    assert open_crops(samples, SPEC, folder, "test").found.tolist() == [True, True, False, True]
 
 
 def test_a_prepared_cache_is_read_without_opencv_and_onnx_runtime(samples, folder):
     """The promise of agetrain/crops/cache.py: training on a bare GPU machine needs torch and numpy alone."""
-    prepare(samples, SPEC, folder, "test")
+    open_crops(samples, SPEC, folder, "test")
     program = f"""
 import sys
 from pathlib import Path
 for name in ("cv2", "onnxruntime", "dlib", "wandb"):
     sys.modules[name] = None
 from ageinfer.crop.spec import CropSpec
-from agetrain.crops.cache import prepare
+from agetrain.crops.cache import open_crops
 from agetrain.datasets import Sample
 paths = sorted(Path({str(samples[0].path.parent)!r}).iterdir())
-print(prepare([Sample(p, 1) for p in paths], CropSpec(size=48), {str(folder)!r}, "test").found.sum())
+print(open_crops([Sample(p, 1) for p in paths], CropSpec(size=48), {str(folder)!r}, "test").found.sum())
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ran.stdout == "3\n", ran.stderr.splitlines()[-1]
@@ -367,8 +367,8 @@ print(prepare([Sample(p, 1) for p in paths], CropSpec(size=48), {str(folder)!r},
 
 def test_joined_caches_are_read_like_one(samples, folder):
     samples = [dataclasses.replace(s, other_years=30.0 + i, other_std_years=i) for i, s in enumerate(samples)]
-    whole = prepare(samples, SPEC, folder, "whole")
-    joined = join([prepare(samples[:1], SPEC, folder, "a"), prepare(samples[1:], SPEC, folder, "b")])
+    whole = open_crops(samples, SPEC, folder, "whole")
+    joined = join([open_crops(samples[:1], SPEC, folder, "a"), open_crops(samples[1:], SPEC, folder, "b")])
     assert len(joined) == 4
     for chosen in ([0, 1, 2, 3], [0], [1, 3], [3], []):
         np.testing.assert_array_equal(joined.crops[np.array(chosen, int)], whole.crops[chosen])
@@ -377,6 +377,6 @@ def test_joined_caches_are_read_like_one(samples, folder):
 
 
 def test_a_join_of_joined_caches_loses_nothing(samples, folder):
-    cache = prepare(samples, SPEC, folder, "whole")
+    cache = open_crops(samples, SPEC, folder, "whole")
     joined = join([join([cache, cache]), cache])
     np.testing.assert_array_equal(joined.crops[np.arange(12)], np.concatenate([cache.crops] * 3))

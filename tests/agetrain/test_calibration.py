@@ -1,6 +1,7 @@
 """The calibration of the deviation: what is found, what it does to a network, and that a model file carries it."""
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from portraits import checkpoint_values, lively_network
+from portraits import checkpoint_of, lively_network
 
 from ageexport import graph
 from ageexport.card import _deviation
@@ -18,9 +19,13 @@ from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_prop
 from agetrain import calibrate, evaluate
 from agetrain.datasets import load_dataset
 from agetrain.errors import CheckpointError
-from agetrain.network import calibration, checkpoint
+from agetrain.evaluation import calibrating
+from agetrain.evaluation.answers import answers_of, open_detector
+from agetrain.evaluation.models import open_model
+from agetrain.network import calibration
 from agetrain.network.agenet import AgeNet
-from agetrain.network.calibration import WITHIN_1_STD, Calibration, coverage_percent, fit
+from agetrain.network.calibration import WITHIN_1_STD, Calibration, coverage_percent, fit_calibration
+from agetrain.network.checkpoint import Checkpoint
 
 SIDE = 64
 
@@ -37,14 +42,14 @@ def answers(n, slope, offset, seed=0):
 
 @pytest.mark.parametrize(("slope", "offset"), [(1.0, 0.0), (0.7, -1.0), (1.6, 2.0), (0.2, 4.0)])
 def test_the_line_that_the_errors_were_made_by_is_found(slope, offset):
-    found = fit(*answers(40_000, slope, offset))
+    found = fit_calibration(*answers(40_000, slope, offset))
     assert found.slope == pytest.approx(slope, abs=0.05)
     assert found.offset_years == pytest.approx(offset, abs=0.3)
 
 
 def test_sure_and_unsure_faces_are_covered_alike():
     errors, own = answers(40_000, 1.5, -3.0)
-    covered = fit(errors, own).apply(own)
+    covered = fit_calibration(errors, own).apply(own)
     for low, high in ((3, 6), (6, 10), (10, 15)):
         chosen = (own >= low) & (own < high)
         assert coverage_percent(errors[chosen], covered[chosen]) == pytest.approx(68.3, abs=1.5)
@@ -55,13 +60,13 @@ def test_sure_and_unsure_faces_are_covered_alike():
 @given(st.integers(0, 1000), st.integers(100, 400), st.floats(0.3, 2), st.floats(-0.5, 5))
 def test_so_many_of_the_faces_that_it_was_found_on_lie_within(seed, n, slope, offset):
     errors, own = answers(n, slope, offset, seed)
-    covered = coverage_percent(errors, fit(errors, own).apply(own))
+    covered = coverage_percent(errors, fit_calibration(errors, own).apply(own))
     assert covered == pytest.approx(100 * WITHIN_1_STD, abs=100 * 3 / n)
 
 
 def test_one_deviation_for_all_is_multiplied_alone():
     errors, _ = answers(2000, 0, 6)
-    found = fit(errors, np.full(2000, 4.0))
+    found = fit_calibration(errors, np.full(2000, 4.0))
     assert found.slope == pytest.approx(1.5, abs=0.1)
     assert found.offset_years == 0
 
@@ -78,12 +83,12 @@ def test_one_deviation_for_all_is_multiplied_alone():
 )
 def test_what_nothing_can_be_learned_from(errors, stds):
     with pytest.raises(ValueError, match="calibrat"):
-        fit(errors, stds)
+        fit_calibration(errors, stds)
 
 
 @pytest.mark.parametrize("values", [(-0.1, 0), (5, 0), (float("nan"), 0), (1, float("inf"))])
 def test_no_calibration(values):
-    with pytest.raises(ValueError, match="is none"):
+    with pytest.raises(ValueError, match="not a calibration"):
         Calibration(*values)
 
 
@@ -98,19 +103,19 @@ def faces():
 @pytest.fixture(scope="module")
 def values(faces):
     """A checkpoint of a network whose deviations differ from face to face."""
-    return checkpoint_values(lively_network("distribution", faces), CropSpec(size=SIDE))
+    return checkpoint_of(lively_network("distribution", faces), CropSpec(size=SIDE))
 
 
 def decoded(values, faces):
     with torch.inference_mode():
-        network = checkpoint.rebuild(values)
+        network = values.network()
         return [t.numpy() for t in network.decode(network(torch.from_numpy(faces).permute(0, 3, 1, 2).float()))]
 
 
 @pytest.mark.parametrize("found", [Calibration(0.5, 1.25), Calibration(1.5, -9.0)])
 def test_a_checkpoint_answers_the_calibrated_deviation_and_the_same_age(values, faces, found):
     age, own = decoded(values, faces)
-    same, calibrated = decoded(values | {"calibration": found.to_dict()}, faces)
+    same, calibrated = decoded(dataclasses.replace(values, calibration=found), faces)
     assert np.array_equal(same, age)
     assert calibrated == pytest.approx(found.apply(own), rel=1e-6)
     assert not np.allclose(calibrated, own)
@@ -118,22 +123,24 @@ def test_a_checkpoint_answers_the_calibrated_deviation_and_the_same_age(values, 
 
 
 def test_a_checkpoint_from_before_is_not_calibrated(values, faces):
-    old = {k: v for k, v in values.items() if k != "calibration"}
+    old = values.to_values()
+    del old["calibration"]
+    old = Checkpoint.from_values(old, "of a test")
     assert np.array_equal(decoded(old, faces)[1], decoded(values, faces)[1])
 
 
 @pytest.mark.parametrize("wrong", [{"slope": -1.0}, {"factor": 1.0}, {"slope": "much"}])
 def test_a_calibration_that_is_none_is_refused(values, wrong):
     with pytest.raises(CheckpointError):
-        checkpoint.rebuild(values | {"calibration": wrong})
+        Checkpoint.from_values(values.to_values() | {"calibration": wrong}, "of a test")
 
 
 def test_what_is_saved_of_a_calibrated_network_keeps_it():
     network = AgeNet("mobilenet_v2", "linear")
     network.calibration = Calibration(2.0, 0.5)
     network.residual_std.fill_(3.0)
-    kept = checkpoint.values_of(network, CropSpec(size=SIDE), "real", 0, {}, [])
-    again = checkpoint.rebuild(kept)
+    kept = Checkpoint.of_network(network, CropSpec(size=SIDE), "real", 0, {})
+    again = kept.network()
     assert again.calibration == network.calibration
     with torch.inference_mode():
         assert again.decode(torch.full((2, 1), 40.0))[1].tolist() == [6.5, 6.5]
@@ -144,11 +151,11 @@ def test_what_is_saved_of_a_calibrated_network_keeps_it():
 
 @pytest.mark.parametrize("head", ["distribution", "linear"])
 def test_a_mirrored_network_answers_with_the_mean_over_both_sides(head, faces):
-    values = checkpoint_values(lively_network(head, faces), CropSpec(size=SIDE))
-    one, other = (checkpoint.rebuild(values), torch.from_numpy(faces).permute(0, 3, 1, 2).float())
+    values = checkpoint_of(lively_network(head, faces), CropSpec(size=SIDE))
+    one, other = (values.network(), torch.from_numpy(faces).permute(0, 3, 1, 2).float())
     with torch.inference_mode():
         sides = [one(other), one(other.flip(3))]
-        both = checkpoint.rebuild(values | {"mirrored": True})(other)
+        both = dataclasses.replace(values, mirrored=True).network()(other)
         if head == "linear":
             expected = (sides[0] + sides[1]) / 2
         else:
@@ -164,7 +171,7 @@ def plain_file(values):
 
 
 def test_a_model_file_answers_mirrored_and_calibrated_as_its_checkpoint_does(values, faces, plain_file):
-    changed = copy.deepcopy(values) | {"mirrored": True, "calibration": {"slope": 0.6, "offset_years": -0.5}}
+    changed = dataclasses.replace(copy.deepcopy(values), mirrored=True, calibration=Calibration(0.6, -0.5))
     data = graph.sealed(graph.convert(changed), changed, "x", "0" * 64)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     age, std, probabilities = session.run(None, {"face": faces})
@@ -188,13 +195,13 @@ def test_a_model_file_answers_mirrored_and_calibrated_as_its_checkpoint_does(val
 def few(monkeypatch):
     """Lets a dozen faces be enough."""
     monkeypatch.setattr(calibration, "FEWEST_FACES", 8)
-    monkeypatch.setattr(calibrate, "FEWEST_FACES", 8)
+    monkeypatch.setattr(calibrating, "FEWEST_FACES", 8)
 
 
 @pytest.fixture
 def lively(tmp_path, faces):
     path = tmp_path / "best.pth"
-    checkpoint.save(path, checkpoint_values(lively_network("distribution", faces), CropSpec(size=SIDE)))
+    checkpoint_of(lively_network("distribution", faces), CropSpec(size=SIDE)).save(path)
     return path
 
 
@@ -207,12 +214,12 @@ def run(capsys, *arguments, status=0):
 
 
 def test_it_is_written_into_the_checkpoint_with_what_was_measured(capsys, few, lively, appa_real):
-    before = checkpoint.load(lively)
-    out = run(capsys, lively, "--dataset", f"appa-real={appa_real}", "--part", "train")
-    after = checkpoint.load(lively)
-    assert after["calibration"] != before["calibration"]
-    said = after["training"]["calibration"]
-    assert {k: said[k] for k in ("slope", "offset_years")} == after["calibration"]
+    before = Checkpoint.load(lively)
+    out = run(capsys, lively, "--dataset", f"appa-real={appa_real}", "--part", "train", "--in-place")
+    after = Checkpoint.load(lively)
+    assert after.calibration != before.calibration
+    said = after.training["calibration"]
+    assert {k: said[k] for k in ("slope", "offset_years")} == after.calibration.to_dict()
     [own, overall] = said["other_half"]
     assert (own["dataset"], overall["dataset"]) == ("appa-real", "all")
     assert said["n"] + overall["n"] == 24
@@ -223,47 +230,47 @@ def test_it_is_written_into_the_checkpoint_with_what_was_measured(capsys, few, l
     [sample_set] = [load_dataset("appa-real", appa_real)[0].parts["train"]]
     options = evaluate.build_parser().parse_args([str(lively), "--dataset", f"appa-real={appa_real}"])
     assert options.part == "valid"
-    checkpoint.save(lively, before)
-    model = evaluate.open_model(lively)
-    told = evaluate.answers_of(model, sample_set, evaluate.open_detector("yunet"), "real")
-    first = np.array([calibrate.in_first_half(s) for s in sample_set])
-    assert fit(told.errors[first], told.stds[first]).to_dict() == after["calibration"]
-    stds = Calibration(**after["calibration"]).apply(told.stds[~first])
+    before.save(lively)
+    model = open_model(lively)
+    told = answers_of(model, sample_set, open_detector("yunet"), "real")
+    first = np.array([calibrating.in_first_half(s) for s in sample_set])
+    assert fit_calibration(told.errors[first], told.stds[first]) == after.calibration
+    stds = after.calibration.apply(told.stds[~first])
     assert coverage_percent(told.errors[~first], stds) == overall["within_1_std_percent"]
 
 
 def test_a_second_time_finds_the_same(capsys, few, lively, appa_real):
-    run(capsys, lively, "--dataset", f"appa-real={appa_real}", "--part", "train")
-    once = checkpoint.load(lively)["calibration"]
-    run(capsys, lively, "--dataset", f"appa-real={appa_real}", "--part", "train")
-    assert checkpoint.load(lively)["calibration"] == once
+    run(capsys, lively, "--dataset", f"appa-real={appa_real}", "--part", "train", "--in-place")
+    once = Checkpoint.load(lively).calibration
+    run(capsys, lively, "--dataset", f"appa-real={appa_real}", "--part", "train", "--in-place")
+    assert Checkpoint.load(lively).calibration == once
 
 
 def test_mirroring_is_written_and_what_it_answers_is_calibrated(capsys, few, lively, appa_real):
-    part = ("--dataset", f"appa-real={appa_real}", "--part", "train")
+    part = ("--dataset", f"appa-real={appa_real}", "--part", "train", "--in-place")
     run(capsys, lively, *part)
-    alone = checkpoint.load(lively)
+    alone = Checkpoint.load(lively)
     run(capsys, lively, *part, "--mirror")
-    both = checkpoint.load(lively)
-    assert (alone["mirrored"], both["mirrored"]) == (False, True)
-    assert both["calibration"] != alone["calibration"]
+    both = Checkpoint.load(lively)
+    assert (alone.mirrored, both.mirrored) == (False, True)
+    assert both.calibration != alone.calibration
     # Its other figures were measured before.
-    assert [m["mirrored"] for m in both["metrics"]] == [False] * len(both["metrics"])
-    assert both["metrics"]
+    assert [m["mirrored"] for m in both.metrics] == [False] * len(both.metrics)
+    assert both.metrics
     run(capsys, lively, *part, "--no-mirror")
-    again = checkpoint.load(lively)
-    assert (again["mirrored"], again["calibration"]) == (False, alone["calibration"])
+    again = Checkpoint.load(lively)
+    assert (again.mirrored, again.calibration) == (False, alone.calibration)
 
 
 def test_without_the_option_a_model_answers_as_it_did(capsys, few, lively, appa_real):
-    part = ("--dataset", f"appa-real={appa_real}", "--part", "train")
+    part = ("--dataset", f"appa-real={appa_real}", "--part", "train", "--in-place")
     assert "it answers for the face alone" in run(capsys, lively, *part)
     assert "it answers for a face and its mirror image" in run(capsys, lively, *part, "--mirror")
-    both = checkpoint.load(lively)
+    both = Checkpoint.load(lively)
     assert "it answers for a face and its mirror image" in run(capsys, lively, *part)
-    again = checkpoint.load(lively)
-    assert again["mirrored"] is True
-    assert again["calibration"] == both["calibration"]
+    again = Checkpoint.load(lively)
+    assert again.mirrored is True
+    assert again.calibration == both.calibration
 
 
 @pytest.mark.parametrize(
@@ -280,13 +287,13 @@ def test_without_the_option_a_model_answers_as_it_did(capsys, few, lively, appa_
     ],
 )
 def test_pictures_that_were_learned_are_warned_of(capsys, monkeypatch, lively, appa_real, split, part, label, warned):
-    values = checkpoint.load(lively)
+    values = Checkpoint.load(lively)
     digest = {"this": load_dataset("appa-real", appa_real)[0].split_sha256()}.get(split, "0" * 64)
     name = "utkface" if split == "none" else "appa-real"
-    data = [{**values["training"]["data"][0], "dataset": name, "split_sha256": digest}]
-    checkpoint.save(lively, {**values, "label": label, "training": {**values["training"], "data": data}})
+    data = [{**values.training["data"][0], "dataset": name, "split_sha256": digest}]
+    dataclasses.replace(values, label=label, training={**values.training, "data": data}).save(lively)
     monkeypatch.setattr(calibration, "FEWEST_FACES", 1)
-    monkeypatch.setattr(calibrate, "FEWEST_FACES", 1)
+    monkeypatch.setattr(calibrating, "FEWEST_FACES", 1)
     status = calibrate.main([str(lively), "--dataset", f"appa-real={appa_real}", "--part", part])
     err = capsys.readouterr().err
     assert status == 0, err
@@ -297,12 +304,27 @@ def test_pictures_that_were_learned_are_warned_of(capsys, monkeypatch, lively, a
         assert "would be found too small" in lines[0]
 
 
+def test_the_checkpoint_is_left_alone_unless_told_otherwise(capsys, few, lively, appa_real):
+    before = lively.read_bytes()
+    beside = lively.with_name("best.calibrated.pth")
+    out = run(capsys, lively, "--dataset", f"appa-real={appa_real}", "--part", "train")
+    assert lively.read_bytes() == before
+    assert f"next: python -m ageexport {beside}" in out
+    found = Checkpoint.load(beside).calibration
+    assert found != Checkpoint.load(lively).calibration
+    assert "--in-place" in run(
+        capsys, lively, "--dataset", f"appa-real={appa_real}", "--in-place", "-o", lively, status=2
+    )
+    run(capsys, lively, "--dataset", f"appa-real={appa_real}", "--part", "train", "--in-place")
+    assert Checkpoint.load(lively).calibration == found
+
+
 def test_another_file_can_be_written(capsys, few, lively, appa_real, tmp_path):
     before = lively.read_bytes()
     other = tmp_path / "other.pth"
     run(capsys, lively, "--dataset", f"appa-real={appa_real}", "--part", "train", "-o", other)
     assert lively.read_bytes() == before
-    assert checkpoint.load(other)["calibration"] != checkpoint.load(lively)["calibration"]
+    assert Checkpoint.load(other).calibration != Checkpoint.load(lively).calibration
 
 
 def test_too_few_faces(capsys, lively, appa_real):
@@ -313,14 +335,14 @@ def test_too_few_faces(capsys, lively, appa_real):
 
 
 def test_no_checkpoint(capsys, tmp_path, appa_real):
-    assert "no such checkpoint" in run(capsys, tmp_path / "x.pth", "--dataset", f"appa-real={appa_real}", status=5)
+    assert "no such checkpoint" in run(capsys, tmp_path / "x.pth", "--dataset", f"appa-real={appa_real}", status=4)
 
 
 def test_pictures_of_a_subject_are_in_one_half(tmp_path):
     from agetrain.datasets import Sample
 
     halves = {
-        subject: {calibrate.in_first_half(Sample(tmp_path / f"{k}.jpg", 30.0, subject=subject)) for k in range(5)}
+        subject: {calibrating.in_first_half(Sample(tmp_path / f"{k}.jpg", 30.0, subject=subject)) for k in range(5)}
         for subject in map(str, range(200))
     }
     assert all(len(sides) == 1 for sides in halves.values())

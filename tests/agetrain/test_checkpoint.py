@@ -7,10 +7,11 @@ import torch
 from portraits import checkpoint_values
 
 from ageinfer.crop.spec import CropSpec
-from agetrain.errors import CheckpointError
+from agetrain._files import file_sha256
+from agetrain.errors import CheckpointError, OutputError
 from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
-from agetrain.network.checkpoint import load, rebuild, save
+from agetrain.network.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def values(network):
 
 @pytest.fixture
 def path(values, tmp_path):
-    save(tmp_path / "best.pth", values)
+    checkpoint.write(tmp_path / "best.pth", values)
     return tmp_path / "best.pth"
 
 
@@ -43,15 +44,17 @@ class Malicious:
 def test_a_text_file_is_not_taken_for_something_dangerous(tmp_path):
     (tmp_path / "README.md").write_text("# ageinfer\n" * 50)
     with pytest.raises(CheckpointError, match=r"README\.md: cannot be read as a checkpoint \(it is no file of torch\)"):
-        checkpoint.load(tmp_path / "README.md")
+        Checkpoint.load(tmp_path / "README.md")
 
 
 def test_round_trip(path, values, network):
-    loaded = load(path)
-    assert {k: v for k, v in loaded.items() if k not in ("weights", "format", "version")} == {
+    loaded = Checkpoint.load(path)
+    assert {k: v for k, v in loaded.to_values().items() if k != "weights"} == {
         k: v for k, v in values.items() if k != "weights"
     }
-    rebuilt = rebuild(loaded)
+    loaded.save(path.with_name("again.pth"))
+    assert Checkpoint.load(path.with_name("again.pth")).training == loaded.training
+    rebuilt = loaded.network()
     assert not rebuilt.training
     faces = torch.rand(2, 3, 64, 64) * 255
     with torch.inference_mode():
@@ -66,7 +69,8 @@ def test_what_is_saved_of_a_network_is_what_the_contract_says(head):
     network = AgeNet("mobilenet_v2", head, auxiliary=True).eval()
     spec = CropSpec(size=64, margin=0.3)
     expected = checkpoint_values(network, spec)
-    found = checkpoint.values_of(network, spec, "real", 0, expected["training"], expected["metrics"])
+    kept = Checkpoint.of_network(network, spec, "real", 0, expected["training"], expected["metrics"])
+    found = kept.to_values()
     assert {k: v for k, v in found.items() if k != "weights"} == {k: v for k, v in expected.items() if k != "weights"}
     assert isinstance(found["label_offset"], float)
     # A second head is for learning alone.
@@ -74,28 +78,28 @@ def test_what_is_saved_of_a_network_is_what_the_contract_says(head):
     assert len(found["weights"]) == len(expected["weights"]) - 2
     faces = torch.rand(2, 3, 64, 64) * 255
     with torch.inference_mode():
-        assert torch.equal(rebuild(found)(faces), network(faces))
+        assert torch.equal(kept.network()(faces), network(faces))
 
 
 def test_what_is_saved_does_not_change_with_the_network():
     torch.manual_seed(5)
     network = AgeNet("mobilenet_v2", "linear")
-    values = checkpoint.values_of(network, CropSpec(size=64), "apparent", 14, {}, [])
-    before = values["weights"]["head.1.bias"].clone()
+    values = Checkpoint.of_network(network, CropSpec(size=64), "apparent", 14, {})
+    before = values.weights["head.1.bias"].clone()
     with torch.no_grad():
         network.head[1].bias.fill_(77)
-    assert torch.equal(values["weights"]["head.1.bias"], before)
-    assert (values["label"], values["label_offset"]) == ("apparent", 14)
+    assert torch.equal(values.weights["head.1.bias"], before)
+    assert (values.label, values.label_offset) == ("apparent", 14)
 
 
 def test_a_network_without_normalisation_is_rebuilt_as_one():
     torch.manual_seed(6)
     network = AgeNet("mobilenet_v2", "linear", normalise=False).eval()
-    values = checkpoint.values_of(network, CropSpec(size=64), "real", 0, {}, [])
-    assert (values["mean"], values["std"]) == ([0, 0, 0], [1, 1, 1])
+    values = Checkpoint.of_network(network, CropSpec(size=64), "real", 0, {})
+    assert (values.mean, values.std) == ([0, 0, 0], [1, 1, 1])
     faces = torch.rand(2, 3, 64, 64) * 255
     with torch.inference_mode():
-        assert torch.equal(rebuild(values)(faces), network(faces))
+        assert torch.equal(values.network()(faces), network(faces))
 
 
 def test_it_holds_nothing_but_tensors_and_json_values(path):
@@ -118,13 +122,13 @@ def test_it_holds_nothing_but_tensors_and_json_values(path):
 
 
 def test_a_folder_is_made(values, tmp_path):
-    save(tmp_path / "runs" / "1" / "best.pth", values)
-    assert load(tmp_path / "runs" / "1" / "best.pth")["backbone"] == "mobilenet_v2"
+    Checkpoint.from_values(values, "of a test").save(tmp_path / "runs" / "1" / "best.pth")
+    assert Checkpoint.load(tmp_path / "runs" / "1" / "best.pth").backbone == "mobilenet_v2"
 
 
 def test_not_there(tmp_path):
     with pytest.raises(CheckpointError, match=r"best\.pth: no such checkpoint; make one with python -m agetrain"):
-        load(tmp_path / "best.pth")
+        Checkpoint.load(tmp_path / "best.pth")
 
 
 @pytest.mark.parametrize("protocol", ["torch", "pickle"])
@@ -136,7 +140,7 @@ def test_code_is_not_run(tmp_path, values, protocol):
     else:
         path.write_bytes(pickle.dumps({"label": Malicious(tmp_path / "ran")}, protocol=2))
     with pytest.raises(CheckpointError, match=r"best\.pth: cannot be read as a checkpoint"):
-        load(path)
+        Checkpoint.load(path)
     assert not (tmp_path / "ran").exists()
 
 
@@ -145,14 +149,14 @@ def test_cut_off(path, share):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(CheckpointError, match=r"best\.pth: cannot be read as a checkpoint .*; train again"):
-        load(path)
+        Checkpoint.load(path)
 
 
 def test_messages_are_one_line(path):
     for content in (b"", b"no checkpoint\n" * 100, b"PK\x03\x04" + bytes(200)):
         path.write_bytes(content)
         with pytest.raises(CheckpointError) as caught:
-            load(path)
+            Checkpoint.load(path)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 400
 
@@ -161,25 +165,23 @@ def test_messages_are_one_line(path):
 def test_something_else_that_torch_saved(tmp_path, something):
     torch.save(something, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=r"other\.pth: not a checkpoint of agetrain; give the best\.pth"):
-        load(tmp_path / "other.pth")
+        Checkpoint.load(tmp_path / "other.pth")
 
 
 def test_another_version(path):
     values = torch.load(path, weights_only=True)
     torch.save({**values, "version": 2}, path)
     with pytest.raises(CheckpointError, match=r"best\.pth: checkpoint version 2, this release reads 1"):
-        load(path)
+        Checkpoint.load(path)
 
 
 @pytest.mark.parametrize("key", ["weights", "crop", "label_offset", "metrics"])
-def test_a_missing_key(path, values, key):
+def test_a_missing_key(path, key):
     raw = torch.load(path, weights_only=True)
-    del raw[key], values[key]
+    del raw[key]
     torch.save(raw, path)
     with pytest.raises(CheckpointError, match=rf"best\.pth: the checkpoint lacks {key}"):
-        load(path)
-    with pytest.raises(ValueError, match=key):
-        save(path, values)
+        Checkpoint.load(path)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_a_missing_key(path, values, key):
 )
 def test_weights_that_do_not_fit(values, changes):
     with pytest.raises(CheckpointError):
-        rebuild({**values, **changes})
+        Checkpoint.from_values({**values, **changes}, "of a test").network()
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")])
@@ -200,16 +202,16 @@ def test_a_full_disk_leaves_the_old_file(path, values, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(torch, "save", torch_save)
-    with pytest.raises(CheckpointError, match=r"best\.pth: cannot write the checkpoint: .*space"):
-        save(path, values)
+    with pytest.raises(OutputError, match=r"best\.pth: cannot write the checkpoint: .*space"):
+        Checkpoint.from_values(values, "of a test").save(path)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["best.pth"]
 
 
 def test_a_file_where_the_folder_should_be(values, tmp_path):
     (tmp_path / "runs").touch()
-    with pytest.raises(CheckpointError, match="cannot write the checkpoint"):
-        save(tmp_path / "runs" / "best.pth", values)
+    with pytest.raises(OutputError, match="cannot write the checkpoint"):
+        Checkpoint.from_values(values, "of a test").save(tmp_path / "runs" / "best.pth")
 
 
 def test_interrupted_while_saving_leaves_the_old_file(path, values, monkeypatch):
@@ -222,7 +224,7 @@ def test_interrupted_while_saving_leaves_the_old_file(path, values, monkeypatch)
 
     monkeypatch.setattr(torch, "save", torch_save)
     with pytest.raises(KeyboardInterrupt):
-        save(path, values)
+        Checkpoint.from_values(values, "of a test").save(path)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["best.pth"]
 
@@ -251,4 +253,4 @@ def test_the_commit_of_a_repository_round_an_installation_is_not_ours(tmp_path, 
 def test_file_hash(path):
     import hashlib
 
-    assert checkpoint.file_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert file_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()

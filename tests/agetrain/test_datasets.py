@@ -9,10 +9,10 @@ from portraits import write_appa_real, write_list
 from agetrain import splits
 from agetrain.datasets import load_dataset
 from agetrain.datasets.base import Sample, hold_out
+from agetrain.datasets.parts import with_csvs, with_split_file
 from agetrain.errors import DatasetError, UsageError
 from agetrain.experiments import EXPERIMENTS
-from agetrain.splits import with_csvs, with_split_file
-from agetrain.train import build_parser
+from agetrain.train import build_parser, config_of
 from agetrain.training.run import open_datasets
 
 
@@ -28,8 +28,8 @@ def load(folder, label="real", name="appa-real"):
 
 def opened(*arguments):
     """The data sets of a command line, their folders, and what is to be said of them."""
-    options = build_parser().parse_args([*map(str, arguments)])
-    return open_datasets(options, options.label or "real", EXPERIMENTS["best"])
+    config = config_of(build_parser().parse_args([*map(str, arguments)]))
+    return open_datasets(config, EXPERIMENTS["best"])
 
 
 def replaced(file, old, new):
@@ -120,7 +120,7 @@ def test_bad_pictures_are_not_dealt_into_a_split(tree, tmp_path):
 
 def test_a_missing_list(tree):
     (tree / "gt_avg_valid.csv").unlink()
-    with pytest.raises(DatasetError, match=r"gt_avg_valid\.csv: not there.*can be had from http"):
+    with pytest.raises(DatasetError, match=r"gt_avg_valid\.csv: not there.*Download it from http"):
         load(tree)
 
 
@@ -277,7 +277,7 @@ def test_utkface_and_all_age_faces_say_age_in_the_file_name(tmp_path):
 def test_a_folder_of_something_else(name, tmp_path):
     (tmp_path / "original images").mkdir()
     (tmp_path / "holiday.jpg").touch()
-    with pytest.raises(DatasetError, match=r"no picture .* can be had from http"):
+    with pytest.raises(DatasetError, match=r"no picture .* download it from http"):
         load_dataset(name, tmp_path)
 
 

@@ -14,6 +14,7 @@ from runs import environment, history_of, start_weights, words
 from ageinfer.crop.spec import CropSpec
 from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
+from agetrain.network.checkpoint import Checkpoint
 from agetrain.train import main
 from agetrain.training.distributed import joined
 
@@ -98,7 +99,7 @@ def test_two_processes_learn_as_one_does_and_the_first_one_writes(
     if taught:
         network = AgeNet("mobilenet_v2", "distribution")
         crop = CropSpec(size=96, margin=0.2, kind="landmarks")
-        checkpoint.save(tmp_path / "teacher.pth", checkpoint.values_of(network, crop, "real", 0.0, {"data": []}, []))
+        Checkpoint.of_network(network, crop, "real", 0.0, {"data": []}).save(tmp_path / "teacher.pth")
         options = options | {"teacher": tmp_path / "teacher.pth"}
     assert main(words(**options, **{drop_last: True}, wandb="disabled", out=one)) == 0
     ran = two_processes(words(**options, **{drop_last: True}, wandb=tracking, out=two), two, tmp_path)
@@ -108,10 +109,10 @@ def test_two_processes_learn_as_one_does_and_the_first_one_writes(
     assert [figures["train_loss"] for figures in found] == pytest.approx([f["train_loss"] for f in expected], abs=1e-4)
     for figures, others in zip(expected, found, strict=True):
         assert others == pytest.approx(figures, abs=1e-4, rel=1e-5)
-    first, second = (checkpoint.load(out / "best.pth") for out in (one, two))
-    for name, value in first["weights"].items():
-        assert torch.allclose(value.float(), second["weights"][name].float(), atol=1e-4), name
-    assert first["metrics"][-1]["mae"] == pytest.approx(second["metrics"][-1]["mae"], abs=1e-3)
+    first, second = (Checkpoint.load(out / "best.pth") for out in (one, two))
+    for name, value in first.weights.items():
+        assert torch.allclose(value.float(), second.weights[name].float(), atol=1e-4), name
+    assert first.metrics[-1]["mae"] == pytest.approx(second.metrics[-1]["mae"], abs=1e-3)
     # It did learn, in as many steps as it should.
     optimiser = checkpoint.read(two / "last.pth")["optimiser"]
     assert {state["step"].item() for state in optimiser["state"].values()} == {2 * steps}

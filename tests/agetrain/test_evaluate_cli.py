@@ -19,14 +19,18 @@ from ageinfer.crop.spec import CropSpec
 from ageinfer.detect import WholePicture, YuNet
 from ageinfer.sources import read_picture
 from agetrain import evaluate
+from agetrain._files import file_sha256
 from agetrain.crops import cache
 from agetrain.datasets import load_dataset
 from agetrain.errors import DatasetError
+from agetrain.evaluation import answers as answers_module
+from agetrain.evaluation import records as records_module
 from agetrain.evaluation import robustness
 from agetrain.evaluation.models import open_model
 from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
-from agetrain.training.batches import Teacher
+from agetrain.network.checkpoint import Checkpoint
+from agetrain.training.teachers import Teacher
 
 REAL = np.arange(10, 58, 2.0)  # of the 24 pictures of train
 APPARENT, DEVIATIONS = REAL + 0.5, 1 + np.arange(24) / 10
@@ -43,7 +47,7 @@ def constant_checkpoint(path, answer, *, std=4.5, spec=BOX, offset=0.0, **traini
         network.residual_std.fill_(std)
     values = checkpoint_values(network, spec)
     values["training"] |= training
-    checkpoint.save(path, values | {"label_offset": offset})
+    checkpoint.write(path, values | {"label_offset": offset})
     return path
 
 
@@ -74,7 +78,7 @@ def run(capsys, *arguments, status=0):
 def records(*arguments):
     """The records of a run, as JSON values, with few resamples."""
     options = evaluate.build_parser().parse_args([*map(str, arguments), "--resamples", "20"])
-    return json.loads(json.dumps(evaluate.run(options)))
+    return json.loads(json.dumps([done.record for done in evaluate.evaluations(options)]))
 
 
 def mean_error(answers, labels=REAL):
@@ -148,8 +152,8 @@ def test_a_checkpoint_and_its_export_give_the_same_figures(exported_distribution
     assert of_model["baselines"] == of_checkpoint["baselines"]
     assert of_model["seen_in_training"] == of_checkpoint["seen_in_training"]
     assert of_model["model"].endswith(".onnx")
-    assert of_model["model_sha256"] == checkpoint.file_sha256(exported_distribution.model)
-    assert of_checkpoint["model_sha256"] == checkpoint.file_sha256(exported_distribution.checkpoint)
+    assert of_model["model_sha256"] == file_sha256(exported_distribution.model)
+    assert of_checkpoint["model_sha256"] == file_sha256(exported_distribution.checkpoint)
     assert of_checkpoint["model"].endswith("/best.pth")
 
 
@@ -198,7 +202,7 @@ def test_pictures_of_one_subject_are_told_as_such(lively, appa_real):
     samples = load_dataset("appa-real", appa_real)[0].parts["train"][:4]
     known = [dataclasses.replace(s, subject="a") for s in samples[:2]]
     model = open_model(lively[1] / "box.pth")
-    subjects = evaluate.answers_of(model, [*known, *samples[2:]], YuNet(provider="cpu"), "real").subjects.tolist()
+    subjects = answers_module.answers_of(model, [*known, *samples[2:]], YuNet(provider="cpu"), "real").subjects.tolist()
     assert subjects[0] == subjects[1] == "a"
     assert len(set(subjects)) == 3
 
@@ -249,7 +253,7 @@ def lively(portraits, tmp_path_factory):
     network = lively_network("linear", crops)
     folder = tmp_path_factory.mktemp("lively")
     for spec in (BOX, ALIGNED, WHOLE):
-        checkpoint.save(folder / f"{spec.kind}.pth", checkpoint_values(network, spec))
+        checkpoint.write(folder / f"{spec.kind}.pth", checkpoint_values(network, spec))
     return network, folder
 
 
@@ -337,8 +341,8 @@ def test_a_picture_without_a_face_counts(forty, with_a_wall):
 def test_pictures_are_asked_about_in_chunks_of_any_size(monkeypatch, lively, with_a_wall, chunk):
     network, folder = lively
     samples = load_dataset("appa-real", with_a_wall)[0].parts["train"]
-    monkeypatch.setattr(evaluate, "_CHUNK", chunk)
-    answers = evaluate.answers_of(open_model(folder / "box.pth"), samples, YuNet(provider="cpu"), "real")
+    monkeypatch.setattr(answers_module, "_CHUNK", chunk)
+    answers = answers_module.answers_of(open_model(folder / "box.pth"), samples, YuNet(provider="cpu"), "real")
     expected, _ = answers_of(network, [s.path for s in samples[:23]], BOX)
     assert answers.estimates[:23] == pytest.approx(expected, abs=1e-3)
     assert np.isnan(answers.estimates[23])
@@ -357,8 +361,7 @@ def test_a_model_of_real_age_can_be_held_against_apparent_age(forty, dataset):
 
 
 def test_a_model_of_apparent_age_is_held_against_that(tmp_path, forty, dataset):
-    values = checkpoint.load(forty)
-    checkpoint.save(tmp_path / "best.pth", values | {"label": "apparent"})
+    dataclasses.replace(Checkpoint.load(forty), label="apparent").save(tmp_path / "best.pth")
     [r] = records(tmp_path / "best.pth", "--dataset", dataset, "--part", "train")
     assert (r["label"], r["answers"], r["mae"]) == ("apparent", "apparent", mean_error(40, APPARENT))
 
@@ -379,7 +382,7 @@ def test_predictions_are_what_a_teacher_knows_of_the_pictures(capsys, tmp_path, 
     teacher = Teacher.load([path])
     parts = load_dataset("appa-real", appa_real)[0].parts
     samples = [*parts["valid"][:3], *parts["train"][::-1]]  # in another order, among others
-    crops = cache.prepare(samples, BOX, tmp_path / "cache", "crops")
+    crops = cache.open_crops(samples, BOX, tmp_path / "cache", "crops")
     ages, stds = teacher.lookup(crops.digests)
     expected, _ = answers_of(network, [s.path for s in samples[3:]], BOX)
     assert np.isnan(ages[:3]).all()
@@ -392,7 +395,7 @@ def test_the_same_bytes_are_known_wherever_they_lie(capsys, tmp_path, forty, dat
     copy = tmp_path / "copy.jpg"
     shutil.copy(paths_of(appa_real)[7], copy)
     sample = dataclasses.replace(load_dataset("appa-real", appa_real)[0].parts["train"][0], path=copy)
-    crops = cache.prepare([sample], BOX, tmp_path / "cache", "crops")
+    crops = cache.open_crops([sample], BOX, tmp_path / "cache", "crops")
     assert teacher.lookup(crops.digests)[0].tolist() == [40]
 
 
@@ -405,7 +408,7 @@ def test_several_teachers_are_averaged_where_both_know_a_picture(capsys, tmp_pat
     ]
     teacher = Teacher.load(files)
     parts = load_dataset("appa-real", appa_real)[0].parts
-    crops = cache.prepare([*parts["train"], *parts["valid"]], BOX, tmp_path / "cache", "crops")
+    crops = cache.open_crops([*parts["train"], *parts["valid"]], BOX, tmp_path / "cache", "crops")
     ages, stds = teacher.lookup(crops.digests)
     assert ages.tolist() == [45] * 24 + [50] * 8
     assert stds.tolist() == [5.5] * 24 + [6.5] * 8
@@ -483,17 +486,17 @@ def test_the_sweep_begins_with_the_error_that_was_measured(monkeypatch, lively, 
         (["{forty}", "--dataset", "utkface={folder}"], 3, "no picture AGE_SEX_RACE_STAMP"),
         (["{forty}", "--dataset", "imdb-wiki"], 2, "unknown data set 'imdb-wiki'"),
         (["{forty}", "--dataset", "{utk}", "--label", "apparent"], 2, "has no label 'apparent'"),
-        (["nothing.pth", "--dataset", "{appa}"], 5, "nothing.pth: no such checkpoint"),
-        (["text.pth", "--dataset", "{appa}"], 5, "text.pth: cannot be read as a checkpoint"),
-        (["foreign.pth", "--dataset", "{appa}"], 5, "foreign.pth: not a checkpoint of agetrain"),
-        (["no_median.pth", "--dataset", "{appa}"], 5, "no_median.pth: does not say its training median"),
-        (["nothing.onnx", "--dataset", "{appa}"], 6, "nothing.onnx"),
-        (["text.onnx", "--dataset", "{appa}"], 6, "text.onnx: not an ONNX model"),
-        (["foreign.onnx", "--dataset", "{appa}"], 6, "foreign.onnx: an ONNX model, but it does not say"),
-        (["tiny.onnx", "--dataset", "{appa}"], 5, "tiny.onnx: does not say its training median"),
+        (["nothing.pth", "--dataset", "{appa}"], 4, "nothing.pth: no such checkpoint"),
+        (["text.pth", "--dataset", "{appa}"], 4, "text.pth: cannot be read as a checkpoint"),
+        (["foreign.pth", "--dataset", "{appa}"], 4, "foreign.pth: not a checkpoint of agetrain"),
+        (["no_median.pth", "--dataset", "{appa}"], 4, "no_median.pth: does not say its training median"),
+        (["nothing.onnx", "--dataset", "{appa}"], 4, "nothing.onnx"),
+        (["text.onnx", "--dataset", "{appa}"], 4, "text.onnx: not an ONNX model"),
+        (["foreign.onnx", "--dataset", "{appa}"], 4, "foreign.onnx: an ONNX model, but it does not say"),
+        (["tiny.onnx", "--dataset", "{appa}"], 4, "tiny.onnx: does not say its training median"),
         (["{forty}", "{forty}", "--dataset", "{appa}", "--predictions", "p.npz"], 2, "one model"),
         (["{forty}", "--dataset", "{appa}", "--predictions", "text.pth/p.npz"], 3, "text.pth"),
-        (["{forty}", "--dataset", "{appa}", "--out", "text.pth"], 3, "text.pth"),
+        (["{forty}", "--dataset", "{appa}", "--out", "text.pth"], 5, "text.pth"),
         (["{forty}", "--dataset", "{appa}", "--resamples", "0"], 2, "--resamples"),
         (["{forty}", "--dataset", "{appa}", "--robustness", "-1"], 2, "--robustness"),
         (["{forty}", "--dataset", "{appa}", "--box-margin", "-0.5"], 2, "--box-margin -0.5"),
@@ -509,9 +512,9 @@ def test_a_fault_is_one_line(
     for name in ("text.pth", "text.onnx"):
         Path(name).write_text("no model")
     torch.save({"weights": torch.zeros(3)}, "foreign.pth")
-    values = checkpoint.load(forty)
-    del values["training"]["train_median"]
-    checkpoint.save("no_median.pth", values)
+    values = Checkpoint.load(forty)
+    del values.training["train_median"]
+    values.save("no_median.pth")
     Path("foreign.onnx").write_bytes(tiny_model(None))
     Path("tiny.onnx").write_bytes(tiny_model())
     for name in ("utk", "one"):
@@ -541,7 +544,7 @@ def test_an_interrupt_writes_nothing(capsys, tmp_path, monkeypatch, forty, datas
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate, "answers_of", interrupted)
+    monkeypatch.setattr(records_module, "answers_of", interrupted)
     line = run(capsys, forty, "--dataset", dataset, "--out", tmp_path / "out", status=130)
     assert "interrupted" in line
     assert not (tmp_path / "out").exists()

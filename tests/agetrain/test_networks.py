@@ -14,19 +14,15 @@ import torchvision
 from torch import nn
 
 from agetrain.errors import UsageError, WeightsError
-from agetrain.network import agenet
+from agetrain.network import weights
 from agetrain.network.agenet import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     AgeNet,
-    Start,
-    backbone_children,
-    freeze,
-    load_imagenet_weights,
-    reestimate_batchnorm,
-    set_training_mode,
 )
+from agetrain.network.weights import Start, load_imagenet_weights
 from agetrain.recipe import BACKBONES, HEADS
+from agetrain.training.freezing import backbone_children, freeze, reestimate_batchnorm, set_training_mode
 
 LOADED = Start("torchvision IMAGENET1K_V1", False, ())
 
@@ -225,7 +221,7 @@ def test_the_file_of_torchvision_is_known_by_its_hash_under_any_name(mobilenet, 
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     for known, substitute in ((digest[:8], False), (digest[8:16], True)):
         official = types.SimpleNamespace(url=f"https://example.org/mobilenet_v2-{known}.pth")
-        monkeypatch.setitem(agenet._ImageNet, "mobilenet_v2", official)
+        monkeypatch.setitem(weights._ImageNet, "mobilenet_v2", official)
         start = load_imagenet_weights(mobilenet, file)
         assert start.substitute == substitute
         assert (start.source == "torchvision IMAGENET1K_V1") != substitute
@@ -233,7 +229,7 @@ def test_the_file_of_torchvision_is_known_by_its_hash_under_any_name(mobilenet, 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_names_of_the_files_of_torchvision_end_in_their_hashes(backbone):
-    _, _, digest = agenet._ImageNet[backbone].url.removesuffix(".pth").rpartition("-")
+    _, _, digest = weights._ImageNet[backbone].url.removesuffix(".pth").rpartition("-")
     assert len(digest) == 8
     assert set(digest) <= set("0123456789abcdef")
 

@@ -10,14 +10,16 @@ import pytest
 import torch
 from runs import environment, history_of, one_line, same_weights, start_weights, words
 
+from agetrain._files import file_sha256
 from agetrain.crops import packing
 from agetrain.crops.cache import VALUES, CropCache
+from agetrain.crops.training_set import TrainingSet
 from agetrain.errors import DatasetError
 from agetrain.experiments import EXPERIMENTS
-from agetrain.network import checkpoint
+from agetrain.network.checkpoint import Checkpoint
 from agetrain.recipe import Recipe
 from agetrain.train import main
-from agetrain.training.batches import Teacher, TrainingSet
+from agetrain.training.teachers import Teacher
 
 # torchvision itself needs PIL, so that one is blocked after torchvision's import.
 BLOCKED = ("cv2", "onnxruntime", "dlib", "wandb", "tqdm", "matplotlib", "scipy", "onnx")
@@ -112,9 +114,9 @@ def test_other_choices_than_pixels_can_be_made_on_the_packed_side(pack, tmp_path
     assert (
         run(packed=pack, out=tmp_path / "out", **{**TINY, "epochs": 1}, lr=2e-3, seed=3, head="linear", loss="l1") == 0
     )
-    values = checkpoint.load(tmp_path / "out" / "best.pth")
-    recipe = values["training"]["recipe"]
-    assert (recipe["lr"], recipe["seed"], values["head"]) == (2e-3, 3, "linear")
+    values = Checkpoint.load(tmp_path / "out" / "best.pth")
+    recipe = values.training["recipe"]
+    assert (recipe["lr"], recipe["seed"], values.head) == (2e-3, 3, "linear")
     # The record names what was run, not what was packed, so that it can be run again.
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["recipe"] == recipe
@@ -129,14 +131,14 @@ def test_the_configuration_of_a_packed_run_needs_no_pictures(pack, tmp_path, run
     again = words(config=tmp_path / "config.json", out=tmp_path / "again", weights=weights, device="cpu")
     assert main([*again, "--wandb", "disabled"]) == 0
     assert json.loads((tmp_path / "again" / "config.json").read_text()) == config
-    first, second = (checkpoint.load(tmp_path / name / "best.pth")["weights"] for name in ("first", "again"))
+    first, second = (Checkpoint.load(tmp_path / name / "best.pth").weights for name in ("first", "again"))
     assert all(bool((first[name] == second[name]).all()) for name in first)
 
 
 def test_without_an_experiment_a_pack_is_trained_as_it_was_packed(pack, tmp_path, weights):
     options = {"weights": weights, "device": "cpu", "wandb": "disabled", "packed": pack, "out": tmp_path / "out"}
     assert main(words(**options, epochs=1)) == 0
-    recipe = Recipe.from_dict(checkpoint.load(tmp_path / "out" / "best.pth")["training"]["recipe"])
+    recipe = Recipe.from_dict(Checkpoint.load(tmp_path / "out" / "best.pth").training["recipe"])
     assert recipe == Recipe(**{**TINY, "epochs": 1})
 
 
@@ -151,12 +153,12 @@ def config_of(monkeypatch):
     def config_of(**options):
         seen = {}
 
-        def train(*_, config, teacher, **__):
-            seen.update(config=config, teacher=teacher)
+        def start_run(*_, record, predictions, **__):
+            seen.update(config=record, teacher=predictions)
             raise EnoughError
 
         with monkeypatch.context() as patch:
-            patch.setattr("agetrain.training.run.train", train)
+            patch.setattr("agetrain.training.run.start_run", start_run)
             with pytest.raises(EnoughError):
                 main(words(device="cpu", wandb="disabled", experiment="best", **{**TINY, **options}))
         return seen["config"], seen["teacher"]
@@ -169,9 +171,9 @@ def test_the_teacher_of_a_packed_run_is_the_one_of_its_command_line(pack, tmp_pa
     np.savez(path, digests=np.arange(9, dtype=np.uint64), ages=np.ones(9), stds=np.ones(9))
     config, teacher = config_of(packed=pack, out=tmp_path / "out", teacher=path, weights=weights)
     assert config["teacher"] == [str(path)]
-    assert config["teacher_sha256"] == [checkpoint.file_sha256(path)]
+    assert config["teacher_sha256"] == [file_sha256(path)]
     assert teacher.files == ("teacher.npz",)
-    assert (config["weights"], config["weights_sha256"]) == (str(weights), checkpoint.file_sha256(weights))
+    assert (config["weights"], config["weights_sha256"]) == (str(weights), file_sha256(weights))
     assert config["label"] == "real"
 
     folder = fresh(pack, tmp_path)
@@ -221,7 +223,7 @@ def test_packing_does_not_train(direct, tmp_path, run, monkeypatch, capsys):
     def never(*_, **__):
         raise AssertionError("trained")
 
-    monkeypatch.setattr("agetrain.training.run.train", never)
+    monkeypatch.setattr("agetrain.training.run.start_run", never)
     assert run(**direct, pack=tmp_path / "pack", out=tmp_path / "out") == 0
     assert f"--packed {tmp_path / 'pack'}" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()

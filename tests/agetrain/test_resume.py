@@ -9,17 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 import torchvision
 from runs import command, environment, history_of, one_line, same_weights, start_weights, wandb_records, words
 
-from agetrain.errors import CheckpointError, UsageError
+from agetrain._files import file_sha256
+from agetrain.errors import OutputError, UsageError
 from agetrain.network import checkpoint
+from agetrain.network.checkpoint import Checkpoint
 from agetrain.recipe import Recipe
 from agetrain.train import main
 from agetrain.training import loop
+from agetrain.training.state import load_state
 
 
 @pytest.fixture(autouse=True)
@@ -124,25 +128,53 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path, arguments,
         assert loss == pytest.approx(history_of(uninterrupted)[epoch - 1]["train_loss"])
 
 
-def test_a_run_that_dies_between_its_two_files_repeats_the_epoch(tmp_path, arguments, uninterrupted):
-    """``best.pth`` is then of an epoch that ``last.pth`` does not know."""
+def test_a_run_that_dies_before_an_epoch_is_written_repeats_it(tmp_path, arguments, uninterrupted):
+    """The best epoch so far is in ``last.pth``, and Ctrl-C of the run that goes on writes ``best.pth`` of it."""
     out = tmp_path / "out"
     code = (
-        "import os, signal, sys, agetrain.training.loop as t\n"
-        "save = t._save_state\n"
-        "def die(path, network, averaged, optimiser, start, done, config):\n"
-        "    if done.epoch == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    save(path, network, averaged, optimiser, start, done, config)\n"
-        "t._save_state = die\n"
+        "import os, signal, sys\n"
+        "from agetrain.training.start import Run\n"
+        "save = Run.save_state\n"
+        "def die(run):\n"
+        "    if run.state.epoch == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    save(run)\n"
+        "Run.save_state = die\n"
         "from agetrain.train import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     ran = subprocess.run([sys.executable, "-c", code, *arguments(out)], env=environment(), check=False)
     assert ran.returncode == -signal.SIGKILL
     assert state_of(out)["epoch"] == 1
+    assert not (out / "best.pth").exists()
+    kept = checkpoint.read(out / "last.pth")["best"]["best.pth"]
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, 1)
+        assert main(arguments(out, resume=True)) == 130
+    best = Checkpoint.load(out / "best.pth")
+    assert best.training["epoch"] == kept["training"]["epoch"] == 1
+    assert all(torch.equal(best.weights[name], weight) for name, weight in kept["weights"].items())
+    assert [m["part"] for m in best.metrics] == ["selection"]
     assert main(arguments(out, resume=True)) == 0
     assert same_weights(out, uninterrupted)
     assert history_of(out) == history_of(uninterrupted)
+
+
+def test_the_checkpoint_is_written_once(tmp_path, arguments, uninterrupted, monkeypatch):
+    write, written = checkpoint.write, []
+    monkeypatch.setattr(checkpoint, "write", lambda path, values: (written.append(path.name), write(path, values)))
+    assert main(arguments(tmp_path / "out")) == 0
+    assert written == ["last.pth"] * 3 + ["best.pth", "best-apparent.pth"]
+    assert [m["part"] for m in Checkpoint.load(tmp_path / "out" / "best.pth").metrics] == ["selection", "valid"]
+
+
+def test_the_state_of_an_older_release_has_its_best_epoch_beside_it(copy, arguments, uninterrupted):
+    state = checkpoint.read(copy / "last.pth")
+    for name, best in state.pop("best").items():
+        checkpoint.write(copy / name, best)
+    checkpoint.write(copy / "last.pth", state)
+    assert main(arguments(copy, resume=True)) == 0
+    assert same_weights(copy, uninterrupted)
+    assert bytes_of(copy)["metrics.json"] == bytes_of(uninterrupted)["metrics.json"]
 
 
 def test_nothing_unfinished_is_left_beside_a_run(uninterrupted):
@@ -263,10 +295,10 @@ def test_whether_a_run_goes_on_depends_on_what_its_files_hold(tmp_path, before, 
     config = {k: v for k, v in {**OF_A_TEACHER, **before}.items() if v is not None}
     checkpoint.write(tmp_path / "last.pth", {"format": "agetrain-state-1", "config": config})
     if refused is None:
-        assert loop._load_state(tmp_path / "last.pth", {**OF_A_TEACHER, **now})
+        assert load_state(tmp_path / "last.pth", {**OF_A_TEACHER, **now})
     else:
         with pytest.raises(UsageError, match=f"another {refused};"):
-            loop._load_state(tmp_path / "last.pth", {**OF_A_TEACHER, **now})
+            load_state(tmp_path / "last.pth", {**OF_A_TEACHER, **now})
 
 
 def interrupt_at(patch, step):
@@ -294,8 +326,8 @@ def test_a_run_that_begins_leaves_nothing_of_an_earlier_one_to_go_on_from(
     assert "no epoch was finished" in one_line(capsys.readouterr().err)
     assert not [path.name for path in copy.iterdir() if path.suffix == ".pth" or path.name.startswith("metrics")]
     assert main(arguments(copy, weights=other_weights, resume=True, epochs=1)) == 0
-    digest = checkpoint.file_sha256(other_weights)
-    assert digest[:16] in checkpoint.load(copy / "best.pth")["training"]["start"]
+    digest = file_sha256(other_weights)
+    assert digest[:16] in Checkpoint.load(copy / "best.pth").training["start"]
     assert json.loads((copy / "config.json").read_text())["weights_sha256"] == digest
 
 
@@ -305,7 +337,7 @@ def test_an_interrupted_run_says_what_is_left(tmp_path, arguments, monkeypatch, 
         interrupt_at(patch, 6)
         assert main(arguments(out)) == 130
     assert "the best epoch so far is in best.pth, --resume goes on" in one_line(capsys.readouterr().err)
-    assert checkpoint.load(out / "best.pth")["training"]["epoch"] == 1
+    assert Checkpoint.load(out / "best.pth").training["epoch"] == 1
 
 
 def test_a_run_that_is_interrupted_before_it_begins_leaves_the_folder_as_it_is(copy, arguments, monkeypatch, capsys):
@@ -350,7 +382,7 @@ def test_a_damaged_state_is_one_line_and_the_best_network_is_still_there(copy, a
     assert main(arguments(copy, resume=True)) == 4
     assert "last.pth" in one_line(capsys.readouterr().err)
     assert bytes_of(copy) == before
-    checkpoint.rebuild(checkpoint.load(copy / "best.pth"))
+    Checkpoint.load(copy / "best.pth").network()
 
 
 def fill_disk_from(monkeypatch, call):
@@ -370,35 +402,36 @@ def fill_disk_from(monkeypatch, call):
 
 def test_a_full_disk_leaves_the_old_checkpoint(copy, monkeypatch):
     before = bytes_of(copy)
-    values = checkpoint.load(copy / "best.pth")
+    values = Checkpoint.load(copy / "best.pth")
     fill_disk_from(monkeypatch, 1)
-    with pytest.raises(CheckpointError, match="No space left"):
-        checkpoint.save(copy / "best.pth", {**values, "label": "apparent"})
+    with pytest.raises(OutputError, match="No space left"):
+        replace(values, label="apparent").save(copy / "best.pth")
     assert bytes_of(copy) == before  # and nothing half written
 
 
-# Of each epoch three files are written: best.pth, best-apparent.pth and last.pth.
-@pytest.mark.parametrize("call", [2, 4, 6])
+# Of each epoch last.pth is written, of three epochs; then best.pth and best-apparent.pth.
+@pytest.mark.parametrize("call", [1, 2, 3, 4, 5])
 def test_a_disk_that_is_full_during_a_run_leaves_what_was_saved(tmp_path, arguments, monkeypatch, capsys, call):
     out = tmp_path / "out"
+    # So that every epoch is the best one.
+    monkeypatch.setattr("agetrain.training.selection.is_best", lambda *_: True)
     with monkeypatch.context() as patch:
         fill_disk_from(patch, call)
-        # So that every epoch is the best one.
-        patch.setattr("agetrain.training.loop._is_best", lambda *_: True)
         assert main(arguments(out)) == 5
     assert "No space left" in one_line(capsys.readouterr().err)
     assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
-    kept = checkpoint.load(out / "best.pth")
-    checkpoint.rebuild(kept)
-    assert kept["training"]["epoch"] == (2 if call == 6 else 1)
-    assert (out / "last.pth").is_file() == (call > 3)
-    if call > 3:
-        assert state_of(out)["epoch"] == 1
+    assert (out / "last.pth").is_file() == (call > 1)
+    assert (out / "best.pth").is_file() == (call > 4)
+    if call > 1:
+        assert state_of(out)["epoch"] == min(call - 1, 3)
+        kept = Checkpoint.from_values(checkpoint.read(out / "last.pth")["best"]["best.pth"], out)
+        kept.network()
+        assert kept.training["epoch"] == min(call - 1, 3)
+        assert main(arguments(out, resume=True)) == 0
+        assert Checkpoint.load(out / "best.pth").training["epoch"] == 3
 
 
 def test_a_loss_that_is_no_number_keeps_the_earlier_checkpoint(tmp_path, arguments, monkeypatch, capsys, uninterrupted):
-    from agetrain.training import loop
-
     total_loss, out = loop.total_loss, tmp_path / "out"
     steps = []
 
@@ -413,8 +446,8 @@ def test_a_loss_that_is_no_number_keeps_the_earlier_checkpoint(tmp_path, argumen
     line = one_line(capsys.readouterr().err)
     assert "epoch 2, step 3" in line
     assert "--lr" in line
-    assert checkpoint.load(out / "best.pth")["training"]["epoch"] == 1
-    assert all(torch.isfinite(v).all() for v in checkpoint.load(out / "best.pth")["weights"].values())
+    assert Checkpoint.load(out / "best.pth").training["epoch"] == 1
+    assert all(torch.isfinite(v).all() for v in Checkpoint.load(out / "best.pth").weights.values())
     assert history_of(out) == history_of(uninterrupted)[:1]
     # And the state before that is good to go on from.
     assert main(arguments(out, resume=True)) == 0

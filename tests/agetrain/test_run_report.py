@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from agetrain.experiments import EXPERIMENTS, FLAWS
-from agetrain.training.augment import Augmentation
+from agetrain.recipe import Augmentation
 from agetrain.training.report import run_report
 
 HISTORY = [

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from agetrain import splits
 from agetrain.datasets import load_dataset
 from agetrain.datasets.base import Dataset, Sample
+from agetrain.datasets.dealing import identity_exclusive, make_parts, stratified, write_split
+from agetrain.datasets.parts import overlap, with_split_file
 from agetrain.errors import DatasetError, UsageError
 
 PARTS = ("train", "valid", "test")
@@ -55,9 +57,9 @@ def of_subjects(numbers):
 
 
 def test_a_split_file_gives_back_the_parts_that_were_written(tmp_path, folder, dataset):
-    dealt = splits.make(dataset, "identity", rotation=0, shares=(0.6, 0.2, 0.2), seed=4, folder=folder)
-    digest = splits.write_split(tmp_path / "split.csv", dealt, folder)
-    read = splits.with_split_file(dataset, tmp_path / "split.csv")
+    dealt = make_parts(dataset, "identity", rotation=0, shares=(0.6, 0.2, 0.2), seed=4, folder=folder)
+    digest = write_split(tmp_path / "split.csv", dealt, folder)
+    read = with_split_file(dataset, tmp_path / "split.csv")
     assert names(read) == names(dealt) != names(dataset)
     assert read.split_sha256() == dealt.split_sha256() != dataset.split_sha256()
     assert {s.path: s for part in read.parts.values() for s in part} == {
@@ -69,7 +71,7 @@ def test_a_split_file_gives_back_the_parts_that_were_written(tmp_path, folder, d
 
 
 def test_a_split_file_can_be_read_by_anyone(tmp_path, folder, dataset):
-    splits.write_split(tmp_path / "split.csv", dataset, folder)
+    write_split(tmp_path / "split.csv", dataset, folder)
     with (tmp_path / "split.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == ["part", "file", "age_years", "subject"]
@@ -82,7 +84,7 @@ def test_a_split_file_can_be_read_by_anyone(tmp_path, folder, dataset):
 def test_pictures_that_a_split_file_does_not_name_are_left_out(tmp_path, dataset):
     first, second = (dataset.parts["train"][i].path.name for i in (3, 8))
     (tmp_path / "split.csv").write_text(f"part,file\ntrain,{first}\nvalid,{second}\n")
-    assert names(splits.with_split_file(dataset, tmp_path / "split.csv")) == {"train": [first], "valid": [second]}
+    assert names(with_split_file(dataset, tmp_path / "split.csv")) == {"train": [first], "valid": [second]}
 
 
 def test_two_pictures_of_one_name_are_told_apart_by_their_folders(tmp_path):
@@ -92,7 +94,7 @@ def test_two_pictures_of_one_name_are_told_apart_by_their_folders(tmp_path):
     }
     dataset = Dataset("afad", "real", "", "", {**parts, "valid": ()})
     (tmp_path / "split.csv").write_text("part,file\ntrain,30/111/7-0.jpg\nvalid,18/111/7-0.jpg\n")
-    read = splits.with_split_file(dataset, tmp_path / "split.csv").parts
+    read = with_split_file(dataset, tmp_path / "split.csv").parts
     assert [s.age_years for s in read["train"]] == [30]
     assert [s.age_years for s in read["valid"]] == [18]
 
@@ -113,11 +115,11 @@ def test_two_pictures_of_one_name_are_told_apart_by_their_folders(tmp_path):
 )
 def test_a_damaged_split_file_is_refused_in_one_line(tmp_path, folder, dataset, damage, words):
     path = tmp_path / "split.csv"
-    splits.write_split(path, dataset, folder)
+    write_split(path, dataset, folder)
     damaged = damage(path.read_text())
     path.write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
     with pytest.raises(DatasetError) as caught:
-        splits.with_split_file(dataset, path)
+        with_split_file(dataset, path)
     assert all(word in str(caught.value) for word in ("split.csv", *words))
     assert "\n" not in str(caught.value)
 
@@ -125,23 +127,23 @@ def test_a_damaged_split_file_is_refused_in_one_line(tmp_path, folder, dataset, 
 def test_a_picture_named_twice_is_refused(tmp_path, folder, dataset):
     """It would be learned from and reported on; APPA-REAL tells no subjects, so nothing else would notice."""
     path = tmp_path / "split.csv"
-    splits.write_split(path, dataset, folder)
+    write_split(path, dataset, folder)
     name = dataset.parts["valid"][0].path.name
     path.write_text(path.read_text() + f"train,{name},30,1\n")
     with pytest.raises(DatasetError, match="twice") as caught:
-        splits.with_split_file(dataset, path)
+        with_split_file(dataset, path)
     assert name in str(caught.value)
 
 
 def test_a_split_file_that_is_not_there_is_named(tmp_path, dataset):
     with pytest.raises(DatasetError, match=r"nowhere\.csv: .*No such file"):
-        splits.with_split_file(dataset, tmp_path / "nowhere.csv")
+        with_split_file(dataset, tmp_path / "nowhere.csv")
 
 
 def test_a_split_file_that_cannot_be_written_is_named(tmp_path, folder, dataset):
     (tmp_path / "file").touch()
     with pytest.raises(DatasetError, match=r"split\.csv: cannot be written"):
-        splits.write_split(tmp_path / "file" / "split.csv", dataset, folder)
+        write_split(tmp_path / "file" / "split.csv", dataset, folder)
 
 
 # Random and identity-exclusive splits
@@ -153,10 +155,10 @@ SHARES = st.sampled_from([(0.8, 0.1, 0.1), (0.72, 0.08, 0.2), (0.5, 0.5), (9, 1)
 @given(ages=AGES, shares=SHARES, seed=st.integers(0, 2**32))
 def test_a_random_split_deals_each_picture_once_and_every_part_has_the_same_ages(ages, shares, seed):
     samples = of_ages(ages)
-    parts = splits.stratified(samples, shares, seed)
+    parts = stratified(samples, shares, seed)
     assert Counter(s.path for part in parts.values() for s in part) == Counter(s.path for s in samples)
     assert set(parts) <= set(PARTS[: len(shares)])
-    assert parts == splits.stratified(samples, shares, seed)
+    assert parts == stratified(samples, shares, seed)
     total = Counter(ages)
     for part, share in zip(PARTS, shares, strict=False):
         dealt = Counter(s.age_years for s in parts.get(part, ()))
@@ -169,14 +171,14 @@ def test_a_random_split_deals_each_picture_once_and_every_part_has_the_same_ages
 @given(seeds=st.lists(st.integers(0, 10_000), min_size=2, max_size=2, unique=True))
 def test_another_seed_deals_other_pictures(seeds):
     samples = of_ages([20] * 40 + [30] * 40)
-    first, second = (splits.stratified(samples, (0.5, 0.5), seed) for seed in seeds)
+    first, second = (stratified(samples, (0.5, 0.5), seed) for seed in seeds)
     assert {s.path for s in first["train"]} != {s.path for s in second["train"]}
 
 
 def test_a_random_split_of_many_pictures_has_the_same_ages_in_every_part():
     """By chance alone, the 100 test pictures of 1,000 of an age would be 10 more or fewer."""
     samples = of_ages([age for age in range(15, 40) for _ in range(1000)])
-    parts = splits.stratified(samples, (0.8, 0.1, 0.1), 3)
+    parts = stratified(samples, (0.8, 0.1, 0.1), 3)
     for part, expected in (("train", 800), ("valid", 100), ("test", 100)):
         dealt = Counter(s.age_years for s in parts[part])
         assert set(dealt) == set(range(15, 40))
@@ -186,7 +188,7 @@ def test_a_random_split_of_many_pictures_has_the_same_ages_in_every_part():
 def test_which_pictures_are_dealt_where_does_not_follow_their_order():
     """Within an age it is random: each picture is in valid with some seed."""
     samples = of_ages([25] * 30)
-    seen = {s.path for seed in range(60) for s in splits.stratified(samples, (0.8, 0.2), seed)["valid"]}
+    seen = {s.path for seed in range(60) for s in stratified(samples, (0.8, 0.2), seed)["valid"]}
     assert len(seen) == 30
 
 
@@ -195,29 +197,29 @@ def test_which_pictures_are_dealt_where_does_not_follow_their_order():
 )  # fmt: skip
 def test_an_identity_split_never_shares_a_subject(numbers, shares, seed):
     samples = of_subjects(numbers)
-    parts = splits.identity_exclusive(samples, shares, seed)
+    parts = identity_exclusive(samples, shares, seed)
     assert Counter(s.path for part in parts.values() for s in part) == Counter(s.path for s in samples)
     assert sum(len(subjects(part)) for part in parts.values()) == len(set(numbers))
-    assert splits.overlap({part: [s.subject for s in of] for part, of in parts.items()}) == {}
-    assert parts == splits.identity_exclusive(samples, shares, seed)
+    assert overlap({part: [s.subject for s in of] for part, of in parts.items()}) == {}
+    assert parts == identity_exclusive(samples, shares, seed)
 
 
 def test_an_identity_split_has_about_its_shares_and_depends_on_the_seed():
     samples = of_subjects(range(2000))
-    parts = splits.identity_exclusive(samples, (0.7, 0.1, 0.2), 0)
+    parts = identity_exclusive(samples, (0.7, 0.1, 0.2), 0)
     assert [len(parts[part]) / 2000 for part in PARTS] == pytest.approx([0.7, 0.1, 0.2], abs=0.04)
-    assert parts != splits.identity_exclusive(samples, (0.7, 0.1, 0.2), 1)
+    assert parts != identity_exclusive(samples, (0.7, 0.1, 0.2), 1)
 
 
 def test_without_subjects_there_is_no_identity_split():
     with pytest.raises(UsageError, match="who is who"):
-        splits.identity_exclusive(of_ages([20, 30]), (1, 1), 0)
+        identity_exclusive(of_ages([20, 30]), (1, 1), 0)
 
 
 def test_overlap_counts_subjects_of_each_pair_of_parts():
-    found = splits.overlap({"train": ["a", "b", "c", None], "valid": ["b", "b", "d", None], "test": ["c", "b", "e"]})
+    found = overlap({"train": ["a", "b", "c", None], "valid": ["b", "b", "d", None], "test": ["c", "b", "e"]})
     assert found == {("train", "valid"): (1, 2), ("train", "test"): (2, 3), ("valid", "test"): (1, 3)}
-    assert splits.overlap({"train": [None, "a"], "valid": [None, "b"]}) == {}
+    assert overlap({"train": [None, "a"], "valid": [None, "b"]}) == {}
 
 
 # python -m agetrain.splits
@@ -230,8 +232,8 @@ def test_the_command_writes_a_split_that_can_be_read_and_says_its_hash(tmp_path,
     assert splits.main(["utkface", "--data", str(folder), *more, "-o", str(path)]) == 0
     out = capsys.readouterr().out
     assert hashlib.sha256(path.read_bytes()).hexdigest() in out
-    read = splits.with_split_file(dataset, path)
-    expected = splits.make(dataset, kind, rotation=0, shares=(0.7, 0.1, 0.2), seed=2, folder=folder)
+    read = with_split_file(dataset, path)
+    expected = make_parts(dataset, kind, rotation=0, shares=(0.7, 0.1, 0.2), seed=2, folder=folder)
     assert names(read) == names(expected)
     for part, samples in expected.parts.items():
         assert f"{part} {len(samples)}" in out

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from ageinfer.crop.spec import NO_DETECTOR, CropSpec
+from agetrain.crops.training_set import TrainingSet
 from agetrain.errors import CheckpointError, UsageError
-from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
-from agetrain.training.batches import TrainingSet
+from agetrain.network.checkpoint import Checkpoint
 from agetrain.training.teachers import NetworkTeacher
 
 CPU = torch.device("cpu")
@@ -21,8 +21,8 @@ DATA = TrainingSet((), "real", 15.0, CROP, (), (), ())
 def teacher_file(tmp_path):
     def save(name, *, seed=0, crop=CROP, head="distribution", label="real", offset=0.0):
         torch.manual_seed(seed)
-        values = checkpoint.values_of(AgeNet("mobilenet_v2", head), crop, label, offset, {"data": []}, [])
-        checkpoint.save(tmp_path / name, values)
+        network = AgeNet("mobilenet_v2", head)
+        Checkpoint.of_network(network, crop, label, offset, {"data": []}).save(tmp_path / name)
         return tmp_path / name
 
     return save
@@ -39,7 +39,7 @@ def test_several_networks_answer_with_the_mean_of_their_distributions(teacher_fi
     answer = teacher.distribution(faces, bf16=False)
     assert torch.equal(answer, teacher.distribution(faces, bf16=False))
     assert not answer.requires_grad
-    alone = [checkpoint.rebuild(checkpoint.load(file)) for file in files]
+    alone = [Checkpoint.load(file).network() for file in files]
     large = torch.nn.functional.interpolate(faces, size=(64, 64), mode="bilinear", antialias=True)
     with torch.no_grad():
         expected = (alone[0](faces).softmax(1) + alone[1](large).softmax(1)) / 2
@@ -81,8 +81,7 @@ def test_of_whole_pictures_a_teacher_must_see_the_same_part(teacher_file, size, 
 
 def test_a_checkpoint_whose_weights_do_not_fit_is_named(teacher_file):
     path = teacher_file("other.pth")
-    values = checkpoint.load(path)
-    checkpoint.save(path, {**values, "backbone": "resnet34"})
+    dataclasses.replace(Checkpoint.load(path), backbone="resnet34").save(path)
     with pytest.raises(CheckpointError, match=r"other\.pth: the weights do not fit"):
         NetworkTeacher.load([path], DATA, CPU)
 

@@ -12,16 +12,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from portraits import checkpoint_values
+from portraits import checkpoint_of
 from runs import wandb_records
 
 from ageinfer.crop.spec import CropSpec
 from agetrain.crops.cache import CropCache
-from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
-from agetrain.training import run
+from agetrain.training.finish import close_log
 from agetrain.training.predict import predict
-from agetrain.training.wandb_log import Tracker
+from agetrain.training.wandb_log import WandbLog
 
 SIDE = 32
 
@@ -93,18 +92,18 @@ def closed(tracker, ages, found, folder):
         crops, np.array(found), np.array(ages, np.float32), unknown, unknown, unknown, np.arange(n).astype(np.uint64)
     )
     network = forty()
-    values = checkpoint_values(network, CropSpec(size=SIDE))
+    checkpoint = checkpoint_of(network, CropSpec(size=SIDE))
     path = folder / "best.pth"
-    checkpoint.save(path, values)
+    checkpoint.save(path)
     estimates, _ = predict(network, cache, torch.device("cpu"))
-    run._close(tracker, path, values, cache, estimates)
+    close_log(tracker, path, checkpoint, cache, estimates)
     return path
 
 
 def test_the_worst_errors_are_shown_with_what_was_said_of_them(fake, tmp_path):
     made = fake()
     ages = [40 + (i * 7) % 20 for i in range(20)]  # errors of 0 to 19, in no order
-    path = closed(Tracker("offline", "agetrain", {}, tmp_path), ages, [True] * 20, tmp_path)
+    path = closed(WandbLog("offline", "agetrain", {}, tmp_path), ages, [True] * 20, tmp_path)
     [(pictures, _)] = made.given["log"]
     shown = {int(pixels[0, 0, 0]): caption for pixels, caption in pictures["worst errors"]}
     assert shown == {i: f"40 years, really {age}" for i, age in enumerate(ages) if age >= 44}
@@ -116,7 +115,7 @@ def test_the_worst_errors_are_shown_with_what_was_said_of_them(fake, tmp_path):
 
 def test_the_final_figures_are_named_by_data_set_and_part(fake, tmp_path):
     made = fake()
-    closed(Tracker("offline", "agetrain", {}, tmp_path), [20, 30], [True, True], tmp_path)
+    closed(WandbLog("offline", "agetrain", {}, tmp_path), [20, 30], [True, True], tmp_path)
     [summary] = made.given["summary"]
     assert summary["appa-real_selection_mae"] == 9.5
     assert all(isinstance(v, float) for v in summary.values())
@@ -124,7 +123,7 @@ def test_the_final_figures_are_named_by_data_set_and_part(fake, tmp_path):
 
 def test_a_picture_without_a_face_is_not_shown(fake, tmp_path):
     made = fake()
-    closed(Tracker("offline", "agetrain", {}, tmp_path), [40, 41, 90, 45], [True, True, False, True], tmp_path)
+    closed(WandbLog("offline", "agetrain", {}, tmp_path), [40, 41, 90, 45], [True, True, False, True], tmp_path)
     [(pictures, _)] = made.given["log"]
     assert [caption for _, caption in pictures["worst errors"]] == [
         "40 years, really 40", "40 years, really 41", "40 years, really 45",
@@ -133,7 +132,7 @@ def test_a_picture_without_a_face_is_not_shown(fake, tmp_path):
 
 def test_a_run_without_any_face_has_no_pictures(fake, tmp_path):
     made = fake()
-    closed(Tracker("offline", "agetrain", {}, tmp_path), [40, 41], [False, False], tmp_path)
+    closed(WandbLog("offline", "agetrain", {}, tmp_path), [40, 41], [False, False], tmp_path)
     assert made.given["log"] == []
     assert len(made.given["artifacts"]) == made.given["finished"] == 1
 
@@ -141,26 +140,26 @@ def test_a_run_without_any_face_has_no_pictures(fake, tmp_path):
 @pytest.mark.parametrize("fails", ["update", "Image", "log", "Artifact", "add_file", "log_artifact", "finish"])
 def test_the_end_of_a_run_comes_whatever_the_tracker_does(fake, tmp_path, caplog, fails):
     made = fake(fails)
-    tracker = Tracker("offline", "agetrain", {}, tmp_path)
+    tracker = WandbLog("offline", "agetrain", {}, tmp_path)
     closed(tracker, [40, 41], [True, True], tmp_path)
     assert made.asked.count(fails) == 1
     assert made.asked[-1] == fails  # and it is left alone from then on
     [warning] = [r.message for r in caplog.records if r.levelno == logging.WARNING]
-    assert warning == "W&B failed (the tracker is gone): nothing more is tracked"
+    assert warning == "W&B failed (the tracker is gone): nothing more is logged"
     tracker.log({"loss": 1.0}, 9)
     assert made.asked[-1] == fails
 
 
 def test_a_run_that_goes_on_keeps_its_number(fake, tmp_path):
     made = fake()
-    assert Tracker("offline", "agetrain", {}, tmp_path).run_id == "new-id"
+    assert WandbLog("offline", "agetrain", {}, tmp_path).run_id == "new-id"
     assert (made.settings["id"], made.settings["resume"]) == (None, None)
-    assert Tracker("offline", "agetrain", {}, tmp_path, "old-id").run_id == "old-id"
+    assert WandbLog("offline", "agetrain", {}, tmp_path, "old-id").run_id == "old-id"
     assert (made.settings["id"], made.settings["resume"]) == ("old-id", "allow")
 
 
 def test_a_number_survives_a_run_that_is_not_tracked(tmp_path):
-    assert Tracker("disabled", "agetrain", {}, tmp_path, "old-id").run_id == "old-id"
+    assert WandbLog("disabled", "agetrain", {}, tmp_path, "old-id").run_id == "old-id"
 
 
 # For real
@@ -168,10 +167,10 @@ def test_a_number_survives_a_run_that_is_not_tracked(tmp_path):
 REAL_RUN = """
 import os, pathlib, signal, sys
 import numpy as np
-from agetrain.training.wandb_log import Tracker
+from agetrain.training.wandb_log import WandbLog
 
 folder, run_id, fault = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-tracker = Tracker("offline", "age-test", {"lr": 0.5}, folder, run_id)
+tracker = WandbLog("offline", "age-test", {"lr": 0.5}, folder, run_id)
 tracker.log({"loss": 2.5}, 1)
 if fault == "killed":
     children = pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
@@ -225,7 +224,7 @@ def tracked(tmp_path_factory):
     done = real_run(folder)
     assert done.returncode == 0, done.stderr
     assert "the run goes on" in done.stdout
-    assert "nothing more is tracked" not in done.stderr
+    assert "nothing more is logged" not in done.stderr
     return folder
 
 
@@ -268,20 +267,20 @@ def test_a_run_goes_on_when_the_tracker_s_process_is_killed(tmp_path):
     done = real_run(tmp_path, fault="killed")
     assert done.returncode == 0, done.stderr
     assert "the run goes on" in done.stdout
-    assert done.stderr.count("nothing more is tracked") == 1
+    assert done.stderr.count("nothing more is logged") == 1
 
 
 @pytest.mark.slow
 def test_a_server_that_is_lost_during_a_run_does_not_hold_its_end_up(tmp_path):
     server = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("wandb_server.py")], stdout=subprocess.PIPE, text=True
+        [sys.executable, Path(__file__).parents[1] / "wandb_server.py"], stdout=subprocess.PIPE, text=True
     )
     script = f"""
 import sys
 from pathlib import Path
 from agetrain.training import wandb_log
 wandb_log._FINISH_S = 10
-tracker = wandb_log.Tracker("online", "agetrain", {{}}, Path({str(tmp_path)!r}))
+tracker = wandb_log.WandbLog("online", "agetrain", {{}}, Path({str(tmp_path)!r}))
 tracker.log({{"loss": 1.0}}, 1)
 print("begun", flush=True)
 sys.stdin.readline()
@@ -293,7 +292,7 @@ print("finished", flush=True)
     address = server.stdout.readline().strip()
     environment = {
         **os.environ, "WANDB_BASE_URL": address, "WANDB_API_KEY": "k" * 40, "HOME": str(tmp_path),
-        "PYTHONPATH": str(Path(__file__).parent.parent),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
     }  # fmt: skip
     with subprocess.Popen(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, text=True,

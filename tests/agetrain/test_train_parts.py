@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 
 from ageinfer.crop.spec import CropSpec
 from agetrain.crops.cache import CropCache
+from agetrain.crops.training_set import TrainingSet, split_selection
 from agetrain.datasets import Sample
 from agetrain.errors import DatasetError, MissingDependencyError, UsageError
 from agetrain.network.agenet import AgeNet
 from agetrain.recipe import Recipe
 from agetrain.training.augment import augment
-from agetrain.training.batches import Batch, Batches, Teacher, TrainingSet
-from agetrain.training.loop import check_teachers
+from agetrain.training.batches import Batch, Batches
 from agetrain.training.losses import loss_and_age, total_loss
 from agetrain.training.optim import learning_rate, make_optimiser, running_mean, warmup_cosine
 from agetrain.training.predict import predict
-from agetrain.training.run import split_selection
-from agetrain.training.teachers import NetworkTeacher
-from agetrain.training.wandb_log import Tracker
+from agetrain.training.start import check_teachers
+from agetrain.training.teachers import NetworkTeacher, Teacher
+from agetrain.training.wandb_log import WandbLog
 
 NAN = float("nan")
 CPU = torch.device("cpu")
@@ -390,7 +390,7 @@ def test_processes_share_the_batches_that_one_alone_would_have(world):
 
 
 def test_too_few_faces_to_learn_from():
-    with pytest.raises(DatasetError, match="a face in 1 pictures to learn from"):
+    with pytest.raises(DatasetError, match="only 1 pictures to learn from hold a face"):
         Batches(training_set(cache_of(3, 22, missing=(0, 1))), SMALL, CPU)
 
 
@@ -437,7 +437,7 @@ def fake_wandb(monkeypatch, fails=None, error=BrokenError):
 )
 def test_a_run_goes_on_whatever_its_tracker_does(monkeypatch, tmp_path, fails, error):
     calls = fake_wandb(monkeypatch, fails, error)
-    tracker = Tracker("offline", "test", {"a": 1}, tmp_path)
+    tracker = WandbLog("offline", "test", {"a": 1}, tmp_path)
     tracker.log({"loss": 1.0}, 1)
     tracker.finish({"mae": 1.0}, tmp_path / "best.pth", np.zeros((1, 8, 8, 3), np.uint8), ["20 years, really 30"])
     assert [name for name, _, _ in calls].count(fails) == 1  # and is not asked again
@@ -445,7 +445,7 @@ def test_a_run_goes_on_whatever_its_tracker_does(monkeypatch, tmp_path, fails, e
 
 def test_what_is_tracked(monkeypatch, tmp_path):
     calls = fake_wandb(monkeypatch)
-    tracker = Tracker("offline", "agetrain", {"a": 1}, tmp_path)
+    tracker = WandbLog("offline", "agetrain", {"a": 1}, tmp_path)
     assert tracker.run_id == "r1"
     tracker.log({"loss": 1.5}, 3)
     worst = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
@@ -467,8 +467,8 @@ def test_what_is_tracked(monkeypatch, tmp_path):
 
 def test_an_interrupted_run_goes_on_under_its_own_number(monkeypatch, tmp_path):
     calls = fake_wandb(monkeypatch)
-    Tracker("offline", "agetrain", {}, tmp_path)
-    Tracker("offline", "agetrain", {}, tmp_path, "r0")
+    WandbLog("offline", "agetrain", {}, tmp_path)
+    WandbLog("offline", "agetrain", {}, tmp_path, "r0")
     asked = [(kwargs["id"], kwargs["resume"]) for name, _, kwargs in calls if name == "init"]
     assert asked == [(None, None), ("r0", "allow")]
 
@@ -491,7 +491,7 @@ def test_auto_is_online_where_there_is_a_key(monkeypatch, tmp_path, key, netrc, 
         (tmp_path / ".netrc").write_text(netrc)
         (tmp_path / ".netrc").chmod(0o600)
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    Tracker("auto", "test", {}, tmp_path)
+    WandbLog("auto", "test", {}, tmp_path)
     assert next(kwargs for name, _, kwargs in calls if name == "init")["mode"] == mode
 
 
@@ -500,10 +500,10 @@ def test_auto_does_what_the_variable_of_wandb_says(monkeypatch, tmp_path, said):
     calls = fake_wandb(monkeypatch)
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     monkeypatch.setenv("WANDB_MODE", said)
-    Tracker("auto", "test", {}, tmp_path)
+    WandbLog("auto", "test", {}, tmp_path)
     modes = [kwargs["mode"] for name, _, kwargs in calls if name == "init"]
     assert modes == ([] if said == "disabled" else [said])
-    Tracker("online", "test", {}, tmp_path)  # asked for by name
+    WandbLog("online", "test", {}, tmp_path)  # asked for by name
     assert [kwargs["mode"] for name, _, kwargs in calls if name == "init"][-1] == "online"
 
 
@@ -511,17 +511,17 @@ def test_the_end_of_a_run_is_waited_for_no_longer_than_a_minute(monkeypatch, tmp
     """A server that is gone by then would hold the process up for ever."""
     assert "finish_timeout" in pytest.importorskip("wandb").Settings.model_fields
     calls = fake_wandb(monkeypatch)
-    Tracker("online", "test", {}, tmp_path)
+    WandbLog("online", "test", {}, tmp_path)
     [settings] = [kwargs for name, _, kwargs in calls if name == "Settings"]
     assert 0 < settings["finish_timeout"] <= 60
 
 
 def test_disabled_does_not_even_import_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    tracker = Tracker("disabled", "test", {}, tmp_path)
+    tracker = WandbLog("disabled", "test", {}, tmp_path)
     tracker.log({}, 1)
     tracker.finish({}, tmp_path / "best.pth", np.zeros((1, 8, 8, 3), np.uint8), [""])
     assert tracker.run_id == ""
-    Tracker("auto", "test", {}, tmp_path)
+    WandbLog("auto", "test", {}, tmp_path)
     with pytest.raises(MissingDependencyError, match="pip install"):
-        Tracker("offline", "test", {}, tmp_path)
+        WandbLog("offline", "test", {}, tmp_path)

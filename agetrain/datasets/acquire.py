@@ -1,0 +1,119 @@
+"""Getting a data set: downloads it, unpacks it and checks its pictures."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from agetrain._progress import progress
+from agetrain.datasets import DATASETS, Dataset, fetch, load_dataset
+from agetrain.errors import DatasetError
+
+log = logging.getLogger(__name__)
+
+
+def acquire(
+    name: str, folder: Path, *, archives: Sequence[Path] = (), url: str | None = None, keep_archive: bool = False
+) -> Dataset:
+    """Downloads and unpacks a data set, and reads its lists.
+
+    Args:
+        name: of the data set.
+        folder: to unpack it into.
+        archives: an archive that was downloaded by hand, or its parts in order; nothing is downloaded then.
+        url: where to download it from instead of the known address.
+        keep_archive: whether to keep what was downloaded.
+
+    Raises:
+        DatasetError: there is nothing to download and no archive was given, or either is broken.
+    """
+    downloaded = _download_and_unpack(name, folder, archives, url)
+    try:
+        dataset, _ = load_dataset(name, folder)
+    except DatasetError:
+        # Nothing that the next run would take for the data set; what was downloaded stays for it.
+        shutil.rmtree(folder)
+        raise
+    if not keep_archive:
+        for file in downloaded:
+            file.unlink()
+    return dataset
+
+
+def _download_and_unpack(name: str, folder: Path, archives: Sequence[Path], url: str | None) -> list[Path]:
+    """Returns what was downloaded."""
+    module = DATASETS[name]
+    downloads = [url] if url else list(getattr(module, "DOWNLOADS", ()))
+    downloaded: list[Path] = []
+    if archives:
+        missing = [a for a in archives if not a.is_file()]
+        if missing:
+            raise DatasetError(f"--archive {missing[0]}: no such file; download it from {module.PAGE}")
+        files = list(archives)
+    elif downloads:
+        place = folder.parent / f".{module.NAME}-archives"
+        for i, address in enumerate(downloads):
+            file = fetch.file_name(address)
+            title = file + (f" ({i + 1} of {len(downloads)})" if len(downloads) > 1 else "")
+            downloaded.append(fetch.download(address, place / file, title=title))
+        files = downloaded
+    else:
+        raise DatasetError(
+            f"{module.NAME} has no direct download: get it from {module.PAGE} and give the file with --archive"
+        )
+    archive = files[0]
+    if len(files) > 1:
+        archive = fetch.joined_parts(files, folder.parent / f".{module.NAME}-joined")
+    try:
+        fetch.unpack(archive, folder)
+    finally:
+        if len(files) > 1:
+            archive.unlink()
+    return downloaded
+
+
+def missing_pictures(dataset: Dataset) -> int:
+    """Returns how many pictures fewer than the release a data set holds; warns where there are any."""
+    missing: int = DATASETS[dataset.name].PICTURES - len(pictures_of(dataset))
+    if missing > 0:
+        log.warning("%s: %d pictures fewer than in the release", dataset.name, missing)
+    return max(0, missing)
+
+
+def pictures_of(dataset: Dataset) -> list[Path]:
+    """Returns the picture files of a data set, those that its owners call bad included."""
+    return [s.path for part in dataset.parts.values() for s in part] + [s.path for s in dataset.ignored]
+
+
+def check_pictures(dataset: Dataset, folder: Path) -> None:
+    """Decodes every picture.
+
+    Raises:
+        DatasetError: some cannot be decoded; ``broken.txt`` in the folder names them.
+    """
+    from ageinfer.errors import SourceError
+    from ageinfer.sources import read_picture
+
+    def broken(path: Path) -> bool:
+        try:
+            read_picture(path)
+        except SourceError:
+            return True
+        return False
+
+    paths = pictures_of(dataset)
+    with ThreadPoolExecutor() as pool:
+        bad = [
+            p
+            for p, is_bad in zip(paths, progress(pool.map(broken, paths), "checking", "img", len(paths)), strict=True)
+            if is_bad
+        ]
+    listing = folder / "broken.txt"
+    if bad:
+        listing.write_text("".join(f"{p.relative_to(folder)}\n" for p in bad))
+        raise DatasetError(
+            f"{folder}: {len(bad)} pictures cannot be decoded, {bad[0].name} first; {listing} names them: fetch the "
+            "data set again, or delete them"
+        )
+    listing.unlink(missing_ok=True)

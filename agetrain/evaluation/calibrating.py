@@ -1,0 +1,140 @@
+"""Calibrating a checkpoint: its deviation is fitted on one half of the people and measured on the other."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agetrain.datasets import Dataset, Sample
+from agetrain.errors import CheckpointError, DatasetError
+from agetrain.evaluation.answers import OTHER_DATA, THIS_SPLIT, answers_of, open_detector, open_part, seen_in_training
+from agetrain.evaluation.figures import Answers, Array
+from agetrain.evaluation.models import Model, open_checkpoint
+from agetrain.network.calibration import FEWEST_FACES, Calibration, coverage_percent, fit_calibration
+from agetrain.network.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
+Told = dict[str, tuple[Answers, npt.NDArray[np.bool_]]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibrated:
+    """A calibrated checkpoint, and what was measured of it.
+
+    Attributes:
+        checkpoint: with the calibration in it.
+        faces: how many it was fitted on.
+        measured: for each data set, and for all together, how often the label lies within one deviation on the half
+            that was not fitted on: ``n``, ``within_1_std_percent``, ``within_1_std_percent_before``.
+    """
+
+    checkpoint: Checkpoint
+    faces: int
+    measured: tuple[dict[str, Any], ...]
+
+
+def calibrate_checkpoint(
+    path: Path, datasets: Sequence[str], *, part: str = "valid", split: Path | None = None,
+    split_csv: Sequence[Path] = (), mirrored: bool | None = None, device: str = "cpu",
+) -> Calibrated:  # fmt: skip
+    """Calibrates the deviation of a checkpoint; nothing is written.
+
+    Args:
+        path: of the checkpoint.
+        datasets: each ``NAME`` or ``NAME=DIR``.
+        part: of the data sets.
+        split: a split file, for a single data set.
+        split_csv: original lists, for a single data set.
+        mirrored: whether it answers with the mean over a face and its mirror image from then on; None: as it did.
+        device: to compute on.
+
+    Raises:
+        CheckpointError: it cannot be used, or its deviations cannot be calibrated.
+        DatasetError: there are too few faces, or a data set cannot be read.
+    """
+    checkpoint = Checkpoint.load(path)
+    # An earlier calibration is not calibrated again.
+    checkpoint = replace(
+        checkpoint, calibration=Calibration(), mirrored=checkpoint.mirrored if mirrored is None else mirrored
+    )
+    model = open_checkpoint(checkpoint, path, device)
+    detector = open_detector("none" if model.crop.kind == "resize" else "yunet")
+    told: Told = {}
+    for text in datasets:
+        dataset, samples = open_part(text, part, model.label, split=split, split_csv=split_csv)
+        _warn_of_learned(model, dataset, part)
+        answers = answers_of(model, samples, detector, model.label, title=dataset.name)
+        told[dataset.name] = (answers, np.array([in_first_half(sample) for sample in samples]))
+    errors, stds = _together(told, first_half=True)
+    if len(errors) < FEWEST_FACES or len(_together(told, first_half=False)[0]) == 0:
+        raise DatasetError(f"{len(errors)} faces to calibrate on; {FEWEST_FACES} are needed, and others to measure on")
+    try:
+        found = fit_calibration(errors, stds)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}; train again") from error
+    groups = {**{name: {name: told[name]} for name in told}, "all": told}
+    measured = [
+        {"dataset": name, "part": part, **_coverage(*_together(group, first_half=False), found)}
+        for name, group in groups.items()
+    ]
+    measured = [m for m in measured if m["n"]]
+    facts = {"n": len(errors), **found.to_dict(), "other_half": measured}
+    calibrated = replace(
+        checkpoint,
+        calibration=found,
+        training={**checkpoint.training, "calibration": facts},
+        # Training measured them of the face alone, whatever the network answers from here on.
+        metrics=tuple({"mirrored": False, **figures} for figures in checkpoint.metrics),
+    )
+    return Calibrated(calibrated, len(errors), tuple(measured))
+
+
+def in_first_half(sample: Sample) -> bool:
+    """Says which half a picture belongs to: all pictures of a subject to one, whatever else is in the data set."""
+    subject = sample.subject.encode() if sample.subject else sample.path.read_bytes()
+    return hashlib.sha256(subject).digest()[0] % 2 == 0
+
+
+def _warn_of_learned(model: Model, dataset: Dataset, part: str) -> None:
+    """Warns where the network learned from these pictures: its errors on them say nothing about others."""
+    # The hash of a split is over the labels too, and a second head answers the other label than the run learned by.
+    seen = {seen_in_training(model, d) for d in (dataset, _by_other_label(dataset))}
+    if seen == {OTHER_DATA} or (THIS_SPLIT in seen and part != "train"):
+        return
+    learned = "learned this part"
+    if THIS_SPLIT not in seen:
+        learned = "learned from another split of this data set, perhaps from some of these pictures"
+    log.warning(
+        "%s %s: the network %s: its deviation would be found too small; calibrate on a part that was held out",
+        dataset.name, part, learned,
+    )  # fmt: skip
+
+
+def _by_other_label(dataset: Dataset) -> Dataset:
+    """Returns the same pictures with the other of real and apparent age, where they have one."""
+    parts = {
+        part: tuple(s if s.other_years is None else replace(s, age_years=s.other_years) for s in samples)
+        for part, samples in dataset.parts.items()
+    }
+    return replace(dataset, parts=parts)
+
+
+def _together(told: Told, *, first_half: bool) -> tuple[Array, Array]:
+    """Errors and deviations of the faces of one half."""
+    chosen = [(a, a.found & (first == first_half)) for a, first in told.values()]
+    return np.concatenate([a.errors[c] for a, c in chosen]), np.concatenate([a.stds[c] for a, c in chosen])
+
+
+def _coverage(errors: Array, stds: Array, found: Calibration) -> dict[str, Any]:
+    if len(errors) == 0:
+        return {"n": 0}
+    return {
+        "n": len(errors),
+        "within_1_std_percent": coverage_percent(errors, found.apply(stds)),
+        "within_1_std_percent_before": coverage_percent(errors, stds),
+    }

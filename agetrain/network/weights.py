@@ -1,0 +1,143 @@
+"""Starting weights: ImageNet weights of a backbone, or another checkpoint."""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+import torchvision
+from torch import Tensor
+
+from agetrain._files import file_sha256
+from agetrain.errors import CheckpointError, WeightsError
+from agetrain.network.agenet import AgeNet
+from agetrain.network.checkpoint import FORMAT, Checkpoint
+
+WEIGHTS_VARIABLE = "AGETRAIN_WEIGHTS"
+_ImageNet = {
+    "mobilenet_v2": torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1,
+    "resnet34": torchvision.models.ResNet34_Weights.IMAGENET1K_V1,
+    "vgg16": torchvision.models.VGG16_Weights.IMAGENET1K_V1,
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a network started from.
+
+    Attributes:
+        source: for the record.
+        substitute: the file is not torchvision's own, byte for byte, so that figures may differ from published ones.
+        missing: names of the backbone's tensors that it did not hold and that therefore start at random.
+        with_head: the head was loaded as well.
+    """
+
+    source: str
+    substitute: bool
+    missing: tuple[str, ...]
+    with_head: bool = False
+
+
+def load_imagenet_weights(network: AgeNet, file: str | Path | None = None) -> Start:
+    """Starts the backbone from ImageNet weights; its classifier is not needed.
+
+    Args:
+        network: to be loaded in place.
+        file: a torchvision state dict of the backbone, or a folder with ``<backbone>*.pth``; None for the variable
+            ``AGETRAIN_WEIGHTS``, and without that torchvision's own download.
+
+    Returns:
+        Where the weights came from.
+
+    Raises:
+        WeightsError: they cannot be had, or belong to another network.
+    """
+    name = network.backbone_name
+    file = file or os.environ.get(WEIGHTS_VARIABLE) or None
+    if file is None:
+        try:
+            weights = _ImageNet[name].get_state_dict(progress=True, check_hash=True)
+        except (URLError, OSError, RuntimeError) as error:  # torch reports a wrong hash as RuntimeError
+            raise WeightsError(
+                f"the ImageNet weights of {name} cannot be downloaded ({error}); fetch {_ImageNet[name].url} on a "
+                f"machine with a network and name the file with --weights or the variable {WEIGHTS_VARIABLE}"
+            ) from error
+        return Start("torchvision IMAGENET1K_V1", False, _load(network, weights, _ImageNet[name].url))
+    path = weights_file(Path(file), name)
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises zipfile, pickle, EOF, runtime and other errors for a broken file
+        raise WeightsError(f"{path}: not a file of weights ({type(error).__name__}); fetch it again") from error
+    if not isinstance(weights, Mapping) or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise WeightsError(f"{path}: not a state dict of tensors; give torchvision's file for {name}")
+    missing = _load(network, weights, str(path))
+    digest = file_sha256(path)
+    official = Path(_ImageNet[name].url).stem.rpartition("-")[2]  # torchvision names its files by their hash
+    if digest.startswith(official):
+        return Start("torchvision IMAGENET1K_V1", False, missing)
+    return Start(f"substitute weights {path.name}, SHA-256 {digest[:16]}", True, missing)
+
+
+def weights_file(path: Path, backbone: str) -> Path:
+    """Returns the file of weights that a path means: itself, or the first file of the backbone in a folder.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    if path.is_dir():
+        matches = sorted(path.glob(f"{backbone}*.pth"))
+        if not matches:
+            raise WeightsError(f"{path}: holds no {backbone}*.pth; put torchvision's weights of {backbone} there")
+        return matches[0]
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file of weights; check --weights and the variable {WEIGHTS_VARIABLE}")
+    return path
+
+
+def _load(network: AgeNet, weights: Mapping[str, Tensor], source: str) -> tuple[str, ...]:
+    own = network.backbone.state_dict()
+    usable = {k: v for k, v in weights.items() if k in own}
+    wrong_shape = [k for k, v in usable.items() if v.shape != own[k].shape]
+    missing = [k for k in own if k not in usable and not k.endswith("num_batches_tracked")]
+    trunk_missing = [k for k in missing if not k.startswith("classifier.")]
+    if wrong_shape or trunk_missing:
+        example = (wrong_shape + trunk_missing)[0]
+        raise WeightsError(f"{source}: not the weights of {network.backbone_name} ({example} does not fit)")
+    if missing:
+        log.warning("%s: has no %s: these layers start at random", source, ", ".join(missing))
+    network.backbone.load_state_dict(usable, strict=False)
+    return tuple(missing)
+
+
+def start_from(network: AgeNet, path: str | Path | None) -> Start | None:
+    """Starts a network from a checkpoint; returns None where the path is not one of agetrain.
+
+    The head is taken over if it is of the same kind, else it starts at random.
+
+    Args:
+        network: to be loaded in place.
+        path: of ``--weights``.
+
+    Raises:
+        CheckpointError: the checkpoint is of another backbone.
+    """
+    if path is None or not Path(path).is_file():
+        return None
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever is wrong with it is for load_imagenet_weights to say
+        return None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        return None
+    start = Checkpoint.from_values(values, path)
+    if start.backbone != network.backbone_name:
+        raise CheckpointError(f"{path}: a {start.backbone}, and --backbone is {network.backbone_name}")
+    with_head = start.head == network.head_name
+    parts = ("backbone.", "head.") if with_head else ("backbone.",)
+    network.load_state_dict({k: v for k, v in start.weights.items() if k.startswith(parts)}, strict=False)
+    return Start(f"checkpoint {Path(path).name}, SHA-256 {file_sha256(path)[:16]}", False, (), with_head)
