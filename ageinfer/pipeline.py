@@ -244,7 +244,8 @@ class Pipeline:
         """The result of a frame with these faces."""
         height, width = frame.image.shape[:2]
         model = self.estimator.identifier
-        return FrameResult(frame.source, frame.index, frame.time_s, (width, height), tuple(faces), model)
+        size = (width, height)
+        return FrameResult(frame.source, frame.index, frame.time_s, size, tuple(faces), model, frame.damaged)
 
     def _estimated(self, waiting: list[tuple[Frame, list[Detection], Image]]) -> Iterator[tuple[Frame, FrameResult]]:
         if not waiting:
@@ -322,6 +323,8 @@ class VideoTracker:
             ValueError: the picture has another type or shape.
         """
         image = checked(frame.image)
+        if frame.damaged:  # whatever a network found in it would be made up
+            return Located(frame, [], None if self._follower is None else [])
         if self._follower is None:
             return Located(frame, self._pipeline.find(image))
         with self._pipeline.timer("detect"):

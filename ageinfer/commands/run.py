@@ -51,6 +51,8 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
         raise KeyboardInterrupt
     if source.truncated:
         return ExitStatus.TRUNCATED
+    if source.damaged:
+        return ExitStatus.DAMAGED
     return ExitStatus.SOME_FAILED if source.failed else ExitStatus.OK
 
 

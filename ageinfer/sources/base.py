@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
@@ -23,7 +24,11 @@ class Source(ABC):
         frame_count: how many frames are announced; None where that is unknown, as with a camera.
         fps: frames a second; None for pictures and where it is unknown.
         failed: how many pictures could not be read so far.
-        truncated: a video ended well before its announced end (known after the last frame).
+        truncated: a video ends before its end (known after the last frame).
+        damaged: how many frames so far lacked data.
+        finished: all frames were read, to the end of the source.
+        file: of a video; its sound can be copied from there. None for all else.
+        begins_s: time in that file of the first picture, in seconds (known after the first frame).
     """
 
     kind: Literal["picture", "folder", "video", "camera"]
@@ -32,6 +37,10 @@ class Source(ABC):
     fps: float | None = None
     failed: int = 0
     truncated: bool = False
+    damaged: int = 0
+    finished: bool = False
+    file: Path | None = None
+    begins_s: float = 0.0
     _begun = False
     _closed = False
 
