@@ -1,4 +1,4 @@
-"""Working ahead: the next items are made in a thread while the present one is used, or are taken in groups."""
+"""Makes the next items of an iterator in a thread while the current one is used, or gives items in groups."""
 
 import math
 import threading
@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Literal, TypeVar, overload
 
 T = TypeVar("T")
-_TICK_S = 0.5  # on Windows, Ctrl-C only comes through between two waits
-# Items that come more slowly than that do not wait for each other.
+_TICK_S = 0.5  # on Windows, Ctrl-C is only noticed between two waits
+# In seconds. An item that takes longer ends its group.
 _LONGEST_WAIT_S = 0.05
 
 
@@ -26,17 +26,18 @@ def ahead(
     items: Iterable[T], limit: int, *, weight: Callable[[T], int] = lambda _: 0, most_weight: int = 0,
     pauses: bool = False,
 ) -> Iterator[T | None]:  # fmt: skip
-    """Iterates in a thread of its own; items come in their order, and an error at its place among them.
+    """Iterates in a thread of its own, so that the next items are made while one is used.
 
-    Nothing is made before the first item is asked for. Closing the iterator, or leaving it to be collected, ends the
-    thread; one that hangs in its work is left to itself after half a second.
+    Items come in their order. An error of `items` is raised after the items before it. The thread starts when the
+    first item is asked for and ends when the iterator is closed or collected. A thread that hangs in its work is left
+    behind after 0.5 s.
 
     Args:
-        items: what is worked on; a generator is closed in the thread.
-        limit: how many may wait, 1 or more. Beside them there are the one in use and the one being made.
-        weight: of an item.
-        most_weight: of the items that wait, together; one may always wait. 0: no limit.
-        pauses: None comes before an item that must be waited for, so that what was put by can be done meanwhile.
+        items: makes the items; a generator is closed in the thread.
+        limit: the number of finished items that may wait, 1 or more. One more is in use and one more is being made.
+        weight: gives the weight of an item, for example its bytes.
+        most_weight: the largest total weight of the waiting items; one item may always wait. 0: no limit.
+        pauses: whether to yield None before an item that is not finished yet, so that the caller can do other work.
 
     Example:
         >>> list(ahead(range(4), 2))
@@ -62,7 +63,7 @@ def ahead(
                         break
                     waiting.append((item, weight(item)))
                     changed.notify_all()
-        except BaseException as caught:  # goes to the one who asks for items
+        except BaseException as caught:  # raised again in the consumer
             error = caught
         if isinstance(items, Generator):
             with suppress(Exception):
@@ -97,15 +98,16 @@ def ahead(
 
 
 def in_groups(items: Iterable[T], most: int, *, size: Callable[[T], int], most_size: int) -> Iterator[list[T]]:
-    """Takes items in groups, in their order: smaller groups of large items and of those that come slowly.
+    """Yields the items of an iterator in groups, in their order.
 
-    Where the items end with an error, those before it come first.
+    A group is smaller if its items are large or come slowly (0.05 s or more apart). If the iterator raises an error,
+    the items before it are yielded first.
 
     Args:
-        items: to be grouped.
-        most: items in a group, 1 or more.
-        size: of an item.
-        most_size: a group that has reached this size takes no more.
+        items: makes the items.
+        most: the largest number of items in a group, 1 or more.
+        size: gives the size of an item.
+        most_size: a group takes no more items when the sum of their sizes has reached this.
 
     Example:
         >>> list(in_groups("aab", 2, size=lambda _: 1, most_size=9))
@@ -114,7 +116,7 @@ def in_groups(items: Iterable[T], most: int, *, size: Callable[[T], int], most_s
     following = iter(items)
     error: Exception | None = None
     more = True
-    waited_s = math.inf  # for the last one
+    waited_s = math.inf  # the time that the last item took
     while more:
         group: list[T] = []
         total = 0
@@ -135,4 +137,4 @@ def in_groups(items: Iterable[T], most: int, *, size: Callable[[T], int], most_s
         try:
             raise error
         finally:
-            del error  # it holds this call, which would hold it
+            del error  # breaks the circle of references between the error and this call

@@ -1,7 +1,7 @@
-"""How the commands of all three packages speak and end.
+"""Prints messages and ends commands with an exit status, for all three packages.
 
-Standard output gets what was asked for, standard error all else. `guarded` is the one place where an error becomes a
-line and an exit status.
+Standard output gets the results, standard error gets everything else. `guarded` is the only place where an error
+becomes a line and an exit status.
 """
 
 import logging
@@ -25,19 +25,23 @@ def guarded(
     extra: str = "",
     interrupted: str | Callable[[], str] = "nothing was written",
 ) -> ExitStatus:
-    """Runs a command; an error of this project becomes one line on standard error and an exit status.
+    """Runs a command and turns its errors into one line on standard error and an exit status.
 
     Args:
-        name: of the command, before the line.
-        command: does the work; what it returns is the exit status, None is `ExitStatus.OK`.
-        debug: lets the traceback of an error through.
-        level: of the log messages that go to standard error.
-        prefix: of those messages.
-        extra: of the distribution, named where a package is not installed.
-        interrupted: what Ctrl-C leaves, or what says it then.
+        name: the name of the command, which begins the line.
+        command: does the work and returns the exit status; None means `ExitStatus.OK`.
+        debug: whether an error is raised with its traceback instead.
+        level: the lowest level of log messages that go to standard error.
+        prefix: the beginning of these messages.
+        extra: the extra of the distribution to install if a package is missing.
+        interrupted: what the line after Ctrl-C says about the outputs, or a function that returns this text.
 
     Returns:
         The exit status, see `ageinfer.errors.STATUS_TEXTS`.
+
+    Example:
+        >>> guarded("ageinfer", lambda: None, debug=False)
+        <ExitStatus.OK: 0>
     """
     try:
         with messages_on_stderr(level, prefix):
@@ -52,7 +56,7 @@ def guarded(
             raise
         say(f"{name}: {error.name} is not installed: pip install 'ageinfer[{extra}]'")
         return ExitStatus.MISSING
-    except BrokenPipeError:  # the reader of our standard output has seen enough
+    except BrokenPipeError:  # the reader of standard output has gone
         give_up_standard_output()
         return ExitStatus.OUTPUT
     except OSError as error:
@@ -67,17 +71,17 @@ def guarded(
 
 
 def say(text: str, *, end: str = "\n") -> None:
-    """Tells the person at the terminal, on standard error; a run goes on where nothing can be written there."""
+    """Prints a message on standard error; if that fails, the run goes on without it."""
     with suppress(OSError):
         print(text, end=end, file=sys.stderr, flush=True)
 
 
 def put(text: str) -> None:
-    """Prints to standard output.
+    """Prints a result on standard output.
 
     Raises:
-        OutputError: it cannot be written.
-        BrokenPipeError: its reader has seen enough.
+        OutputError: standard output cannot be written.
+        BrokenPipeError: the reader of standard output has gone.
     """
     try:
         print(text, flush=True)
@@ -85,19 +89,25 @@ def put(text: str) -> None:
         raise
     except OSError as error:
         give_up_standard_output()
-        raise OutputError(f"standard output cannot be written: {error.strerror}; make room, or use a file") from error
+        raise OutputError(
+            f"standard output cannot be written: {error.strerror}; make room, or write to a file"
+        ) from error
 
 
 def give_up_standard_output() -> None:
-    """What could not be written to it is forgotten: Python would try again when it ends."""
+    """Discards unwritten data for standard output; Python would try to write it again at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
 def messages_on_stderr(level: int, prefix: str = "") -> Iterator[None]:
-    """Logs to standard error, one bare line a message, until the command ends.
+    """Sends log messages to standard error inside a ``with`` block, each as one line without time and level.
 
-    A handler that outlived its command would go on writing to what was standard error then.
+    The handler is removed at the end, because it would go on writing to the standard error of that time.
+
+    Args:
+        level: the lowest level of the messages.
+        prefix: the beginning of each line.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))

@@ -25,7 +25,7 @@ def moving_face(portrait, frames, size=(320, 240)):
 
 
 def write_film(
-    path: Path, images: Iterable, *, fps=25, times: Sequence[float] | None = None, codec="libx264", sound_s: float = 0.0,
+    path: Path, images: Iterable, *, fps=25, times: Sequence[float] | None = None, codec="libx264", sound_s=0.0,
     options: dict | None = None, container: dict | None = None, kind: str | None = None, aspect: Fraction | None = None,
     turn: tuple[int, bool] | None = None, colours: tuple[int, int] | None = None, pixels="yuv420p", language="cat",
 ) -> Path:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first one ends a run after the frame at hand, the second one at once."""
+"""Handles Ctrl-C: the first one ends a run after the current frame, the second one at once."""
 
 import os
 import signal
@@ -12,10 +12,13 @@ from ageinfer.errors import ExitStatus
 
 
 class Interrupts:
-    """Takes SIGINT, SIGTERM and SIGHUP while it is entered: a supervisor's stop, or a lost connection, is a Ctrl-C.
+    """Handles SIGINT, SIGTERM and SIGHUP as Ctrl-C inside a ``with`` block.
+
+    The first signal raises `KeyboardInterrupt`, or is only noted while the block is held. The second one ends the
+    process at once.
 
     Attributes:
-        requested: somebody wants the run to end.
+        requested: whether a signal has come.
     """
 
     def __init__(self) -> None:
@@ -24,10 +27,10 @@ class Interrupts:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        if threading.current_thread() is threading.main_thread():  # no other one may; interrupts go to that one anyway
+        if threading.current_thread() is threading.main_thread():  # only it may set handlers, and it gets the signals
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._take)
-            # Under nohup it is ignored, and is to be.
+            # Under nohup SIGHUP is ignored and stays so.
             if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
                 self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._take)
         return self
@@ -38,12 +41,12 @@ class Interrupts:
             signal.signal(number, handler)
 
     def hold(self) -> None:
-        """From now on an interrupt is only noted: what was written is being completed."""
+        """Only notes signals from now on, because the outputs are being completed."""
         self._waiting = False
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Within, an interrupt is noted and nothing is broken off: records and pictures are written whole."""
+        """Only notes signals inside the block, so that records and pictures are written as a whole."""
         self._waiting = False
         try:
             yield
@@ -52,7 +55,7 @@ class Interrupts:
 
     def _take(self, _number: int, _frame: FrameType | None) -> None:
         if self.requested:
-            # At once: neither clean-up nor a blocked write may hold it up.
+            # At once: clean-up or a blocked write could take for ever.
             os._exit(ExitStatus.INTERRUPTED)
         self.requested = True
         if self._waiting:

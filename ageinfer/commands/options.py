@@ -48,6 +48,11 @@ def build_parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--output", metavar="F", help="write an annotated picture or video; a folder if the source is a folder"
     )
+    out.add_argument(
+        "--codec", metavar="NAME",
+        help="encode a video with h264, hevc, vp9, av1, mpeg4 or mjpeg (default: the first that its container holds)",
+    )  # fmt: skip
+    out.add_argument("--no-audio", action="store_true", help="do not copy the sound of a video file to --output")
     out.add_argument("--jsonl", metavar="F", help="write one JSON record per frame; -: standard output")
     out.add_argument("--csv", metavar="F", help="write one CSV row per face; -: standard output")
     out.add_argument("--faces", metavar="DIR", help="save the best picture of each face")
@@ -59,7 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--serve-at", metavar="HOST:PORT", help="serve the page at this address; off loopback it needs a token"
     )
     out.add_argument(
-        "--blur", action="store_true", help="make faces unrecognisable in pictures, in video and on the page"
+        "--blur",
+        action="store_true",
+        help="make faces unrecognisable in pictures, in video and on the page; voices stay (--no-audio)",
     )
     out.add_argument("--json-schema", action="store_true", help="print the JSON schema of the records and exit")
     add_pipeline_options(parser)
@@ -167,6 +174,8 @@ def check_options(options: argparse.Namespace) -> None:
     for name in ("output", "faces"):
         if getattr(options, name) == "-":
             raise UsageError(f"--{name} -: only records go to standard output; name a place (./- for one named so)")
+    if (options.codec or options.no_audio) and not options.output:
+        raise UsageError("--codec and --no-audio are for --output; name the video")
     if options.detector_file and options.detector != "dlib-cnn":
         raise UsageError(f"--detector-file is for --detector dlib-cnn; --detector is {options.detector}")
     taken = {file_identity(options.source): "the source"} if options.source else {}

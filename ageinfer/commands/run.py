@@ -80,7 +80,8 @@ def open_sinks(
         elif source.kind == "folder":
             yield sinks.FolderSink(path, untouchable=files)
         else:
-            yield sinks.VideoSink(path, source.fps, real_time=live)
+            sound_of = None if options.no_audio else source
+            yield sinks.VideoSink(path, source.fps, real_time=live, sound_of=sound_of, codec=options.codec)
     if options.faces:
         yield sinks.FaceSnapshots(Path(options.faces), untouchable=files)
     serves = options.serve or options.serve_at

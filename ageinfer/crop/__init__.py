@@ -1,1 +1,1 @@
-"""The face crop: its specification and the one implementation that training and runtime share."""
+"""Cuts faces out of pictures; training and runtime share this specification and this code."""

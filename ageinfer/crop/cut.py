@@ -1,6 +1,6 @@
-"""The face crop: one implementation of the specification, used to prepare training data and at run time.
+"""Cuts faces out of pictures as a `CropSpec` says, for training data and at run time.
 
-Nothing else in the project cuts faces out of pictures.
+Nothing else in the project makes face crops for a model.
 """
 
 import math
@@ -15,42 +15,47 @@ from ageinfer.types import Box, Image, Point
 __all__ = ["CropSpec", "central_face", "crop_face", "crop_faces"]
 
 _QUANTUM_PX = 0.25
-# A detector's box may reach beyond the picture, but one this many times larger than it is a mistake.
+# A box may reach beyond the picture, but a box this many times larger than the picture is a mistake.
 _LARGEST_SIDE = 3
-# Medians of YuNet's landmarks relative to the centre of its box, in units of the box's longer side, made symmetric
-# (benchmarks/landmarks.py): right eye, left eye, nose tip, right and left corner of the mouth, as x + iy.
+# Medians of the landmarks of YuNet, made symmetric (benchmarks/landmarks.py): right eye, left eye, nose tip, right and
+# left corner of the mouth, as x + iy relative to the centre of the box, in units of its longer side.
 MEAN_LANDMARKS = np.array([-0.186 - 0.135j, 0.186 - 0.135j, 0.075j, -0.158 + 0.232j, 0.158 + 0.232j])
 _FIT_CENTRE = complex(MEAN_LANDMARKS.mean())
 _FIT_WEIGHTS = ((MEAN_LANDMARKS - _FIT_CENTRE).conj() / (abs(MEAN_LANDMARKS - _FIT_CENTRE) ** 2).sum()).tolist()
-# A similarity whose scale differs from the box by more than this factor, whose centre lies further from the box's (in
-# its longer sides), or that turns further, is not believed.
+# Landmarks are ignored if their scale differs from the box by more than this factor, if their centre is further than
+# this from the centre of the box (in its longer sides), or if they are turned by more than this angle.
 _LARGEST_SCALE_RATIO = 1.5
 _LARGEST_DISTANCE = 0.5
 _LARGEST_TURN = math.radians(60)
 
 
 def crop_face(image: Image, box: Box, spec: CropSpec, landmarks: Sequence[Point] | None = None) -> Image:
-    """Cuts one face out of a picture.
+    """Cuts one face out of a picture: BGR in, RGB out.
 
     Args:
-        image: uint8 ``[height, width, 3]``, BGR.
-        box: ``(x, y, w, h)`` in pixels, as the detector gave it; may reach beyond the picture.
-        spec: the crop specification.
-        landmarks: five points in pixels, as in `ageinfer.types.Detection`, or None; used by crops of kind
-            ``landmarks`` alone.
+        image: uint8 BGR ``[height, width, 3]``.
+        box: ``(x, y, w, h)`` in pixels, as the detector gave it; it may reach beyond the picture.
+        spec: the crop specification, for example that of a model.
+        landmarks: five points in pixels, as in `ageinfer.types.Detection`, or None. Only crops of kind ``landmarks``
+            use them.
 
     Returns:
-        uint8 ``[size, size, 3]``, RGB.
+        uint8 RGB ``[spec.size, spec.size, 3]``.
 
     Raises:
-        ValueError: the box is not finite, has no extent or is absurdly large, or the image is not uint8 with 3
-            channels.
+        ValueError: the box is not finite, has no extent or is far larger than the picture, or the image is not uint8
+            with 3 channels.
+
+    Example:
+        >>> image = np.zeros((480, 640, 3), np.uint8)
+        >>> crop_face(image, (200.0, 100.0, 150.0, 180.0), CropSpec(size=112, margin=0.2)).shape
+        (112, 112, 3)
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"image must be uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
+        raise ValueError(f"the image must be uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
     w, h = box[2:]
     if not all(map(math.isfinite, box)) or w <= 0 or h <= 0:
-        raise ValueError(f"box {box} has no extent")
+        raise ValueError(f"box {box} has no extent or is not finite")
     if not max(w, h) * (1 + 2 * spec.margin) <= max(_LARGEST_SIDE * max(image.shape), 4096):
         raise ValueError(f"box {box} is far larger than the picture, {image.shape[1]} x {image.shape[0]} px")
     crop = _resized(image, box, spec) if spec.kind == "resize" else _warped(image, box, spec, landmarks)
@@ -63,7 +68,20 @@ def crop_faces(
     spec: CropSpec,
     landmarks: Sequence[Sequence[Point] | None] | None = None,
 ) -> Image:
-    """Cuts several faces out of one picture (see `crop_face`): uint8 ``[len(boxes), size, size, 3]``, RGB."""
+    """Cuts several faces out of one picture: BGR in, RGB out.
+
+    Args:
+        image: uint8 BGR ``[height, width, 3]``.
+        boxes: a box ``(x, y, w, h)`` in pixels for each face.
+        spec: the crop specification.
+        landmarks: five points in pixels or None for each face; None: no face has landmarks.
+
+    Returns:
+        uint8 RGB ``[len(boxes), spec.size, spec.size, 3]``.
+
+    Raises:
+        ValueError: see `crop_face`.
+    """
     crops = np.empty((len(boxes), spec.size, spec.size, 3), np.uint8)
     for crop, box, points in zip(crops, boxes, landmarks or [None] * len(boxes), strict=True):
         crop[...] = crop_face(image, box, spec, points)
@@ -71,14 +89,18 @@ def crop_faces(
 
 
 def central_face(boxes: Sequence[Box], size: tuple[int, int]) -> int | None:
-    """Which face is nearest the centre of a picture: in a training picture, the labelled one.
+    """Returns the index of the face nearest the centre of a picture; in training pictures it is the labelled one.
 
     Args:
         boxes: ``(x, y, w, h)`` in pixels.
-        size: width and height of the picture.
+        size: ``(width, height)`` of the picture in pixels.
 
     Returns:
-        An index into ``boxes``, or None when there are none.
+        An index into ``boxes``, or None if there are no boxes.
+
+    Example:
+        >>> central_face([(0, 0, 10, 10), (45, 40, 10, 10)], (100, 100))
+        1
     """
 
     def from_centre(i: int) -> float:
@@ -89,7 +111,7 @@ def central_face(boxes: Sequence[Box], size: tuple[int, int]) -> int | None:
 
 
 def _warped(image: Image, box: Box, spec: CropSpec, landmarks: Sequence[Point] | None) -> Image:
-    """The square round the face, upright or as its landmarks lie; BGR."""
+    """Cuts the square around a face, upright or turned by its landmarks; returns BGR."""
     x, y, w, h = box
     aligned = _alignment(box, landmarks) if spec.kind == "landmarks" and landmarks is not None else None
     x, y, side, angle = aligned or (x + w / 2, y + h / 2, max(w, h), 0.0)
@@ -98,14 +120,14 @@ def _warped(image: Image, box: Box, spec: CropSpec, landmarks: Sequence[Point] |
     reduction = max(1, round(scale))
 
     cos, sin = math.cos(angle), math.sin(angle)
-    extent = side * (abs(cos) + abs(sin))  # of the upright square round the turned one
+    extent = side * (abs(cos) + abs(sin))  # the side of the upright square around the turned one
     source, x0, y0 = _region(image, x - extent / 2, y - extent / 2, extent, reduction, spec.fill)
     if reduction > 1:
         smaller = (source.shape[1] // reduction, source.shape[0] // reduction)
         source = cv2.resize(source, smaller, interpolation=cv2.INTER_AREA)
     # Pixel u of the crop has its centre at (u + 0.5) * scale from the left edge; in an array, centres are integers.
     step = scale / reduction
-    first = 0.5 * step - side / reduction / 2  # where the first pixel's centre lies from the middle, before turning
+    first = 0.5 * step - side / reduction / 2  # from the middle to the centre of the first pixel, before turning
     to_source = np.array(
         [
             [step * cos, -step * sin, (x - x0) / reduction + first * (cos - sin) - 0.5],
@@ -123,11 +145,11 @@ def _warped(image: Image, box: Box, spec: CropSpec, landmarks: Sequence[Point] |
 
 
 def _alignment(box: Box, landmarks: Sequence[Point]) -> tuple[float, float, float, float] | None:
-    """Centre x and y, side without margin, and turn in radians of the face; None where they contradict the box."""
+    """Returns centre x and y, side without margin and turn in radians, or None if the landmarks contradict the box."""
     if len(landmarks) != len(MEAN_LANDMARKS) or not all(math.isfinite(x) and math.isfinite(y) for x, y in landmarks):
         return None
-    # With points as complex numbers a similarity is z -> a z + b, and least squares over a and b is linear. (Plain
-    # numbers: for five points, arrays cost more than they save.)
+    # With points as complex numbers a similarity is z -> a z + b, and least squares over a and b is linear. Plain
+    # numbers are faster than arrays for five points.
     points = [complex(_quantised(x), _quantised(y)) for x, y in landmarks]
     mean = sum(points) / len(points)
     a = sum((weight * (point - mean) for weight, point in zip(_FIT_WEIGHTS, points, strict=True)), 0j)
@@ -145,7 +167,7 @@ def _alignment(box: Box, landmarks: Sequence[Point]) -> tuple[float, float, floa
 
 
 def _resized(image: Image, box: Box, spec: CropSpec) -> Image:
-    """The part of the picture under the box, resized as a whole, and of that the centre; BGR."""
+    """Resizes the part of the picture under the box and cuts out its centre; returns BGR."""
     height, width = image.shape[:2]
     x0, y0 = min(max(round(box[0]), 0), width - 1), min(max(round(box[1]), 0), height - 1)
     x1, y1 = min(max(round(box[0] + box[2]), x0 + 1), width), min(max(round(box[1] + box[3]), y0 + 1), height)
@@ -169,10 +191,10 @@ def _quantised(value: float) -> float:
 def _region(
     image: Image, left: float, top: float, side: float, reduction: int, fill: tuple[int, int, int]
 ) -> tuple[Image, int, int]:
-    """The part of the picture under a square, with one reduced pixel to spare, and its top left corner.
+    """Returns the part of a picture under a square, one reduced pixel larger, and the x and y of its corner.
 
-    With a reduction both extents are multiples of it and what lies beyond the picture is filled here; without,
-    the part is only a view of the picture and `cv2.warpAffine` fills.
+    With a reduction above 1, both sides are multiples of it and the area beyond the picture is filled. Without one, the
+    part is a view of the picture, and `cv2.warpAffine` fills that area later.
     """
     height, width = image.shape[:2]
     x0, y0 = math.floor(left) - reduction, math.floor(top) - reduction

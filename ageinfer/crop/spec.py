@@ -1,7 +1,7 @@
-"""The specification of the face crop, apart from its implementation, so that reading one needs no OpenCV.
+"""The specification of the face crop; reading one needs no OpenCV.
 
-A change of crop margin moves an age estimate by years, so the specification travels inside every model file and every
-training cache.
+A different crop margin changes an age estimate by years, so every model file and every training cache holds the
+specification.
 """
 
 import math
@@ -17,31 +17,38 @@ _RESIZE_KEYS = ("resize_to", "keep_aspect")
 
 @dataclass(frozen=True, slots=True)
 class CropSpec:
-    """How a face is cut out of a picture.
+    """Says how a face is cut out of a picture.
 
-    ``box``: the crop is a square round the centre of the detector's box. Its side is ``max(w, h) * (1 + 2 * margin)``.
-    Centre and side are rounded to a quarter of a pixel first, so that detectors that agree to a hundredth of a
-    pixel give the same pixels. Where the square reaches beyond the picture, ``fill`` is used.
+    ``box``: the crop is a square around the centre of the detector's box. Its side is ``max(w, h) * (1 + 2 * margin)``.
+    Centre and side are rounded to a quarter of a pixel first, so that detectors that agree to a hundredth of a pixel
+    give the same pixels. The area beyond the picture has the colour ``fill``.
 
-    ``landmarks``: the same square, but placed and turned by the similarity that brings five mean landmarks onto those
-    of the detector, rounded to a quarter of a pixel (least squares; Umeyama, PAMI 1991). A detector without landmarks,
-    or landmarks that contradict the box, give the ``box`` crop: mean landmarks and box belong to each other, so both
-    have the same scale.
+    ``landmarks``: the same square, but placed and turned by the similarity that maps five mean landmarks to those of
+    the detector, rounded to a quarter of a pixel (least squares; Umeyama, PAMI 1991). If there are no landmarks, or if
+    they contradict the box, the crop is the ``box`` crop of the same scale.
 
-    ``resize``: no detector; the whole picture is resized to ``resize_to`` and its centre is cut out, as in the
+    ``resize``: there is no detector. The whole picture is resized to ``resize_to`` and its centre is cut out, as in the
     original experiments.
 
     Attributes:
-        size: side of the result, in pixels.
-        margin: what is added on each side of the box, as a fraction of its longer side; 0 for ``resize``.
+        size: the side of the crop in pixels, 8 to 1024.
+        margin: added on each side of the box, as a fraction of its longer side, -0.4 to 4; 0 for ``resize``.
         fill: RGB, 0 to 255. The default is the mean colour of ImageNet, so that normalised borders are near 0.
         kind: ``box``, ``landmarks`` or ``resize``.
-        filter: ``area-linear``: reduced by the nearest whole factor with area averaging, then bilinear. For ``resize``:
-            area averaging where the picture shrinks, bilinear where it grows.
-        detector: identifier of the detector whose boxes the margin refers to; ``none`` for ``resize``.
-        version: of this specification; another version is refused rather than guessed at.
-        resize_to: for ``resize``: the shorter side (``keep_aspect``) or both sides before the centre is cut out.
+        filter: ``area-linear``: area averaging by the nearest whole factor, then bilinear interpolation. For
+            ``resize``: area averaging if the picture shrinks, bilinear interpolation if it grows.
+        detector: the identifier of the detector to whose boxes the margin refers; ``none`` for ``resize``.
+        version: the version of this specification; any other version is refused.
+        resize_to: for ``resize``: the shorter side in pixels (with ``keep_aspect``), or both sides, before the cut.
         keep_aspect: for ``resize``: whether the picture keeps its proportions.
+
+    Raises:
+        ValueError: a value is out of range, or the values contradict each other.
+
+    Example:
+        >>> wider = CropSpec(size=112, margin=0.2).widened(1.25)
+        >>> wider.size, wider.margin
+        (140, 0.375)
     """
 
     size: int = 112
@@ -62,7 +69,10 @@ class CropSpec:
             )
         if self.kind == "resize":
             if type(self.resize_to) is not int or not 8 <= self.size <= self.resize_to <= 1024 or self.margin != 0:
-                raise ValueError(f"crop of {self.size} px from {self.resize_to!r} px with margin {self.margin!r}")
+                raise ValueError(
+                    f"a resize crop of {self.size!r} px from {self.resize_to!r} px with margin {self.margin!r} is "
+                    "not valid; give 8 <= size <= resize_to <= 1024 and margin 0"
+                )
             if self.detector != NO_DETECTOR:
                 raise ValueError(f"a resize crop has no detector, not {self.detector!r}")
             if type(self.keep_aspect) is not bool:
@@ -79,13 +89,13 @@ class CropSpec:
             raise ValueError(f"crop fill {self.fill} is not three values from 0 to 255")
 
     def to_dict(self) -> dict[str, Any]:
-        """The specification as JSON values; what belongs to another kind is left out."""
+        """Returns the specification as JSON values, without the keys of other kinds."""
         values = {**asdict(self), "fill": list(self.fill)}
         return values if self.kind == "resize" else {k: v for k, v in values.items() if k not in _RESIZE_KEYS}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "CropSpec":
-        """Reads what `to_dict` wrote.
+        """Makes a specification from the values that `to_dict` returned.
 
         Raises:
             ValueError: a key is missing or unknown, or a value is not valid.
@@ -101,9 +111,12 @@ class CropSpec:
             raise ValueError(f"crop specification: {error}") from error
 
     def widened(self, factor: float) -> "CropSpec":
-        """The same crop at the same scale with about ``factor`` times its side: room for augmentation to move in.
+        """Returns a larger crop of the same scale, so that augmentation can move the face in it.
 
-        A ``resize`` crop is given all of the resized picture.
+        A ``resize`` crop gets all of the resized picture.
+
+        Args:
+            factor: the new side divided by the old one; the new side is rounded up to an even number of pixels.
         """
         if self.kind == "resize":
             return replace(self, size=self.resize_to)

@@ -1,4 +1,4 @@
-"""Face detectors behind one protocol: a BGR picture in, boxes in its pixels out, best first."""
+"""Finds faces in pictures; all detectors have the same method, `FaceDetector.detect`."""
 
 from pathlib import Path
 
@@ -23,18 +23,25 @@ def open_detector(
     provider: str = "auto",
     threads: int | None = None,
 ) -> FaceDetector:
-    """Makes a detector by its name on the command line.
+    """Makes a face detector by its name on the command line.
 
     Args:
         name: one of `DETECTORS`, or the path of a YuNet ONNX file (``.onnx``).
         file: the network of ``dlib-cnn`` (``mmod_human_face_detector.dat``).
-        provider: of a YuNet, see there; the other detectors have no use for it.
-        threads: as ``provider``.
+        provider: the execution provider of a YuNet, see `YuNet`; dlib does not use it.
+        threads: the threads of a YuNet, see `YuNet`; dlib does not use them.
 
     Raises:
-        UsageError: there is no detector of that name.
-        ModelError: its file is missing or another kind of file.
-        MissingDependencyError: its package is not installed.
+        UsageError: there is no detector with this name.
+        ModelError: the file of the detector is missing or not valid.
+        MissingDependencyError: the package of the detector is not installed.
+
+    Example:
+        >>> import cv2
+        >>> detector = open_detector("yunet", provider="cpu")
+        >>> [face] = detector.detect(cv2.imread("samples/astronaut.jpg"))
+        >>> len(face.landmarks)
+        5
     """
     if name == "yunet" or name.endswith(".onnx"):
         model = None if name == "yunet" else name
@@ -43,4 +50,4 @@ def open_detector(
         return DlibHog()
     if name == "dlib-cnn":
         return DlibCnn(file)
-    raise UsageError(f"unknown detector {name!r}: use one of {', '.join(DETECTORS)}, or a YuNet file (.onnx)")
+    raise UsageError(f"unknown detector {name!r}; use one of {', '.join(DETECTORS)}, or a YuNet file (.onnx)")

@@ -1,4 +1,4 @@
-"""dlib's two face detectors, from the extra ``dlib``."""
+"""The two face detectors of dlib; they need the extra ``dlib``."""
 
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +18,15 @@ def _dlib() -> Any:
 
 
 def _rescaled(rectangle: Any, side: float, shift: tuple[float, float]) -> Box:
-    """A box of dlib's brought to the extent that YuNet gives the same face, because crop margins refer to that.
+    """Converts a box of dlib to the box that YuNet would give the same face, because crop margins refer to YuNet.
 
     Args:
         rectangle: a ``dlib.rectangle``.
-        side: YuNet's longer side in units of dlib's.
-        shift: of YuNet's centre from dlib's, to the right and downwards, in the same units.
+        side: the longer side of YuNet's box, in units of the longer side of dlib's box.
+        shift: the centre of YuNet's box minus that of dlib's box, right and down, in the same units.
+
+    Returns:
+        A square box ``(x, y, w, h)`` in pixels.
     """
     w, h = rectangle.width(), rectangle.height()
     longer = max(w, h)
@@ -36,21 +39,22 @@ def _rescaled(rectangle: Any, side: float, shift: tuple[float, float]) -> Box:
 
 
 class DlibHog:
-    """dlib's frontal face detector (HOG); needs no file, finds upright frontal faces.
+    """The frontal face detector of dlib (HOG), which finds upright frontal faces and needs no file.
 
-    Its boxes go from brow to chin. They are rescaled to the extent that YuNet gives the same face, because the
-    crop margins of the shipped models refer to that (the constants: ``benchmarks/detectors.py``).
+    The boxes of dlib go from brow to chin. They are rescaled to the boxes of YuNet, because the crop margins of the
+    shipped models refer to YuNet. The constants come from ``benchmarks/detectors.py``. The score is a distance to a
+    margin without bounds. There are no landmarks.
 
     Args:
-        upsample: how often the picture is doubled first; each time halves the smallest face found, which is
-            about 80 px at 0, and takes four times as long.
+        upsample: how often the picture is doubled first. The smallest face found is about 80 pixels at 0. Each doubling
+            halves this size and takes four times as long.
 
     Raises:
         MissingDependencyError: dlib is not installed.
     """
 
     identifier = "dlib-hog"
-    # Extent and shift of YuNet's box in units of dlib's side: medians, see the docstring.
+    # Medians of side and shift for `_rescaled`, see the docstring.
     _SIDE = 1.18
     _SHIFT = (0.0, -0.04)
 
@@ -74,21 +78,23 @@ class DlibHog:
 
 
 class DlibCnn:
-    """dlib's convolutional face detector (max-margin object detection; King, 2015); slow without a GPU build of dlib.
+    """The convolutional face detector of dlib (King, 2015), which is slow without a GPU build of dlib.
+
+    Its boxes are rescaled as those of `DlibHog`. The score has no bounds. There are no landmarks.
 
     Args:
-        model: ``mmod_human_face_detector.dat``, as dlib publishes it; None for the one in the package
-            ``face_recognition_models``, where that is installed.
-        upsample: how often the picture is doubled first; the smallest face found is about 80 px at 0.
+        model: the path of ``mmod_human_face_detector.dat``, as dlib publishes it; None for the file in the package
+            ``face_recognition_models``.
+        upsample: how often the picture is doubled first. The smallest face found is about 80 pixels at 0.
 
     Raises:
-        UsageError: no file was named, and the package is not there.
-        ModelError: the file is missing, or another kind of file.
+        UsageError: no file was named, and the package is not installed.
+        ModelError: the file is missing, or dlib cannot read it.
         MissingDependencyError: dlib is not installed.
     """
 
     identifier = "dlib-cnn"
-    # As for DlibHog; its boxes lie a little to the upper left.
+    # Medians as for DlibHog; boxes of this detector lie a little to the upper left.
     _SIDE = 1.18
     _SHIFT = (0.04, 0.05)
 
@@ -111,7 +117,7 @@ class DlibCnn:
 
 
 def _file_of_package() -> Path:
-    """The network inside ``face_recognition_models``, without importing it: its import needs pkg_resources."""
+    """Returns the path of the network in ``face_recognition_models``, whose import would need pkg_resources."""
     from importlib.util import find_spec
 
     spec = find_spec("face_recognition_models")

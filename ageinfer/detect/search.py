@@ -1,4 +1,4 @@
-"""How a picture is searched for faces: at which scales, in which tiles, and near which places."""
+"""Searches pictures for faces: at several scales, in tiles, or near known places."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,26 +8,29 @@ from ageinfer.detect.base import FaceDetector, NearDetector, WholePicture
 from ageinfer.images import reduced
 from ageinfer.types import Box, Detection, Image, overlap
 
-# How far round a known face a detector without its own way looks for it, in units of the face's longer side.
+# The side of the square around a known face that is searched again, in units of the longer side of the face.
 _NEAR_EXTENT = 2.25
-# Where the smallest face is smaller than this after the reduction, in pixels, there may be smaller ones that were
-# missed. Also the first side at which a large picture is looked at.
+# If the smallest face is smaller than this in the reduced picture, in pixels, smaller faces may have been missed. The
+# first search reduces a large picture to the second value.
 _SMALL_FACE_PX, _FIRST_SIDE_PX = 40, 640
-# Larger pictures are looked at in tiles where a look has more than a tile's side, all in pixels of the look: a network
-# over 48 megapixels at once takes 2 GB. Tiles share a strip in which the largest face that a look of half the size may
-# have missed (twice `_SMALL_FACE_PX`) lies whole with as much round it.
+# Pictures with a longer side than the first value are searched in tiles where the reduced picture is larger than one
+# tile, because a network needs 2 GB for 48 megapixels at once. Neighbouring tiles share a strip. The largest face that
+# the search at half the size may have missed (twice `_SMALL_FACE_PX`) fits into it with a margin.
 _LARGEST_AT_ONCE_PX, _TILE_PX, _TILES_SHARE_PX = 2560, 1280, 256
 _CELL_PX = 32  # the coarsest cells of YuNet
 SAME_FACE_IOU = 0.3
 
 
 def detect_reduced(detector: FaceDetector, image: Image, max_side: int | None) -> list[Detection]:
-    """Detects in a copy of the picture that is reduced to a side; boxes are in pixels of the picture itself.
+    """Finds faces in a reduced copy of a picture.
 
     Args:
         detector: finds the faces.
         image: uint8 BGR ``[height, width, 3]``.
-        max_side: the longer side of the copy, in pixels; None, or more than the picture has: the picture itself.
+        max_side: the longer side of the copy in pixels. None, or more than the picture has: no reduction.
+
+    Returns:
+        The faces, best score first; boxes and landmarks are in pixels of the picture, not of the copy.
     """
     height, width = image.shape[:2]
     if max_side is None or max(width, height) <= max_side:
@@ -39,14 +42,17 @@ def detect_reduced(detector: FaceDetector, image: Image, max_side: int | None) -
 
 
 def detect_closely(detector: FaceDetector, image: Image) -> list[Detection]:
-    """Looks at a picture with 640 pixels, and closer for as long as that shows faces that may not be the smallest.
+    """Searches a picture reduced to 640 pixels, and at larger sizes as long as there may be smaller faces.
 
-    A portrait costs one look; a crowd is looked at with 1,280 pixels, 2,560 and so on up to its full size. Memory does
-    not grow with the picture: beyond 2,560 pixels it is looked at piece by piece.
+    A portrait needs one search. A crowd is searched at 1280 pixels, 2560 pixels and so on up to its full size. A
+    picture of more than 2560 pixels is searched in tiles, so that memory does not grow with it.
 
     Args:
         detector: finds the faces.
         image: uint8 BGR ``[height, width, 3]``.
+
+    Returns:
+        The faces, best score first; boxes and landmarks are in pixels of the picture.
     """
     if isinstance(detector, WholePicture):
         return detector.detect(image)
@@ -64,7 +70,7 @@ def detect_closely(detector: FaceDetector, image: Image) -> list[Detection]:
 
 
 def _detect_in_tiles(detector: FaceDetector, image: Image, max_side: int) -> list[Detection]:
-    """What `detect_reduced` does, in tiles, for faces that fit into the strip that two tiles share."""
+    """Does what `detect_reduced` does in tiles, for faces that fit into the strip that two tiles share."""
     height, width = image.shape[:2]
     factor = min(1.0, max_side / max(width, height))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
@@ -75,16 +81,16 @@ def _detect_in_tiles(detector: FaceDetector, image: Image, max_side: int) -> lis
             for detection in detector.detect(small[y0:y1, x0:x1]):
                 x, y, w, h = detection.box
                 centre_x, centre_y = x0 + x + w / 2, y0 + y + h / 2
-                # Every place belongs to one tile. A larger face, which a tile may cut, was seen in a smaller look.
+                # Every place belongs to one tile. A larger face, which a tile may cut, was found at a smaller size.
                 if left <= centre_x < right and top <= centre_y < bottom and max(w, h) <= _TILES_SHARE_PX:
                     found.append(detection.moved((1, 1), (x0, y0)))
     return [d.moved((width / size[0], height / size[1]), (0, 0)) for d in without_repeats(found)]
 
 
 def _tiles(side: int) -> Iterator[tuple[int, int, float, float]]:
-    """Tiles along one side: where each begins and ends, and the least and the first too large centre that it owns."""
+    """Yields the begin and end of each tile along one side, and the range of face centres that belong to it."""
     count = max(1, math.ceil((side - _TILES_SHARE_PX) / (_TILE_PX - _TILES_SHARE_PX)))
-    # As even as can be, and beginning with whole cells, so that a face is seen as in the whole picture.
+    # Tiles of about equal size begin at whole cells, so that a face looks as in the whole picture.
     step = _CELL_PX * math.ceil((side - _TILES_SHARE_PX) / count / _CELL_PX)
     for i in range(count):
         begin, end = i * step, min(side, i * step + step + _TILES_SHARE_PX)
@@ -97,15 +103,15 @@ def _tiles(side: int) -> Iterator[tuple[int, int, float, float]]:
 
 
 def detect_near(detector: FaceDetector, image: Image, boxes: Sequence[Box]) -> list[Detection]:
-    """Looks for faces near places where they were a moment ago; much cheaper than the whole picture.
+    """Finds faces near places where they were a moment ago, much faster than in the whole picture.
 
     Args:
-        detector: finds them; a `NearDetector` in its own way, another one in a part of the picture for each face.
+        detector: finds the faces. A `NearDetector` uses its own method; others search a square around each place.
         image: uint8 BGR ``[height, width, 3]``.
-        boxes: where the faces were, ``(x, y, w, h)`` in pixels.
+        boxes: the earlier boxes of the faces, ``(x, y, w, h)`` in pixels.
 
     Returns:
-        What was found, best first; a face that is seen from two places once.
+        The faces, best score first, each once; boxes and landmarks are in pixels of the picture.
     """
     if _is_near_detector(detector):
         return detector.detect_near(image, boxes)
@@ -125,7 +131,7 @@ def _is_near_detector(detector: FaceDetector) -> TypeGuard[NearDetector]:
 
 
 def without_repeats(detections: Sequence[Detection]) -> list[Detection]:
-    """Of detections that overlap by more than an IoU of 0.3 the best alone, best first."""
+    """Keeps only the best of detections that overlap by more than an IoU of 0.3; returns them best score first."""
     kept: list[Detection] = []
     for detection in sorted(detections, key=lambda d: -d.score):
         if all(overlap(detection.box, better.box) <= SAME_FACE_IOU for better in kept):

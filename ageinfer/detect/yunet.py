@@ -1,4 +1,4 @@
-"""YuNet in ONNX Runtime: over a whole picture of any size, and near places where faces were a moment ago."""
+"""Runs the face detector YuNet on pictures of any size, or near places where faces were a moment ago."""
 
 import math
 import threading
@@ -15,35 +15,43 @@ from ageinfer.errors import ModelError
 from ageinfer.images import cv2, reduced
 from ageinfer.types import Box, Detection, Image
 
-_KEPT_BYTES = 48 << 20  # of planes; those of a frame of 1920 x 1080 take half of it
-_FINEST = 8  # stride of the finest cells, in pixels
+_KEPT_BYTES = 48 << 20  # for planes; those of a frame of 1920 x 1080 pixels take half of it
+_FINEST = 8  # the stride of the finest cells, in pixels
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 
 
 class YuNet:
-    """YuNet (Wu et al., Machine Intelligence Research 2023), run in ONNX Runtime at any picture size.
+    """The face detector YuNet (Wu et al., Machine Intelligence Research 2023) for pictures of any size.
 
-    Gives what ``cv2.FaceDetectorYN`` gives for the same picture: the same padding, decoding and suppression.
+    It gives the same faces as ``cv2.FaceDetectorYN``: padding, decoding and suppression are the same. The score is 0 to
+    1. Every face has five landmarks.
 
     Args:
-        model: a YuNet ONNX file; None for the one that comes with the package.
+        model: the path of a YuNet ONNX file; None for the file that comes with the package.
         score_threshold: faces with a lower score are dropped, 0 to 1.
-        nms_threshold: of two boxes that overlap by more than this IoU the better one is kept.
-        provider, threads: see `ageinfer.engine.sessions.open_session`.
+        nms_threshold: of two boxes that overlap by more than this IoU, only the better one is kept.
+        provider: the execution provider, see `ageinfer.engine.sessions.open_session`.
+        threads: the number of threads, or None for the default, see there.
 
     Attributes:
-        network: that it runs.
+        network: the network that runs, see `ageinfer.engine.sessions`.
 
     Raises:
-        ModelError: the file is not there, or is not a YuNet model.
+        ModelError: the file does not exist, or is not a YuNet model.
+
+    Example:
+        >>> import cv2
+        >>> [face] = YuNet(provider="cpu").detect(cv2.imread("samples/astronaut.jpg"))
+        >>> face.score > 0.9
+        True
     """
 
     identifier = DEFAULT_DETECTOR
     _STRIDES = (_FINEST, 16, 32)
     _TOP_K = 5000
-    # Near a known face: how large a face may be in the tile, how large the tile is beside a face of that size and
-    # beside smaller ones, which are missed with less round them, and how far from the middle of the tile, in its sides,
-    # the centre of a face may lie. (One further out belongs to another tile.)
+    # For a search near known faces: the largest size of a face in its tile; the side of a tile in units of a face of
+    # that size, and of smaller faces, which need more around them; and the largest distance of the centre of a face
+    # from the middle of its tile, in sides of the tile. (A face further out belongs to another tile.)
     _NEAR_FACE_PX = 80
     _NEAR_EXTENT, _NEAR_EXTENT_SMALL = 1.6, 2.0
     _NEAR_SHIFT = 0.25
@@ -66,18 +74,20 @@ class YuNet:
         self._outputs = [f"{kind}_{stride}" for stride in self._STRIDES for kind in ("cls", "obj", "bbox", "kps")]
         missing = set(self._outputs) - set(self.network.outputs)
         if missing:
-            raise ModelError(f"{path}: not a YuNet model (no output {min(missing)}); give a YuNet 2023mar ONNX file")
+            raise ModelError(
+                f"{path}: this is not a YuNet model (no output {min(missing)}); give a YuNet 2023mar ONNX file"
+            )
 
     @property
     def provider(self) -> str:
-        """The execution provider that the network really runs on."""
+        """The execution provider on which the network runs, such as ``cpu``."""
         return self.network.provider
 
     def detect(self, image: Image) -> list[Detection]:
-        """Finds the faces of a uint8 BGR picture ``[height, width, 3]``, best score first."""
+        """Finds the faces of a picture, uint8 BGR ``[height, width, 3]``; returns them best score first."""
         planes = self._planes(image)
         outputs = self.network.run(self._outputs, {self._input: planes})
-        boxes: list[Box] = []  # a face is a handful of cells: plain numbers are faster here than arrays of them
+        boxes: list[Box] = []  # a face has only a few cells, for which plain numbers are faster than arrays
         scores: list[float] = []
         cells: list[tuple[int, int, int, int]] = []  # level, place in its outputs, line, column
         for i, stride in enumerate(self._STRIDES):
@@ -102,17 +112,17 @@ class YuNet:
         return found
 
     def detect_near(self, image: Image, boxes: Sequence[Box]) -> list[Detection]:
-        """Looks for faces near places where they were a moment ago.
+        """Finds faces near places where they were a moment ago.
 
-        The surroundings of all boxes are laid side by side in one picture, so that the network runs once; faces larger
-        than 80 px are reduced to that. A face that has moved by more than two fifths of its side is not found.
+        The surroundings of all boxes are put side by side into one picture, so that the network runs once. Faces larger
+        than 80 pixels are reduced to 80 pixels. A face that has moved by more than two fifths of its side is not found.
 
         Args:
             image: uint8 BGR ``[height, width, 3]``.
-            boxes: where the faces were, ``(x, y, w, h)`` in pixels.
+            boxes: the earlier boxes of the faces, ``(x, y, w, h)`` in pixels.
 
         Returns:
-            What was found, best first; a face that is seen from two places once.
+            The faces, best score first, each once; boxes and landmarks are in pixels of the picture.
         """
         if not boxes:
             return []
@@ -144,10 +154,10 @@ class YuNet:
         return [found[i] for i in best]
 
     def _planes(self, image: Image) -> np.ndarray:
-        """float32 ``[1, 3, height, width]``, both multiples of 32, zero beyond the picture.
+        """Returns the network input, float32 BGR ``[1, 3, height, width]``, padded with 0 to multiples of 32.
 
-        Unless it is large, the array is kept for the next picture of this size, one for each thread: fresh memory would
-        cost more than filling it.
+        Each thread keeps arrays that are not too large for the next picture of the same size: new memory would cost
+        more than filling it.
         """
         size = image.shape[:2]
         kept: dict[tuple[int, ...], tuple[np.ndarray, list[Image]]] = self._memory.__dict__.setdefault("planes", {})
@@ -160,31 +170,38 @@ class YuNet:
                 if planes.nbytes + sum(other.nbytes for other, _ in kept.values()) > _KEPT_BYTES:
                     kept.clear()
                 kept[size] = planes, colours
-        # The fastest way, by far. What is returned are the kept arrays where the picture is what it should be.
+        # cv2.split is by far the fastest way. It returns the kept arrays if the picture is uint8.
         for plane, colour in zip(planes[0], cv2.split(image, colours), strict=True):
             plane[: size[0], : size[1]] = colour
         return planes
 
     def _best(self, boxes: Sequence[Box], scores: Sequence[float]) -> Sequence[int]:
-        """Of boxes that overlap the best alone: their places, best first."""
+        """Returns the indices of the boxes that overlap no better box, best score first."""
         if len(boxes) < 2:
             return range(len(boxes))
-        # cv2.FaceDetectorYN suppresses on boxes cut to whole pixels, and so do we.
+        # As in cv2.FaceDetectorYN, the boxes are cut to whole pixels before the suppression.
         whole = [list(map(int, box)) for box in boxes]
         best = cv2.dnn.NMSBoxes(whole, scores, self._score_threshold, self._nms_threshold, top_k=self._TOP_K)
         return [int(i) for i in best]
 
 
 def _fill(tile: Image, image: Image, x: float, y: float, factor: float) -> tuple[float, float]:
-    """Shows the surroundings of a point in a square tile, reduced by a factor; beyond the picture the tile stays as is.
+    """Fills a square tile with the surroundings of a point of a picture.
+
+    Args:
+        tile: uint8 BGR ``[side, side, 3]``; where it reaches beyond the picture it is not changed.
+        image: uint8 BGR ``[height, width, 3]``.
+        x: the point in pixels of the picture.
+        y: see `x`.
+        factor: pixels of the tile for one pixel of the picture, at most 1.
 
     Returns:
-        The place in the picture of the tile's top left corner.
+        The place of the top left corner of the tile in the picture, ``(x, y)`` in pixels.
     """
     height, width = image.shape[:2]
     side = len(tile)
     left, top = round(x - side / factor / 2), round(y - side / factor / 2)
-    if factor == 1:  # small faces lie in the finest cells as they do in the whole picture, and are seen alike
+    if factor == 1:  # a small face then lies in its cells as in the whole picture and looks the same
         left, top = left - left % _FINEST, top - top % _FINEST
     # In pixels of the tile: the part of it that the picture covers.
     u0, v0 = max(0, math.ceil(-left * factor)), max(0, math.ceil(-top * factor))
@@ -201,10 +218,13 @@ def _fill(tile: Image, image: Image, x: float, y: float, factor: float) -> tuple
 
 
 def _with_free_size(model: bytes, path: Path) -> bytes:
-    """The model with every fixed input and output extent above 1 made symbolic, so that any picture size fits.
+    """Makes the fixed width and height of a YuNet model symbolic, so that a picture of any size fits.
 
-    Published YuNet files fix their input at 640x640 although nothing inside depends on it. A dimension is
-    overwritten in place by a name of the same encoded length, so no length field of the file changes.
+    Published YuNet files fix their input at 640 x 640 pixels, although nothing in them depends on it. A dimension is
+    overwritten by a name of the same encoded length, so no length field of the file changes.
+
+    Raises:
+        ModelError: the file is not an ONNX file.
     """
     edited = bytearray(model)
     try:
@@ -217,5 +237,5 @@ def _with_free_size(model: bytes, path: Path) -> bytes:
                     name = f"{role}{axis}"[-room:].encode() if room else b""
                     edited[field.start - 1 : field.end] = bytes([0x12, len(name)]) + name
     except ValueError as error:
-        raise ModelError(f"{path}: not an ONNX file ({error}); give a YuNet 2023mar ONNX file") from error
+        raise ModelError(f"{path}: this is not an ONNX file ({error}); give a YuNet 2023mar ONNX file") from error
     return bytes(edited)

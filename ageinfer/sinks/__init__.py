@@ -1,7 +1,7 @@
-"""Where results go: JSONL, CSV, annotated pictures and video, face pictures, a window. Each is a context manager.
+"""Writes results: records, annotated pictures and videos, pictures of faces, and a window.
 
-Records are written as they come, one whole line each, so that a crash loses none of them. Pictures and videos are
-written under a temporary name and moved into place when they are complete.
+Every sink is a context manager. Records are written at once, one whole line each, so that a crash loses none of them.
+Pictures and videos are written under a temporary name and get their own name when they are complete.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What all sinks have in common: the protocol, and how a file comes into its place."""
+"""The base class of all sinks, and helpers that put a complete file in its place."""
 
 import errno
 import itertools
@@ -16,24 +16,29 @@ _numbers = itertools.count()
 
 
 class Sink(AbstractContextManager["Sink", None]):
-    """Takes every frame's result.
+    """A sink writes or shows the result of every frame.
 
     Attributes:
-        stop_requested: the person at the sink wants no more.
+        stop_requested: whether a person at the sink wants the run to end.
+
+    Example:
+        >>> with JsonlSink("records.jsonl") as sink:  # doctest: +SKIP
+        ...     for frame, result in pipeline.run(source):
+        ...         sink.write(AnnotatedFrame(frame, result))
     """
 
     stop_requested = False
 
     def write(self, annotated: AnnotatedFrame) -> None:
-        """Takes the next frame.
+        """Writes or shows the next frame.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the frame cannot be written.
         """
         raise NotImplementedError
 
     def close(self) -> None:
-        """Completes what was written; called once, after an error too."""
+        """Completes the output; it is called once, also after an error."""
 
     def __enter__(self) -> Self:
         return self
@@ -45,16 +50,20 @@ class Sink(AbstractContextManager["Sink", None]):
 
 
 class Untouchable:
-    """Files that no output may take the place of: those that are read, under whatever name."""
+    """Knows the files that a run reads, so that no output overwrites one of them under any name."""
 
     def __init__(self, paths: Iterable[str | Path] = ()) -> None:
         self._files = {file_identity(path) for path in paths}
 
     def refuse(self, path: str | Path, source: str = "") -> None:
-        """Makes sure that a file is neither one of them nor the source at hand.
+        """Checks that an output would not overwrite a file that is read.
+
+        Args:
+            path: the path of the output.
+            source: the source of the frame that is written; it must not be overwritten either.
 
         Raises:
-            OutputError: it is.
+            OutputError: the output is one of these files.
         """
         file = file_identity(path)
         if file in self._files or (source and file == file_identity(source)):
@@ -62,49 +71,52 @@ class Untouchable:
 
 
 def file_identity(path: str | Path) -> Hashable:
-    """The same for all names of a file, links of both kinds among them; of one that is not there, its real path."""
+    """Returns a value that is equal for all names of the same file, hard links and symbolic links included.
+
+    For a file that does not exist it is the real path.
+    """
     try:
         status = os.stat(path)  # noqa: PTH116, Path raises for names that are too long
     except OSError:
-        return os.path.realpath(path)  # Path.resolve raises for links in a circle
+        return os.path.realpath(path)  # Path.resolve raises for circular links
     except ValueError:  # a null character: no file has such a name
         return str(path)
     return status.st_dev, status.st_ino
 
 
 def unfinished_beside(path: Path) -> Path:
-    """A name in the same folder for a file that will be moved to ``path`` when it is complete.
+    """Returns a temporary path in the same folder for a file that is moved to ``path`` when it is complete.
 
-    It keeps the suffix, by which OpenCV chooses the format, and nothing else of the name, which may be as long as a
-    name can be, or not UTF-8.
+    Only the suffix of the name is kept, because OpenCV chooses the format by it. The rest of the name may be too long
+    to be extended, or not UTF-8.
     """
     return path.with_name(f".ageinfer-{os.getpid()}-{next(_numbers)}{path.suffix}")
 
 
 def cannot_write(path: Path | str, error: OSError) -> OutputError:
-    """The error for a place that the system refuses."""
+    """Makes the error for a path that the system does not let us write."""
     return OutputError(f"{path}: cannot be written: {error.strerror}; choose another place")
 
 
 def make_folder(folder: Path) -> None:
-    """Makes an output folder if it is not there.
+    """Makes an output folder, with its parents, if it does not exist.
 
     Raises:
-        OutputError: it cannot be made, or is a file.
+        OutputError: the folder cannot be made, or a file has its name.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{folder}: cannot be made a folder: {error.strerror}; name a folder, or a place where one can be made"
+            f"{folder}: this folder cannot be made: {error.strerror}; name a folder, or a place where one can be made"
         ) from error
 
 
 def prepare_place(path: Path) -> None:
-    """Makes the folder of a file that will be moved into place, and makes sure that it can be.
+    """Makes the folder of an output file and checks that a file can be written there.
 
     Raises:
-        OutputError: it cannot.
+        OutputError: no file can be written there.
     """
     trial = unfinished_beside(path)
     try:

@@ -1,4 +1,4 @@
-"""Annotated pictures: a box round each face, its track and its age; and faces made unrecognisable."""
+"""Draws a box, the track and the age of each face, or blurs the faces."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,27 +10,27 @@ from ageinfer.images import cv2
 from ageinfer.types import Box, Face, Frame, FrameResult, Image
 
 _INK = (20, 20, 20)
-# Light enough for dark ink, and apart from each other on a small screen; BGR. The first is for faces without a track.
+# BGR colours that are light enough for dark text and easy to tell apart. The first is for faces without a track.
 _PAPERS = (
     (80, 220, 255), (250, 200, 110), (120, 235, 130), (205, 160, 255), (90, 165, 255), (225, 225, 90), (160, 245, 225),
     (255, 165, 200),
 )  # fmt: skip
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
-# Detectors' boxes end at the brow and the chin. So much more on every side, in parts of the longer side, covers hair,
-# ears and chin, also of a head that lies on its side.
+# Boxes of detectors end at the brow and the chin. This margin, as a fraction of the longer side, covers hair, ears and
+# chin, also of a head that lies on its side.
 _HEAD_MARGIN = 0.5
 _CELLS_ACROSS = 8
 _LEAST_CELL = 4  # pixels
 
 
 class AnnotatedFrame:
-    """A frame with its result, drawn when a sink first asks and then shared by all.
+    """A frame with its result, and the annotated picture, which is drawn once when a sink asks for it.
 
     Attributes:
-        frame: as it came from the source.
-        result: what was found in it.
-        blur: the faces in ``image`` are made unrecognisable, see `blur_faces`.
+        frame: the frame as the source gave it.
+        result: the faces that were found in it.
+        blur: whether the faces in ``image`` are made unrecognisable, see `blur_faces`.
     """
 
     def __init__(self, frame: Frame, result: FrameResult, *, blur: bool = False) -> None:
@@ -40,7 +40,7 @@ class AnnotatedFrame:
 
     @cached_property
     def image(self) -> Image:
-        """uint8 BGR ``[height, width, 3]``: a copy of the frame with faces and ages drawn on it."""
+        """The annotated picture, uint8 BGR ``[height, width, 3]``: a copy of the frame with boxes and ages."""
         image = self.frame.image
         if self.blur:  # in a damaged frame no face was looked for, but there may be some
             image = blur_all(image) if self.frame.damaged else blur_faces(image, self.result.faces)
@@ -48,7 +48,7 @@ class AnnotatedFrame:
 
 
 def label_of(face: Face) -> str:
-    """What is written beside a face: its track, the age in whole years (over the track), its standard deviation."""
+    """Returns the text beside a face: its track, its age and the standard deviation, both in whole years."""
     years = face.shown_years
     track = "" if face.track is None else f"#{face.track} "
     # The built-in font has no plus-minus sign.
@@ -56,19 +56,22 @@ def label_of(face: Face) -> str:
 
 
 def colour_of(face: Face) -> tuple[int, int, int]:
-    """The BGR colour of a face's box and label; a track keeps its colour."""
+    """Returns the BGR colour for the box and the label of a face; a track keeps its colour."""
     return _PAPERS[0] if face.track is None else _PAPERS[1 + face.track % (len(_PAPERS) - 1)]
 
 
 def draw_faces(image: Image, faces: Iterable[Face]) -> Image:
-    """Draws boxes, tracks and ages on a copy of a picture.
+    """Draws the boxes, tracks and ages of faces on a copy of a picture.
 
     Args:
-        image: uint8 BGR ``[height, width, 3]``.
-        faces: their boxes are in pixels of this picture.
+        image: uint8 BGR ``[height, width, 3]``; it is not changed.
+        faces: the faces; their boxes are in pixels of this picture.
 
     Returns:
-        uint8 BGR, the same size.
+        uint8 BGR of the same size.
+
+    Example:
+        >>> drawn = draw_faces(image, pipeline(image).faces)  # doctest: +SKIP
     """
     drawn = image.copy()
     height, width = image.shape[:2]
@@ -92,7 +95,7 @@ def draw_faces(image: Image, faces: Iterable[Face]) -> Image:
 
 
 def _text_scale(text: str, face_width: float, width: int, height: int) -> float:
-    """Readable, but no larger than the face can bear, nor wider than the picture."""
+    """Returns a font scale that is readable, in proportion to the face, and no wider than the picture."""
     longer = max(width, height)
     scale = max(min(face_width / 130, longer / 800), longer / 3200, 0.4)
     whole_width = cv2.getTextSize(text, _FONT, 1.0, 1)[0][0]
@@ -106,7 +109,10 @@ def _place_label(
     height: int,
     others: Sequence[tuple[int, int, int, int]],
 ) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of a label: above its box, else below or within it, and over no other if possible."""
+    """Returns left, top, right and bottom of a label, above, below or inside its box.
+
+    It takes the first of these places that lies in the picture and overlaps no other label, if there is one.
+    """
     x0, y0, _, y1 = corners
     left = min(max(x0, 0), max(0, width - size[0]))
     within = min(max(y0, 0), max(0, height - size[1]))
@@ -121,22 +127,23 @@ def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool
 
 
 def blur_faces(image: Image, faces: Iterable[Face]) -> Image:
-    """Makes faces unrecognisable on a copy of a picture, for good.
+    """Makes faces unrecognisable on a copy of a picture, so that they cannot be restored.
 
-    Every head, from hair to chin, is reduced to the mean colours of a grid of about 8 x 8 cells (about 4 across the
-    face itself), between which colours then run smoothly. The means are all that is left of it: nothing finer than a
-    cell can be computed back from the picture. A Gaussian blur alone would only weaken the fine detail, by factors that
-    are known once its width is guessed, and sharpening with the inverse factors brings much of a face back.
+    Each head, from hair to chin, is replaced by the mean colours of about 8 x 8 cells (about 4 across the face), with
+    smooth transitions between them. Only these means are left of it, so no finer detail can be computed back. A
+    Gaussian blur would only weaken fine detail, and sharpening could bring much of the face back.
 
-    What was not found as a face is not hidden. Someone who has many frames of the same face under a shifting grid knows
-    more than one frame tells.
+    A face that was not found is not hidden. Many frames of the same face with shifted cells show more than one frame.
 
     Args:
-        image: uint8 BGR ``[height, width, 3]``.
-        faces: their boxes are in pixels of this picture and may reach beyond it.
+        image: uint8 BGR ``[height, width, 3]``; it is not changed.
+        faces: the faces; their boxes are in pixels of this picture and may reach beyond it.
 
     Returns:
-        uint8 BGR, the same size; pixels outside the heads are as they were.
+        uint8 BGR of the same size; the pixels outside the heads are unchanged.
+
+    Example:
+        >>> hidden = blur_faces(image, pipeline(image).faces)  # doctest: +SKIP
     """
     blurred = image.copy()
     for face in faces:
@@ -144,17 +151,17 @@ def blur_faces(image: Image, faces: Iterable[Face]) -> Image:
         width, height = x1 - x0, y1 - y0
         if width < 1 or height < 1:
             continue
-        # The size of a cell is that of the whole head, however little of it is in the frame.
+        # The size of a cell depends on the whole head, even if only a part of it is in the frame.
         cell = max(max(face.detection.box[2:]) * (1 + 2 * _HEAD_MARGIN) / _CELLS_ACROSS, _LEAST_CELL)
         cells = (max(1, round(width / cell)), max(1, round(height / cell)))
         means = cv2.resize(blurred[y0:y1, x0:x1], cells, interpolation=cv2.INTER_AREA)
-        # Interpolated, the grid is smooth without the cost of a filter as wide as a cell.
+        # Interpolation makes the cells smooth; a filter as wide as a cell would cost more.
         blurred[y0:y1, x0:x1] = cv2.resize(means, (width, height), interpolation=cv2.INTER_LINEAR)
     return blurred
 
 
 def blur_all(image: Image) -> Image:
-    """Makes a whole picture unrecognisable: uint8 BGR ``[height, width, 3]``, a copy of about 8 x 8 mean colours."""
+    """Returns a copy of a whole uint8 BGR picture ``[height, width, 3]``, reduced to about 8 x 8 mean colours."""
     height, width = image.shape[:2]
     cell = max(max(height, width) / _CELLS_ACROSS, _LEAST_CELL)
     cells = (max(1, round(width / cell)), max(1, round(height / cell)))
@@ -163,16 +170,20 @@ def blur_all(image: Image) -> Image:
 
 
 def enlarged(box: Box, margin: float, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """A box with a margin, cut to the frame, in whole pixels.
+    """Enlarges a box by a margin and cuts it to the frame, in whole pixels.
 
     Args:
         box: ``(x, y, w, h)`` in pixels.
-        margin: in parts of the longer side of the box, on every side.
-        shape: of the frame, height and width first.
+        margin: added on every side, as a fraction of the longer side of the box.
+        shape: the shape of the frame: height, width.
 
     Returns:
-        Left, top, right, bottom, the latter two exclusive; ``right <= left`` or ``bottom <= top`` where nothing of it
-        is in the frame.
+        Left, top, right and bottom in pixels; right and bottom are exclusive. If no part of the box is in the frame,
+        ``right <= left`` or ``bottom <= top``.
+
+    Example:
+        >>> enlarged((10, 20, 40, 20), 0.5, (100, 100))
+        (0, 0, 70, 60)
     """
     x, y, w, h = box
     more = margin * max(w, h)
@@ -183,7 +194,7 @@ def enlarged(box: Box, margin: float, shape: tuple[int, ...]) -> tuple[int, int,
 
 
 def _corners(box: Box, beyond: int, width: int, height: int) -> tuple[int, int, int, int]:
-    """The corners of a box in whole pixels; of what lies further beyond the frame only that it does."""
+    """Returns the corners of a box in whole pixels, at most `beyond` pixels outside the frame."""
     x, y, w, h = box
     x0, x1 = np.clip([x, x + w], -beyond, width + beyond)
     y0, y1 = np.clip([y, y + h], -beyond, height + beyond)

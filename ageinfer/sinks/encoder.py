@@ -16,7 +16,8 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from ageinfer.types import Image
 
-_TICKS = 90_000  # of time stamps, in a second
+# Of time stamps, in a second: fine enough for any rate, and coarse enough for MP4 to hold gaps of many hours.
+_TICKS = 30_000
 _HD_LINES = 720
 _WAITING_FRAMES = 4  # before the encoder's thread
 _H273 = {Colorspace.ITU709: 1, Colorspace.ITU601: 6}  # numbers of matrix, primaries and transfer

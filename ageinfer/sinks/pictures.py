@@ -1,4 +1,4 @@
-"""Annotated pictures: a single one, or a folder of them."""
+"""Writes annotated pictures: a single file, or a folder with a file for each picture."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -12,20 +12,20 @@ from ageinfer.types import Image
 
 
 class PictureSink(Sink):
-    """The annotated picture of a single picture.
+    """Writes the annotated picture of a single picture.
 
     Args:
-        path: of the picture; its suffix chooses the format.
+        path: the path of the output; its suffix chooses the format.
 
     Raises:
-        UsageError: OpenCV cannot write that format.
-        OutputError: the folder is not there and cannot be made, or cannot be written to.
+        UsageError: OpenCV cannot write this format.
+        OutputError: the folder cannot be made or written to.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         if not can_encode(path.suffix):
-            raise UsageError(f"{path}: not a name for a picture; for a picture, --output takes .jpg or .png")
+            raise UsageError(f"{path}: this is not the name of a picture; for a picture, --output takes .jpg or .png")
         prepare_place(path)
 
     def write(self, annotated: AnnotatedFrame) -> None:
@@ -34,19 +34,19 @@ class PictureSink(Sink):
 
 
 class FolderSink(Sink):
-    """Annotated pictures of many pictures, under their own names.
+    """Writes annotated pictures into a folder under the names of their sources.
 
-    Pictures of the same name from different folders get ``-2``, ``-3`` and so on behind it, also where the names differ
-    in upper and lower case only, which some file systems do not tell apart. A name without a suffix that OpenCV can
-    write gets ``.png`` behind it.
+    If pictures from different folders have the same name, the second gets ``-2``, the third ``-3`` and so on. Names
+    that differ only in upper and lower case count as the same, because some file systems cannot tell them apart. A name
+    without a suffix that OpenCV can write gets ``.png`` at its end.
 
     Args:
-        folder: made if it is not there.
-        untouchable: pictures that must not be overwritten, for example all that the run will read. The picture that a
-            frame comes from never is.
+        folder: the folder; it is made if it does not exist.
+        untouchable: pictures that must not be overwritten, for example all that the run reads. The source of a frame
+            is never overwritten.
 
     Raises:
-        OutputError: it cannot be made, or is a file.
+        OutputError: the folder cannot be made, or a file has its name.
     """
 
     def __init__(self, folder: Path, *, untouchable: Iterable[str | Path] = ()) -> None:
@@ -63,16 +63,20 @@ class FolderSink(Sink):
 
 
 def can_encode(suffix: str) -> bool:
-    """Whether OpenCV can write pictures of a suffix such as ``.jpg``; not black and white ones, as ``.pbm`` are."""
-    # It is asked for the suffix alone: a name that is not UTF-8 would crash it.
+    """Tells whether OpenCV can write colour or grey pictures with a suffix such as ``.jpg``."""
+    # OpenCV gets the suffix only: a name that is not UTF-8 would crash it.
     return suffix.isascii() and len(suffix) > 1 and suffix.lower() != ".pbm" and cv2.haveImageWriter(f"picture{suffix}")
 
 
 def write_picture(path: Path, image: Image) -> None:
-    """Writes a uint8 BGR picture in one piece, in the format of the path's suffix (see `can_encode`).
+    """Writes a picture to a file; the file appears under its name when it is complete.
+
+    Args:
+        path: the path of the file; its suffix chooses the format.
+        image: uint8 BGR ``[height, width, 3]``.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the format cannot hold the picture, or the file cannot be written.
     """
     unfinished = unfinished_beside(path)
     if path.suffix.lower() == ".pgm":  # has no colours
@@ -80,7 +84,7 @@ def write_picture(path: Path, image: Image) -> None:
     try:
         encoded, data = cv2.imencode(path.suffix, image)
     except cv2.error as error:
-        raise OutputError(f"{path}: OpenCV cannot encode it ({error.err}); use .png") from error
+        raise OutputError(f"{path}: OpenCV cannot encode the picture ({error.err}); use .png") from error
     if not encoded:
         height, width = image.shape[:2]
         raise OutputError(f"{path}: {path.suffix} cannot hold a picture of {width} x {height} pixels; use .png")
@@ -95,13 +99,19 @@ def write_picture(path: Path, image: Image) -> None:
 
 
 class Names:
-    """Gives every file of a folder a name of its own."""
+    """Gives every file of a folder a different name."""
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}  # the last number behind each name, in lower case
+        self._numbers: dict[str, int] = {}  # the last number after each name, in lower case
 
     def unique(self, name: str) -> str:
-        """The name itself while nobody has it, else with the next free number behind its stem."""
+        """Returns the name if it is free, else the name with the next free number after its stem.
+
+        Example:
+            >>> names = Names()
+            >>> [names.unique("photo.jpg") for _ in range(3)]
+            ['photo.jpg', 'photo-2.jpg', 'photo-3.jpg']
+        """
         key, candidate = name.casefold(), name
         number = self._numbers.get(key, 1)
         while candidate.casefold() in self._numbers:

@@ -1,4 +1,4 @@
-"""Records as text: JSONL and CSV, one whole line at a time (see ``docs/records.md``)."""
+"""Writes records as JSON Lines or CSV, one whole line at a time (see ``docs/records.md``)."""
 
 import csv
 import io
@@ -22,17 +22,22 @@ _POINTS = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")
 CSV_COLUMNS = (
     "source", "frame", "time_s", "size_w", "size_h", "box_x", "box_y", "box_w", "box_h", "score",
     *(f"{point}_{axis}" for point in _POINTS for axis in "xy"),
-    "track", "age", "age_std", "age_smoothed", "age_lag_s",
+    "track", "age", "age_std", "age_smoothed", "age_lag_s", "model",
 )  # fmt: skip
 
 
 def record_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of one line of JSONL, with descriptions and units."""
+    """Returns the JSON Schema (draft 2020-12) of one line of JSON Lines, with descriptions and units.
+
+    Example:
+        >>> record_schema()["required"]
+        ['schema', 'source', 'frame', 'time_s', 'size', 'faces']
+    """
     return json.loads(resources.files("ageinfer").joinpath("record.schema.json").read_text(encoding="utf-8"))
 
 
 class _Stream(Protocol):
-    """An unbuffered stream of bytes, as `io.FileIO` is one."""
+    """An unbuffered stream of bytes, such as `io.FileIO`."""
 
     def write(self, data: memoryview, /) -> int | None: ...
 
@@ -42,7 +47,7 @@ class _Stream(Protocol):
 
 
 class _TextStream:
-    """A text stream that has no file descriptor, as an `io.StringIO` in the place of standard output."""
+    """Writes to a text stream without a file descriptor, such as an `io.StringIO` as standard output."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -58,7 +63,7 @@ class _TextStream:
         raise io.UnsupportedOperation("no file descriptor")
 
     def close(self) -> None:
-        """Leaves it open: it is not ours."""
+        """Does nothing: the stream belongs to the caller."""
 
 
 def _standard_output() -> _Stream:
@@ -66,14 +71,14 @@ def _standard_output() -> _Stream:
         raise OutputError("standard output is closed; write to a file instead of -")
     try:
         sys.stdout.flush()
-        # Unbuffered: what could not be written must not be tried again when Python ends.
+        # Unbuffered: Python would try to write the rest of a buffer again at its end.
         return io.FileIO(sys.stdout.fileno(), "w", closefd=False)
     except (OSError, ValueError, AttributeError):
         return _TextStream(sys.stdout)
 
 
 class _TextSink(Sink):
-    """Lines of text into a file, or into standard output for ``-``; each goes to the system at once, and whole."""
+    """Writes whole lines of text to a file, or to standard output for ``-``, each one at once."""
 
     def __init__(self, path: str, *, untouchable: Iterable[str | Path] = ()) -> None:
         self._path = path
@@ -84,13 +89,13 @@ class _TextSink(Sink):
         Untouchable(untouchable).refuse(path)
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            # Not emptied before there is something to write: a run that fails leaves the records of the one before.
+            # The file is emptied at the first write: a run that fails before it keeps the records of an earlier run.
             self._stream = io.FileIO(path, "w", opener=lambda name, flags: os.open(name, flags & ~os.O_TRUNC, 0o666))
         except OSError as error:
             raise cannot_write(path, error) from error
 
     def _empty(self) -> None:
-        """Removes what a file held before; standard output may be a file that is appended to, and keeps it."""
+        """Empties the file before the first write, but not standard output, which may be a file to append to."""
         if not self._begun and self._path != "-":
             number = self._stream.fileno()
             if stat.S_ISREG(os.fstat(number).st_mode):
@@ -98,14 +103,14 @@ class _TextSink(Sink):
         self._begun = True
 
     def _write(self, text: str) -> None:
-        # A file name need not be UTF-8; in JSON, what takes the place of such a byte is its escape.
+        # A file name need not be UTF-8; its other bytes are written as escapes.
         rest = memoryview(text.encode("utf-8", "backslashreplace"))
         written = 0
         try:
             self._empty()
             while rest:
                 count = self._stream.write(rest)
-                if count is None:  # whoever gave us the pipe made it non-blocking
+                if count is None:  # a non-blocking pipe that is full
                     select.select([], [self._stream.fileno()], [])
                     continue
                 written += count
@@ -115,36 +120,40 @@ class _TextSink(Sink):
         except OSError as error:
             self._take_back(written)
             raise OutputError(
-                f"{self._path}: cannot be written: {error.strerror}; make room or choose another place, "
-                "the records so far are kept"
+                f"{self._path}: cannot be written: {error.strerror}; make room or choose another place "
+                "(the records so far are kept)"
             ) from error
 
     def _take_back(self, count: int) -> None:
-        """Removes the part of a line that still fitted, where it is the end of a regular file."""
+        """Removes the written part of a broken line if it is the end of a regular file."""
         if count == 0:
             return
         with suppress(OSError):
             number = self._stream.fileno()
-            # Counted from where the part ended: before its first write, a file that is appended to says 0.
+            # The position is that of the last write: an appended file gives 0 before its first write.
             end = os.lseek(number, 0, os.SEEK_CUR)
             about = os.fstat(number)
-            if stat.S_ISREG(about.st_mode) and about.st_size == end:  # else another program has written behind it
+            if stat.S_ISREG(about.st_mode) and about.st_size == end:  # else another program has written after it
                 os.ftruncate(number, end - count)
 
     def close(self) -> None:
-        with suppress(OSError):  # what could not be written was already reported by the write itself
+        with suppress(OSError):  # the write has reported its own error already
             self._stream.close()
 
 
 class JsonlSink(_TextSink):
-    """One JSON object a frame and line, as `record_schema` describes it.
+    """Writes one JSON object on one line for each frame, as `record_schema` describes it.
 
     Args:
-        path: of the file, or ``-`` for standard output.
-        untouchable: files that must not be overwritten, see `ageinfer.sinks.FolderSink`.
+        path: the path of the file, or ``-`` for standard output.
+        untouchable: files that the run reads and that must not be overwritten.
 
     Raises:
-        OutputError: it cannot be opened for writing, or must not be overwritten.
+        OutputError: the file cannot be opened for writing, or must not be overwritten.
+
+    Example:
+        >>> with JsonlSink("records.jsonl") as sink:  # doctest: +SKIP
+        ...     sink.write(annotated)
     """
 
     def write(self, annotated: AnnotatedFrame) -> None:
@@ -152,21 +161,23 @@ class JsonlSink(_TextSink):
             line = json.dumps(annotated.result.to_record(), ensure_ascii=False, allow_nan=False)
         except ValueError as error:
             raise OutputError(
-                f"{self._path}: frame {annotated.result.index} has a value that is no number ({error}), which JSON "
-                "cannot hold; check the model with python -m ageexport.inspect"
+                f"{self._path}: frame {annotated.result.index} has a value that JSON cannot hold ({error}); check the "
+                "model with python -m ageexport.inspect"
             ) from error
         self._write(line + "\n")
 
 
 class CsvSink(_TextSink):
-    """One row a face, under a row of names; a frame without a face has no row.
+    """Writes one row for each face, after a row with the names in `CSV_COLUMNS`.
+
+    A frame without a face has no row.
 
     Args:
-        path: of the file, or ``-`` for standard output.
-        untouchable: files that must not be overwritten, see `ageinfer.sinks.FolderSink`.
+        path: the path of the file, or ``-`` for standard output.
+        untouchable: files that the run reads and that must not be overwritten.
 
     Raises:
-        OutputError: it cannot be opened for writing, or must not be overwritten.
+        OutputError: the file cannot be opened for writing, or must not be overwritten.
     """
 
     def write(self, annotated: AnnotatedFrame) -> None:
@@ -179,12 +190,12 @@ class CsvSink(_TextSink):
 
 
 def csv_rows(result: FrameResult) -> list[list[Any]]:
-    """The faces of a frame as rows of `CSV_COLUMNS`; None becomes an empty cell."""
+    """Returns one row of `CSV_COLUMNS` for each face of a frame; None becomes an empty cell."""
     record = result.to_record()
     start = [record["source"], record["frame"], record["time_s"], *record["size"]]
     rows = []
     for face in record["faces"]:
         points = [None] * 10 if face["landmarks"] is None else [v for point in face["landmarks"] for v in point]
-        end = [face["track"], face["age"], face["age_std"], face["age_smoothed"], face["age_lag_s"]]
+        end = [face["track"], face["age"], face["age_std"], face["age_smoothed"], face["age_lag_s"], record["model"]]
         rows.append([*start, *face["box"], face["score"], *points, *end])
     return rows

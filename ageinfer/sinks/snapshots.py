@@ -1,4 +1,4 @@
-"""Pictures of the faces themselves: the best view of every one."""
+"""Writes a picture of each face: the best view of every track."""
 
 import logging
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from ageinfer.sinks.draw import AnnotatedFrame, enlarged
 from ageinfer.sinks.pictures import Names, write_picture
 from ageinfer.types import Face, Frame, Image
 
-# A file name may have 255 bytes; the rest is left for numbers and a suffix.
+# In bytes. A file name may have 255; the rest is for numbers and a suffix.
 _LONGEST_STEM = 200
 # Faces of all sizes are compared at this side, in pixels.
 _DETAIL_SIDE = 128
@@ -22,13 +22,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _View:
-    """The best view of a track.
+    """The best view of a track so far.
 
     Attributes:
-        path: of its file.
-        due_s: when that may be written next, in seconds of the source.
-        quality: see `view_quality`.
-        image: uint8 BGR, while it is not written.
+        path: the path of its file.
+        due_s: the earliest time for the next write, in seconds of the source.
+        quality: the quality of the view, see `view_quality`.
+        image: the view, uint8 BGR, until it is written; then None.
     """
 
     path: Path
@@ -38,23 +38,27 @@ class _View:
 
 
 class FaceSnapshots(Sink):
-    """Pictures of the faces themselves, cut out of the frames without any drawing.
+    """Writes a picture of each face into a folder, cut out of the frames without any drawing.
 
-    A tracked face has one file, ``track-00012.jpg``: its first view at once, replaced by better ones (`view_quality`),
-    so that at the end it is the best. A face of a picture becomes ``<picture>-<n>.jpg``, n counting from 1, the best
-    score first; a face of a video that is not tracked ``<video>-f<frame>-<n>.jpg``. Where two sources have the same
-    name, the second gets ``-2`` behind it. Files of an earlier run with the same name are replaced.
+    A track has one file, such as ``track-00012.jpg``. Its first view is written at once and replaced by better ones
+    (see `view_quality`), so that the best view is left. A face of a picture becomes ``<picture>-<n>.jpg``; n counts
+    from 1, the best score first. A face of a video without tracking becomes ``<video>-f<frame>-<n>.jpg``. If two
+    sources have the same name, the second gets ``-2``. Files of an earlier run with the same name are replaced.
 
     Args:
-        folder: made if it is not there.
-        every_s: a track's file is replaced at most so often, in seconds of the source; so often at most are faces of a
-            video written that are not tracked.
-        margin: what is shown round the box, in parts of its longer side, as far as the frame goes.
-        max_faces: further faces are left out, with one warning.
+        folder: the folder; it is made if it does not exist.
+        every_s: the shortest time between two writes of the same track, and between two frames of a video without
+            tracking whose faces are written; in seconds of the source.
+        margin: shown around the box on every side, as a fraction of its longer side, as far as the frame reaches.
+        max_faces: the largest number of files; further faces are left out, with one warning.
         untouchable: pictures that must not be overwritten, see `FolderSink`.
 
     Raises:
-        OutputError: the folder cannot be made, or is a file.
+        OutputError: the folder cannot be made, or a file has its name.
+
+    Example:
+        >>> with FaceSnapshots(Path("faces"), every_s=0.5) as sink:  # doctest: +SKIP
+        ...     sink.write(annotated)
     """
 
     def __init__(
@@ -72,29 +76,29 @@ class FaceSnapshots(Sink):
         self._max_faces = max_faces
         self._files = 0
         self._views: dict[tuple[str, int], _View] = {}
-        self._unwritten: dict[tuple[str, int], _View] = {}  # those of them whose file is older than they are
-        self._written_s: float | None = None  # when faces that are not tracked last were, in seconds of the source
+        self._unwritten: dict[tuple[str, int], _View] = {}  # views that are better than their files
+        self._written_s: float | None = None  # the last write without tracking, in seconds of the source
         self._names = Names()
         self._untouchable = Untouchable(untouchable)
         self._warned = False
         make_folder(folder)
 
     def write(self, annotated: AnnotatedFrame) -> None:
-        """Takes the next frame.
+        """Writes the faces of the next frame that are new or better views.
 
         Raises:
-            UsageError: the frame's faces are to be hidden.
+            UsageError: the faces of this frame are to be blurred.
             OutputError: a picture cannot be written.
         """
         if annotated.blur:
-            raise UsageError(f"{self._folder}: pictures of faces contradict blurring them; leave one of the two out")
+            raise UsageError(f"{self._folder}: faces cannot be blurred and also written as pictures; leave one out")
         frame, faces = annotated.frame, annotated.result.faces
         now_s = frame.time_s or 0.0
         for face in faces:
             if face.track is not None:
                 self._consider(frame, face, face.track, now_s)
         for key, view in list(self._unwritten.items()):
-            # A camera that is connected again may start its time anew.
+            # A camera that reconnects may start its time at 0.
             if now_s >= view.due_s or now_s < view.due_s - self._every_s:
                 self._write(key)
                 view.due_s = now_s + self._every_s
@@ -119,7 +123,7 @@ class FaceSnapshots(Sink):
             self._untouchable.refuse(path, frame.source)
             view = self._views[key] = _View(path, due_s=now_s)
         view.quality = quality
-        view.image = image.copy()  # the frame may be overwritten by the next one, and is larger
+        view.image = image.copy()  # a view would keep the whole frame in memory
         self._unwritten[key] = view
 
     def _write(self, key: tuple[str, int]) -> None:
@@ -151,35 +155,37 @@ class FaceSnapshots(Sink):
             return True
         if not self._warned:
             self._warned = True
-            log.warning("%s: holds %d faces of this run, further ones are left out", self._folder, self._max_faces)
+            log.warning("%s: holds %d faces of this run; further faces are left out", self._folder, self._max_faces)
         return False
 
 
 def cut_out(image: Image, face: Face, margin: float) -> Image:
-    """A face with a margin in parts of its longer side, as far as the frame goes.
+    """Cuts a face with a margin out of a picture, as far as the picture reaches.
 
     Args:
         image: uint8 BGR ``[height, width, 3]``.
-        face: its box is in pixels of this picture.
-        margin: 0 for the box alone.
+        face: the face; its box is in pixels of this picture.
+        margin: added on every side, as a fraction of the longer side of the box; 0 for the box only.
 
     Returns:
-        uint8 BGR, a view into the picture; of size 0 where the face lies outside.
+        uint8 BGR, a view into the picture; its size is 0 if the face lies outside.
     """
     x0, y0, x1, y1 = enlarged(face.detection.box, margin, image.shape)
     return image[y0:y1, x0:x1]
 
 
 def view_quality(image: Image, face: Face) -> float:
-    """How good a view of a face is: its detail, times the detector's score, times the part that is in the frame.
+    """Rates a view of a face: its detail, times the score of the detector, times the visible part of the box.
 
-    Detail is the standard deviation of the Laplacian of the face in grey at 128 x 128 pixels. A face that is blurred,
-    or was smaller and had to be enlarged, has less of it; YuNet's score alone hardly falls with blur, but does with
-    faces turned away.
+    Detail is the standard deviation of the Laplacian of the grey face at 128 x 128 pixels. A blurred or small face has
+    less of it. The score of YuNet falls when a face turns away, but hardly with blur.
 
     Args:
         image: uint8 BGR ``[height, width, 3]``.
-        face: its box is in pixels of this picture.
+        face: the face; its box is in pixels of this picture.
+
+    Returns:
+        The quality, 0 or more; 0 if the face lies outside the picture.
     """
     seen = cut_out(image, face, 0.0)
     _, _, w, h = face.detection.box
@@ -195,6 +201,11 @@ def view_quality(image: Image, face: Face) -> float:
 
 
 def safe_stem(source: str) -> str:
-    """The name of a source without folder and suffix, as a part of a file name on any system."""
+    """Returns the name of a source without folder and suffix, safe as a part of a file name on any system.
+
+    Example:
+        >>> safe_stem("rtsp://host:554/a?b")
+        'a_b'
+    """
     stem = Path(source).stem.encode("utf-8", "replace")[:_LONGEST_STEM].decode("utf-8", "ignore")
     return "".join("_" if c in '<>:"/\\|?*' or ord(c) < 32 else c for c in stem) or "face"

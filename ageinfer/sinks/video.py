@@ -24,6 +24,7 @@ _HIGHEST_FPS = 1000.0
 # frame, and is then moved to the beginning.
 _LEAST_ROOM, _ROOM_EVERY_S = 16 << 20, 1.0
 _LONGEST_GAP_S = 10.0
+_SAME_S = 1e-6  # time stamps that differ by less are the same
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,12 @@ class VideoSink(Sink):
         self._began_s = self._last_s = 0.0
         self._room_seen_s = -math.inf  # when it last was, by the clock of this machine
         prepare_place(path)
+        try:
+            str(path.parent).encode()
+        except UnicodeEncodeError:
+            raise OutputError(
+                f"{str(path.parent)!a}: FFmpeg cannot write into a folder of this name; rename it"
+            ) from None
         self._check_room()
 
     def write(self, annotated: AnnotatedFrame) -> None:
@@ -82,13 +89,22 @@ class VideoSink(Sink):
         encoder, self._encoder = self._encoder, None
         source = self._sound_of
         until_s = None if source is not None and source.finished else self._last_s + 1 / self._fps
+        failure: Exception | None = None
         try:
-            try:
-                encoder.close(until_s=until_s)
-            finally:
-                self._unfinished.replace(self._path)
+            encoder.close(until_s=until_s)
         except (av.FFmpegError, OSError) as error:
-            raise self._failed(error) from error
+            failure = error
+        kept = failure is None or can_be_read(self._unfinished)
+        try:
+            if kept:
+                self._unfinished.replace(self._path)
+            else:
+                self._unfinished.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+        if failure is not None:
+            left = "its frames so far are kept" if kept else "nothing of it is left"
+            raise self._failed(failure, f"the video could not be completed, {left}") from failure
 
     def _time_of(self, stamp_s: float | None) -> float:
         """The time of a frame in the video, in seconds from 0."""
@@ -99,9 +115,9 @@ class VideoSink(Sink):
             self._began_s = stamp_s
         time_s = stamp_s - self._began_s
         gap_s = time_s - self._last_s
-        if self._frames and (gap_s < 0 or (self._real_time and gap_s > _LONGEST_GAP_S)):
+        if self._frames and (gap_s < _SAME_S or (self._real_time and gap_s > _LONGEST_GAP_S)):
             if gap_s > 0:
-                log.warning("%s: nothing came for %.0f s, which the video leaves out", self._path, gap_s)
+                log.warning("%s: no frame came for %.0f s; the video leaves this gap out", self._path, gap_s)
             time_s = self._last_s + 1 / self._fps
             self._began_s = stamp_s - time_s
         self._last_s = time_s
@@ -144,10 +160,10 @@ class VideoSink(Sink):
         except (av.FFmpegError, OSError) as error:
             raise self._failed(error) from error
 
-    def _failed(self, error: Exception) -> OutputError:
-        if getattr(error, "errno", None) == errno.ENOSPC:
-            return OutputError(f"{self._path}: the disk is full; make room or choose another place")
-        return OutputError(f"{self._path}: cannot be written: {getattr(error, 'strerror', None) or error}")
+    def _failed(self, error: Exception, what: str = "cannot be written") -> OutputError:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            return OutputError(f"{self._path}: {what}: there is no room; make some or choose another place")
+        return OutputError(f"{self._path}: {what}: {getattr(error, 'strerror', None) or error}")
 
     def _check_room(self) -> None:
         """Makes sure that the video can be completed.
@@ -162,9 +178,18 @@ class VideoSink(Sink):
             raise cannot_write(self._path, error) from error
         if free < _LEAST_ROOM:
             raise OutputError(
-                f"{self._path}: the disk is almost full ({free >> 20} MB free, {_LEAST_ROOM >> 20} are needed); make "
+                f"{self._path}: the disk is almost full ({free >> 20} MB free, {_LEAST_ROOM >> 20} MB needed); make "
                 "room or choose another place, the video so far is kept"
             )
+
+
+def can_be_read(path: Path) -> bool:
+    """Whether a film can be opened and its first picture decoded."""
+    try:
+        with av.open(f"file:{path.absolute()}") as film:
+            return next(film.decode(film.streams.video[0]), None) is not None
+    except (av.FFmpegError, IndexError):
+        return False
 
 
 def codec_for(path: Path, named: str | None = None) -> Codec:

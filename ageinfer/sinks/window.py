@@ -1,4 +1,4 @@
-"""A window on the desktop."""
+"""Shows annotated frames in a window on the desktop."""
 
 import logging
 import os
@@ -29,16 +29,15 @@ log = logging.getLogger(__name__)
 
 
 class WindowSink(Sink):
-    """A window on the desktop, of any size.
+    """Shows annotated frames in a window on the desktop.
 
-    ``q`` or Escape, or closing it, ends the run; space or ``p`` holds the picture, and with it the run, and goes on;
-    ``s`` saves the picture that is shown as ``ageinfer-YYYYmmdd-HHMMSS-FRAME.png``.
+    The keys are ``q`` or Escape to end the run, space or ``p`` to pause it and to go on, and ``s`` to save the shown
+    picture as ``ageinfer-YYYYmmdd-HHMMSS-FRAME.png``. Closing the window ends the run, too.
 
     Args:
-        folder: where pictures are saved.
-        hold_pictures: pictures stay until space or ``p`` is pressed; frames of a video or camera never do.
-        should_end: asked while the picture is held whether the run is to end, for example because of a Ctrl-C that is
-            only noted while a frame is written.
+        folder: the folder for saved pictures.
+        hold_pictures: whether a picture stays until space or ``p`` is pressed. Frames of videos and cameras never stay.
+        should_end: is called while a picture is held; the run ends if it returns true, for example after Ctrl-C.
 
     Raises:
         MissingDependencyError: there is no display.
@@ -53,7 +52,7 @@ class WindowSink(Sink):
     ) -> None:
         if not display_works():
             raise MissingDependencyError(
-                "no display for a window; leave --window out and use --output, --jsonl or --csv"
+                "there is no display for a window; leave --window out and use --output, --jsonl or --csv"
             )
         self._folder = folder
         self._hold_pictures = hold_pictures
@@ -61,7 +60,7 @@ class WindowSink(Sink):
         self._opened = False
 
     def write(self, annotated: AnnotatedFrame) -> None:
-        """Shows the next frame; returns when it is to be followed by another, or no more is wanted."""
+        """Shows the next frame and returns when the run goes on or a person ends it."""
         if self.stop_requested:
             return
         self._open(annotated.image)
@@ -71,7 +70,7 @@ class WindowSink(Sink):
             self._title(self._PAUSED_KEYS)
         while True:
             pressed = cv2.waitKey(_PAUSED_MS if paused else _BRIEFLY_MS)
-            key = _NO_KEY if pressed == _NO_KEY else pressed & 0xFF  # above it are shift, lock and the like
+            key = _NO_KEY if pressed == _NO_KEY else pressed & 0xFF  # the higher bits hold shift, lock and the like
             if key in _QUIT or self._is_closed() or (paused and self._should_end()):
                 self.stop_requested = True
                 return
@@ -109,7 +108,7 @@ class WindowSink(Sink):
         path = self._folder / f"ageinfer-{time.strftime('%Y%m%d-%H%M%S')}-{annotated.frame.index}.png"
         try:
             write_picture(path, annotated.image)
-        except OutputError as error:  # no reason to end a run that may have other outputs
+        except OutputError as error:  # the run may have other outputs, so it goes on
             log.warning("%s", error)
             self._title(f"{path.name} could not be saved")
             return
@@ -118,15 +117,22 @@ class WindowSink(Sink):
 
 
 def first_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height of the window for a first frame, in its ratio: fit for a desktop, and large enough to see."""
+    """Returns the first width and height of the window in pixels, in the ratio of the first frame.
+
+    The window fits into 1280 x 720 pixels, and small frames are enlarged to 320 pixels.
+
+    Example:
+        >>> first_size(3840, 2160)
+        (1280, 720)
+    """
     scale = min(_LARGEST_WIDTH / width, _LARGEST_HEIGHT / height, max(1.0, _LEAST_SIDE / max(width, height)))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def display_works() -> bool:
-    """Whether a window can be opened here.
+    """Tells whether a window can be opened on this machine.
 
-    Without a reachable display OpenCV ends the whole process, so another process tries it first.
+    OpenCV ends the whole process if there is no display, so another process tries it.
     """
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return False

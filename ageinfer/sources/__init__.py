@@ -1,9 +1,10 @@
-"""Where frames come from: pictures, videos, cameras, streams."""
+"""Opens pictures, folders, videos, cameras and streams as sources of frames."""
 
 import glob
 import re
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ageinfer.errors import SourceError
 from ageinfer.sources.address import is_address, redacted
@@ -11,22 +12,24 @@ from ageinfer.sources.base import Source
 from ageinfer.sources.camera import open_camera, open_device
 from ageinfer.sources.live import LiveSource
 from ageinfer.sources.pictures import (
+    MOTION_JPEG_SUFFIXES,
     PICTURE_SUFFIXES,
     FolderSource,
     PictureListSource,
     PictureSource,
+    begins,
     looks_like_picture,
     open_pattern,
     open_standard_input,
     read_picture,
     refuse_odd_files,
 )
-from ageinfer.sources.streams import open_pipeline, open_stream
-from ageinfer.sources.video import VideoSource, begins
+from ageinfer.sources.streams import open_gstreamer, open_stream
 
-# JPEGs one behind the other, as a camera's recording.
-_MOTION_JPEG_SUFFIXES = (".mjpeg", ".mjpg")
-# HLS, FFmpeg's own, DASH and SDP, as FFmpeg recognises them: a null character behind makes no video of them.
+if TYPE_CHECKING:
+    from ageinfer.sources.video import VideoSource
+
+# HLS, FFmpeg's own format, DASH and SDP, as FFmpeg recognises them. A playlist with a null character is still one.
 _PLAYLIST = re.compile(rb"\A(#EXTM3U|ffconcat)|<MPD|^c=IN IP", re.IGNORECASE | re.MULTILINE)
 
 __all__ = [
@@ -36,17 +39,27 @@ __all__ = [
 
 
 def open_source(source: str | Path, *, stall_s: float = 5.0, reconnect_for_s: float | None = 60.0) -> Source:
-    """Opens whatever frames can be had from.
+    """Opens a picture, a folder, a video, a camera or a stream as a source of frames.
 
     Args:
-        source: a picture, a video or a folder of pictures, by its path; what a file is, its content decides, not its
-            name. Text may also be ``-`` (the paths of pictures come on standard input), the address of a stream, a
-            device such as ``/dev/video0``, a GStreamer pipeline (with `` ! `` in it), or a pattern such as ``*.jpg``.
-        stall_s: seconds without a frame after which a live source counts as lost.
-        reconnect_for_s: seconds of trying to get it back; 0 not to try, None to try for ever.
+        source: the path of a picture, a video or a folder of pictures. The content of a file decides what it is, not
+            its name. A string may also be ``-`` (paths of pictures are read from standard input), the address of a
+            stream, a device such as ``/dev/video0``, a GStreamer pipeline (a text with `` ! `` in it), or a pattern
+            such as ``*.jpg``.
+        stall_s: a live source counts as lost after this many seconds without a frame.
+        reconnect_for_s: a lost source is opened again and again for this many seconds. 0: never; None: for ever.
+
+    Returns:
+        The source. Its frames are uint8 BGR.
 
     Raises:
-        SourceError: it is not there, empty, or nothing of the above; or a folder or a pattern holds no picture.
+        SourceError: the source does not exist, is empty or cannot be read, or a folder or a pattern has no picture.
+
+    Example:
+        >>> with open_source("samples/astronaut.jpg") as source:
+        ...     [frame] = source
+        >>> frame.image.shape
+        (512, 512, 3)
     """
     if source == "-":
         return open_standard_input()
@@ -65,19 +78,29 @@ def open_source(source: str | Path, *, stall_s: float = 5.0, reconnect_for_s: fl
         head = begins(path, 4096)
     except FileNotFoundError:
         if " ! " in str(source):
-            return open_pipeline(str(source), stall_s=stall_s, reconnect_for_s=reconnect_for_s)
+            return open_gstreamer(str(source), stall_s=stall_s, reconnect_for_s=reconnect_for_s)
         if glob.has_magic(str(source)):
             return open_pattern(str(source))
-        # A mistyped address is no file, either.
+        # Redacted, because it may be a mistyped address with a password.
         raise SourceError(f"{redacted(str(path))}: no such file or folder; check the path") from None
     except OSError as error:
         raise SourceError(f"{redacted(str(path))}: cannot be read: {error.strerror}; check its permissions") from error
     except ValueError as error:  # a null character
         raise SourceError(f"{str(path)!a}: not a path ({error}); check it") from None
-    if looks_like_picture(head) and path.suffix.lower() not in _MOTION_JPEG_SUFFIXES:
+    if looks_like_picture(head) and path.suffix.lower() not in MOTION_JPEG_SUFFIXES:
         return PictureSource(path)
     # FFmpeg would draw a text file, letter by letter, and follow a playlist to other files.
     is_text = b"\0" not in head and not head.startswith((b"YUV4MPEG2", b"\xff\xd8\xff"))
     if is_text or _PLAYLIST.search(head):
         raise SourceError(f"{path}: neither a picture nor a video; give a picture, a video or a folder of pictures")
+    from ageinfer.sources.video import VideoSource  # loads FFmpeg, which pictures have no use for
+
     return VideoSource(path)
+
+
+def __getattr__(name: str) -> Any:
+    if name != "VideoSource":
+        raise AttributeError(f"module 'ageinfer.sources' has no attribute {name!r}")
+    from ageinfer.sources.video import VideoSource
+
+    return VideoSource

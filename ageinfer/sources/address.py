@@ -1,4 +1,4 @@
-"""Addresses of streams, and how they are shown: without user names, passwords and keys."""
+"""Checks addresses of streams and hides the user names, passwords and keys in them."""
 
 import re
 from urllib.parse import unquote
@@ -17,20 +17,24 @@ _HIDDEN = "***"
 
 
 def is_address(text: str) -> bool:
-    """Whether it has the form of an address, ``scheme://...``."""
+    """Tells whether a text has the form of an address, ``scheme://...``."""
     return _ADDRESS.match(text) is not None
 
 
 def check_address(address: str) -> str:
-    """The address with its scheme in small letters, as FFmpeg wants it.
+    """Returns an address with its scheme in lower case, as FFmpeg needs it.
 
     Raises:
-        SourceError: nothing can be read from such an address.
+        SourceError: the scheme is unknown, or the address holds spaces or characters that cannot be printed.
+
+    Example:
+        >>> check_address("RTSP://camera.local/live")
+        'rtsp://camera.local/live'
     """
     scheme, _, rest = address.partition("://")
     scheme = scheme.lower()
     if scheme == "file":
-        raise SourceError(f"{redacted(address)}: give the path of a file without file://")
+        raise SourceError(f"{redacted(address)}: file:// cannot be read; give the path of the file alone")
     if scheme not in SCHEMES:
         known = ", ".join(SCHEMES)
         raise SourceError(f"{redacted(address)}: {scheme}:// cannot be read; give a path or an address of {known}")
@@ -41,11 +45,11 @@ def check_address(address: str) -> str:
 
 
 def redacted(address: str) -> str:
-    """The address as it may be shown: no user, no password, no values of keys that look like secrets.
+    """Returns an address without its user name, its password and the values of secret-looking keys.
 
-    A malformed address loses more rather than less: everything before its last ``@``, and a host that does not look
-    like one.
+    A malformed address loses more: everything before its last ``@``, and a host that does not look like one.
 
+    Example:
         >>> redacted("rtsp://admin:1234@camera.local:554/live?channel=1&token=abc#top")
         'rtsp://camera.local:554/live?channel=1&token=***'
         >>> redacted("rtsp://admin:p@ss/w#rd@camera.local/live")
@@ -54,9 +58,9 @@ def redacted(address: str) -> str:
     found = _ADDRESS.match(address)
     scheme = found[0] if found else ""
     rest = address[len(scheme) :]
-    if found or ":" in rest:  # else it is the name of a file, where an @ means nothing
+    if found or ":" in rest:  # else the text is the name of a file, in which an @ is an ordinary character
         rest = rest.rpartition("@")[2]
-    # What follows a # stays in a browser; in an address of a stream it is a password that was not written as %23.
+    # A # in the address of a stream is part of a password that should have been written as %23.
     rest = rest.partition("#")[0] if found else rest
     end = min((i for i in map(rest.find, "/?") if i >= 0), default=len(rest))
     host, path = rest[:end], rest[end:]
@@ -67,26 +71,26 @@ def redacted(address: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """A text of another program, with the addresses in it redacted."""
+    """Returns a text of another program with all addresses in it redacted, see `redacted`."""
     return _ADDRESS_IN_TEXT.sub(lambda found: redacted(found[0]), text)
 
 
 def _without_values(path: str) -> str:
-    """Path and query with ``key=value`` hidden where the key looks like a secret; some cameras have it in the path."""
+    """Returns path and query with hidden values for keys that look like secrets; some cameras have them in the path."""
     shown: list[str] = []
     hiding = False
     for part in path.split("&"):
         secret = _secret_in(part)
         if secret is not None:
             shown.append(part[:secret] + _HIDDEN)
-        elif not hiding or "=" in part:  # else the value of the key before goes on: it held an & itself
+        elif not hiding or "=" in part:  # else this part belongs to the secret before it, which held an &
             shown.append(part)
         hiding = secret is not None or (hiding and "=" not in part)
     return "&".join(shown)
 
 
 def _secret_in(part: str) -> int | None:
-    """Where in the part a secret value begins."""
+    """Returns the position in a part at which a secret value begins, or None."""
     for found in re.finditer("=", part):
         key = re.split(r"[/?;=]", part[: found.start()])[-1]
         if _SECRET_KEY.search(unquote(key).lower()):
@@ -95,6 +99,11 @@ def _secret_in(part: str) -> int | None:
 
 
 def pipeline_name(pipeline: str) -> str:
-    """What a GStreamer pipeline is called: its elements, without their properties, which may hold passwords."""
+    """Returns the name of a GStreamer pipeline: its elements without properties, which may hold passwords.
+
+    Example:
+        >>> pipeline_name("rtspsrc location=rtsp://me:secret@cam ! decodebin ! appsink")
+        'gstreamer:rtspsrc!decodebin!appsink'
+    """
     elements = [part.split()[0] for part in re.sub(r'"[^"]*"', "", pipeline).split("!") if part.strip()]
     return "gstreamer:" + "!".join(e if re.fullmatch(r"[a-z][\w.-]*", e) else "..." for e in elements)

@@ -1,4 +1,4 @@
-"""What every source of frames is, whatever it reads."""
+"""The base class of all sources of frames."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,23 +12,24 @@ from ageinfer.types import Frame
 
 
 class Source(ABC):
-    """Frames, in order, once.
-
-        with open_source("clip.mp4") as source:
-            for frame in source:
-                ...
+    """A source gives frames in order and can be read once.
 
     Attributes:
-        kind: decides what an annotated output is. "folder" is any list of pictures, "camera" any live source.
-        name: as messages and records call it; holds no password.
-        frame_count: how many frames are announced; None where that is unknown, as with a camera.
-        fps: frames a second; None for pictures and where it is unknown.
-        failed: how many pictures could not be read so far.
-        truncated: a video ends before its end (known after the last frame).
-        damaged: how many frames so far lacked data.
-        finished: all frames were read, to the end of the source.
-        file: of a video; its sound can be copied from there. None for all else.
-        begins_s: time in that file of the first picture, in seconds (known after the first frame).
+        kind: what the source is. "folder" means any list of pictures, "camera" means any live source.
+        name: the name of the source in messages and records. It never holds a password.
+        frame_count: the number of frames that the source announces, or None if it is unknown, as with a camera.
+        fps: frames a second, or None for pictures and if it is unknown.
+        failed: the number of pictures that could not be read so far.
+        truncated: whether a video is cut off before its end. It is known after the last frame.
+        damaged: the number of frames so far whose file lacks data of them.
+        finished: whether all frames were read, to the end of the source.
+        file: the file of a video, from which its sound can be copied; None for everything else.
+        begins_s: the time of the first picture in that file, in seconds. It is known after the first frame.
+
+    Example:
+        >>> with open_source("clip.mp4") as source:  # doctest: +SKIP
+        ...     for frame in source:
+        ...         print(frame.time_s, frame.image.shape)
     """
 
     kind: Literal["picture", "folder", "video", "camera"]
@@ -46,16 +47,16 @@ class Source(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
-        """Yields the frames.
+        """Yields the frames, uint8 BGR ``[height, width, 3]``.
 
         Raises:
-            SourceError: there are none, no more can be had, or the source was read or closed before.
+            SourceError: the source has no frame, breaks off, or was read or closed before.
         """
 
     def close(self) -> None:
-        """Lets go of file or camera; a loop over the frames ends. From any thread, as often as one likes.
+        """Releases the file or the camera and ends a loop over the frames.
 
-        Neither raises nor waits for longer than about a second.
+        It may be called from any thread and more than once. It raises nothing and returns within about a second.
         """
         self._closed = True
 
@@ -68,10 +69,10 @@ class Source(ABC):
         self.close()
 
     def _begin(self) -> None:
-        """Notes that the only reading begins.
+        """Notes that reading begins; a source is read once.
 
         Raises:
-            SourceError: it was read or closed before.
+            SourceError: the source was read or closed before.
         """
         if self._begun or self._closed:
             raise SourceError(f"{self.name}: it was read or closed before; open it again to read it again")
@@ -79,5 +80,5 @@ class Source(ABC):
 
 
 def sensible_fps(fps: float) -> float | None:
-    """The frame rate that a header or driver announces, or None where it makes no sense: it may say anything."""
+    """Returns an announced frame rate if it is above 0 and at most 1000 frames a second, else None."""
     return fps if math.isfinite(fps) and 0 < fps <= 1000 else None

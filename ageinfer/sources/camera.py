@@ -1,4 +1,4 @@
-"""Cameras of this machine."""
+"""Opens the cameras of this machine."""
 
 import sys
 from functools import partial
@@ -15,17 +15,24 @@ _CHECK = "check that it is plugged in, that no other program uses it and that yo
 
 
 def open_camera(index: int, *, stall_s: float = 5.0, reconnect_for_s: float | None = 60.0) -> Source:
-    """Opens a camera by its number, 0 for the first.
+    """Opens a camera by its number; the first camera is 0.
 
-    On a Raspberry Pi, a camera module that OpenCV cannot read is read by picamera2.
+    OpenCV reads the camera. On a Raspberry Pi, picamera2 reads a camera module that OpenCV cannot read.
 
     Args:
-        index: 0 or more.
-        stall_s: as for `LiveSource`.
-        reconnect_for_s: as for `LiveSource`.
+        index: the number of the camera, 0 or more.
+        stall_s: the camera counts as lost after this many seconds without a frame.
+        reconnect_for_s: a lost camera is opened again and again for this many seconds. 0: never; None: for ever.
+
+    Returns:
+        A live source: it gives the newest frame, uint8 BGR.
 
     Raises:
-        SourceError: it is not there, gives no picture, or another program has it.
+        SourceError: there is no such camera, it gives no picture, or another program uses it.
+
+    Example:
+        >>> with open_camera(0) as source:  # doctest: +SKIP
+        ...     frame = next(iter(source))
     """
     if index < 0:  # OpenCV crashes
         raise SourceError(f"camera {index}: cameras are numbered from 0")
@@ -34,8 +41,8 @@ def open_camera(index: int, *, stall_s: float = 5.0, reconnect_for_s: float | No
     module = picamera.is_module(index)
     is_pi = module or (picamera.is_raspberry_pi() and not _device(index).exists())
     if is_pi and picamera.is_importable():
-        # First where it is a module: OpenCV would open its raw device, get no picture, and for the 10 s that it waits
-        # keep it from picamera2. After it, OpenCV still has what picamera2 does not know, such as an HDMI receiver.
+        # picamera2 comes first for a camera module: OpenCV would open its raw device, get no picture, and block
+        # picamera2 for the 10 s that it waits. OpenCV is tried after it: picamera2 does not know an HDMI receiver.
         ways.insert(0 if module else 1, partial(picamera.open_capture, index))
     errors = []
     for way in ways:
@@ -51,13 +58,18 @@ def open_camera(index: int, *, stall_s: float = 5.0, reconnect_for_s: float | No
 def open_device(path: str | Path, *, stall_s: float = 5.0, reconnect_for_s: float | None = 60.0) -> Source:
     """Opens a camera by its device, such as ``/dev/video2`` or a link to it in ``/dev/v4l/by-id``.
 
+    Args:
+        path: the path of the device.
+        stall_s: see `open_camera`.
+        reconnect_for_s: see `open_camera`.
+
     Raises:
-        SourceError: it is no camera, gives no picture, or another program has it.
+        SourceError: the device is not a camera, gives no picture, or another program uses it.
     """
     device = Path(path).resolve()
     number = device.name.removeprefix("video")
     if device.parent != Path("/dev") or not number.isdecimal():
-        raise SourceError(f"{path}: a device, but not a camera; give a /dev/video device, a file or a folder")
+        raise SourceError(f"{path}: this device is not a camera; give a /dev/video device, a file or a folder")
     if picamera.is_module(int(number)):
         return open_camera(int(number), stall_s=stall_s, reconnect_for_s=reconnect_for_s)
     return LiveSource(

@@ -1,4 +1,4 @@
-"""One connection to a live source: a capture, and the thread that reads it."""
+"""One connection to a live source: a capture and the thread that reads it."""
 
 import threading
 import time
@@ -11,23 +11,26 @@ from ageinfer.sources.address import without_secrets
 from ageinfer.sources.base import sensible_fps
 from ageinfer.types import Image
 
-# A camera whose driver drops a damaged frame and a stream that has lost a packet fail to read once, or a few times.
+# Reading fails once or a few times where a driver drops a damaged frame or a stream has lost a packet.
 _FAILED_READS, _FAILED_READS_S, _READ_AGAIN_S = 20, 0.5, 0.02
 
 
 class Connection:
-    """One capture and the thread that reads it. Holds no reference to its source, so that this can be collected.
+    """One capture and the thread that reads it.
+
+    It holds no reference to its source, so that Python can collect a source that is no longer used. All times are
+    seconds of `time.monotonic`.
 
     Attributes:
         opened: whether the capture could be opened.
-        fps: what the capture says of its frame rate.
-        newest: the newest frame that nobody has taken, with its time of capture in seconds of `time.monotonic`.
-        replaced: how many frames were replaced by newer ones.
-        began_s: when it was made.
-        last_s: when the last frame came, or the beginning.
-        ended: the thread has released its capture and ends.
-        error: what the opening failed with.
-        given_up: set from outside; nobody wants its frames any more.
+        fps: the frame rate that the capture announces, or None if it makes no sense.
+        newest: the newest frame that was not taken yet, uint8 BGR, with the time of its capture.
+        replaced: the number of frames that newer ones have replaced.
+        began_s: when the connection was made.
+        last_s: when the last frame came; before the first frame, `began_s`.
+        ended: whether the thread has released its capture.
+        error: the error with which opening failed.
+        given_up: set by the source when it needs no more frames; the thread then ends.
     """
 
     def __init__(self, name: str, open_capture: Callable[[], Any], news: threading.Condition) -> None:
@@ -44,7 +47,7 @@ class Connection:
         self.thread.start()
 
     def complaint(self) -> str | None:
-        """Why there is no frame, as far as it is known."""
+        """Returns why there is no frame, or None if it is unknown."""
         return self._why
 
     def _run(self) -> None:
@@ -59,7 +62,7 @@ class Connection:
                 self._why = "OpenCV cannot open it"
         except SourceError as error:
             self.error = error
-        except Exception as error:  # drivers and libraries raise what they like
+        except Exception as error:  # drivers and libraries raise errors of any class
             self._fail(error)
         try:
             if capture is not None:
@@ -74,7 +77,7 @@ class Connection:
         self._why = f"{type(error).__name__}: {without_secrets(' '.join(str(error).split()))}"
 
     def _read(self, capture: Any) -> None:
-        """Reads until nobody wants more, or there is no more."""
+        """Reads frames until the source gives the connection up or reading fails for good."""
         failed, failed_s = 0, 0.0
         while not self.given_up:
             grabbed, image = capture.read()
@@ -93,10 +96,10 @@ class Connection:
                 image = as_bgr(image)
             except ValueError as error:
                 self._why = str(error)
-                time.sleep(_READ_AGAIN_S)  # it may come at once, again and again
+                time.sleep(_READ_AGAIN_S)  # such frames may come without any pause between them
                 continue
             with self._news:
                 self.replaced += self.newest is not None
                 self.newest, self.last_s, self._why = (now_s, image), now_s, None
                 self._news.notify_all()
-            del image  # or a frame that was handed out would live until the next one comes
+            del image  # else this reference would keep a frame alive until the next one comes

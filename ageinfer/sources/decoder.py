@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 from ageinfer.errors import SourceError
 from ageinfer.images import cv2
 from ageinfer.sources.base import sensible_fps
+from ageinfer.sources.pictures import MOTION_JPEG_SUFFIXES
 from ageinfer.types import DEFAULT_FPS, Image
 
 # What a file may be. Playlists, descriptions of sessions and lists of files are left out: they would make FFmpeg read
@@ -69,22 +70,29 @@ class Decoder:
     """Reads the pictures of a film or a stream in order; made by `open_file` or `open_address`.
 
     Attributes:
+        file: of the film; None where it lies at an address.
         fps: frames a second as the film says; None where it does not.
         frame_count: how many are announced; None where that is unknown.
         ends: whether it has an end: a recording, and not a stream that is going on.
         cut_off: the film or its last frame ends before its end (known after the last picture).
         begins_s: time stamp of the first picture in the film, in seconds (known after it).
+        lost: pieces of the film so far of which no picture could be made.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream, *, file: Path | None, live: bool) -> None:
         self.cut_off = False
         self.begins_s = 0.0
-        self._container, self._stream, self._file = container, stream, file
+        self.lost = 0
+        self._container, self._stream, self.file = container, stream, file
         context = stream.codec_context
         one_thread = context.width * context.height <= _ONE_THREAD_PIXELS
         # Threads that each decode a frame of their own would hold frames of a stream back.
         stream.thread_type = "SLICE" if one_thread or live else "AUTO"
         context.thread_count = 1 if one_thread else 0
+        # This decoder fills damaged parts with grey and says nothing, unless it is told to give such frames up. (Some
+        # cameras send JPEG that is never quite right; live, that must do.)
+        if context.name == "mjpeg" and not live:
+            context.options = {"err_detect": "explode"}
         self.fps = sensible_fps(float(stream.average_rate or stream.guessed_rate or 0))
         self.frame_count = _announced(stream, container, self.fps)
         self.ends = file is not None or bool(container.duration and container.duration > 0)
@@ -101,7 +109,10 @@ class Decoder:
         options = {"protocol_whitelist": "file", "format_whitelist": ",".join(_FILM_FORMATS)}
         try:
             # With its folder, because FFmpeg takes a name like "tcp:1.mp4" for an address.
-            container = av.open(f"file:{path.absolute()}", options=options, metadata_errors="ignore")
+            container = av.open(
+                f"file:{path.absolute()}", options=options, metadata_errors="ignore",
+                format="mjpeg" if path.suffix.lower() in MOTION_JPEG_SUFFIXES else None,
+            )  # fmt: skip
         except (av.FFmpegError, ValueError, UnicodeError) as error:
             raise SourceError(f"{str(path)!a}: {_why_not(path, error)}") from error
         return cls(container, _pictures_of(container, str(path)), file=path, live=False)
@@ -140,6 +151,7 @@ class Decoder:
                     last_packet_bad = packet.is_corrupt
             except av.FFmpegError:
                 frames, harmed, last_packet_bad = [], True, True
+                self.lost += 1
             for frame in frames:
                 # What was lost comes back with the next picture that needs no other one.
                 harmed = frame.is_corrupt or (harmed and not frame.key_frame)
@@ -148,7 +160,7 @@ class Decoder:
                     first, self.begins_s = False, frame.time or 0.0
                 yield Decoded(self._picture.of(frame), self._clock.at(frame.time), harmed)
         ends_badly = last_packet_bad or last_frame_bad
-        self.cut_off = self.cut_off or ends_badly or _lacks_its_end(self._file, self._container, self._stream)
+        self.cut_off = self.cut_off or ends_badly or _lacks_its_end(self.file, self._container, self._stream)
 
     def _packets(self) -> Iterator[av.Packet]:
         packets = self._container.demux(self._stream)
@@ -280,9 +292,12 @@ def _lacks_its_end(path: Path | None, container: InputContainer, stream: VideoSt
             if name == "gif":
                 file.seek(-min(size, 64), 2)
                 return file.read().rstrip(b"\0")[-1:] != b"\x3b"
+            head = file.read(128)
             if "matroska" in name:
-                end = _end_of_matroska(file.read(128))
+                end = _end_of_matroska(head)
                 return end is not None and end > size
+            if name == "avi" and head[:4] == b"RIFF":
+                return int.from_bytes(head[4:8], "little") + 8 > size
         return any(entry.pos + entry.size > size for entry in stream.index_entries)
     return False
 

@@ -1,4 +1,4 @@
-"""Live sources: the newest frame of a camera or a stream, through stalls and lost connections."""
+"""Live sources give the newest frame of a camera or a stream and reconnect after a loss."""
 
 import logging
 import threading
@@ -11,39 +11,38 @@ from ageinfer.sources.base import Source
 from ageinfer.sources.connection import Connection
 from ageinfer.types import Frame, Image
 
-_TICK_S = 0.5  # on Windows, Ctrl-C only comes through between two waits
+_TICK_S = 0.5  # on Windows, Ctrl-C is only noticed between two waits
 _HANGING_THREADS = 4
 
 log = logging.getLogger(__name__)
 
 
 class LiveSource(Source):
-    """The newest frame of a camera or a stream, until somebody stops.
+    """Gives the newest frame of a camera or a stream until it is closed.
 
-    A thread reads whatever comes and keeps the newest frame alone, so that what is handed out is never older than one
-    period of the camera, however slow the consumer is. Each frame is handed out at most once, with the time of its
-    capture in ``captured_s``; ``time_s`` counts from the first one and always increases.
+    A thread reads all frames and keeps only the newest one. So a frame is never older than one period of the camera,
+    however slow its consumer is. Each frame is given at most once. ``captured_s`` is the time of its capture;
+    ``time_s`` counts from the first frame and always increases.
 
-    When no frame comes for `stall_s` seconds, or the capture ends or fails, a new one is opened: after 0.5 s, and then
-    after twice the time, up to 10 s; a source that comes and goes is not tried more often than that. One warning says
-    that the source is lost, another that it is back. A capture that hangs in a read is left to its thread, which
-    releases it if it ever comes back.
+    The source is lost when no frame comes for `stall_s` seconds, or when the capture ends or fails. It is then opened
+    again after 0.5 s, 1 s, 2 s and so on, up to every 10 s. One warning says that the source is lost and another one
+    that it is back. A capture that hangs in a read keeps its thread, which releases it when the read returns.
 
     Args:
-        name: as messages and records call the source; must hold no password.
-        open_capture: gives a new capture, with ``isOpened``, ``read``, ``get`` and ``release`` as `cv2.VideoCapture`
-            has them, or raises `SourceError`. It is called in the thread that reads.
-        stall_s: seconds without a frame after which the source counts as lost.
-        reconnect_for_s: seconds of trying before giving up; 0 not to try, None to try for ever.
-        open_s: seconds that opening may take, the first frame included.
-        check: what a person should do when no frames come.
+        name: the name of the source in messages and records; it must hold no password.
+        open_capture: returns a new capture with the methods ``isOpened``, ``read``, ``get`` and ``release`` of
+            `cv2.VideoCapture`, or raises `SourceError`. The reading thread calls it.
+        stall_s: the source counts as lost after this many seconds without a frame.
+        reconnect_for_s: a lost source is opened again and again for this many seconds. 0: never; None: for ever.
+        open_s: opening may take this many seconds; the first frame is part of it.
+        check: the end of an error message: what a person should check when no frames come.
 
     Attributes:
-        dropped: frames so far that were replaced by newer ones.
+        dropped: the number of frames so far that newer ones have replaced.
         reconnects: how often the source was lost and came back.
 
     Raises:
-        SourceError: it cannot be opened, or gives no frame. Raised while iterating: it was lost and did not come back.
+        SourceError: the source cannot be opened or gives no frame. While iterating: it was lost and did not come back.
     """
 
     kind = "camera"
@@ -86,23 +85,23 @@ class LiveSource(Source):
 
     def __del__(self) -> None:
         if hasattr(self, "_connection"):
-            self._connection.given_up = True  # or its thread would hold the camera for as long as Python runs
+            self._connection.given_up = True  # else its thread would keep the camera until Python ends
 
     def __iter__(self) -> Iterator[Frame]:
         self._begin()
         first_s: float | None = None
         last_s, index = 0.0, 0
         with self._news:
-            self._connection.replaced = 0  # while nobody asked for frames, none was dropped
+            self._connection.replaced = 0  # frames count as dropped only after iterating began
         try:
             while not self._closed:
                 if (newest := self._take()) is None:
                     self._reconnect(index)
                     continue
                 captured_s, image = newest
-                del newest  # the picture is the consumer's alone
+                del newest  # only the consumer keeps the picture alive
                 first_s = captured_s if first_s is None else first_s
-                # The clock of some systems ticks 64 times a second; time increases all the same.
+                # The clock of some systems has steps of 1/64 s; two frames must still differ in time.
                 last_s = captured_s if index == 0 else max(captured_s, last_s + 1e-6)
                 frame = Frame(self.name, index, last_s - first_s, image, last_s)
                 del image
@@ -113,9 +112,9 @@ class LiveSource(Source):
             self.close()
 
     def _take(self) -> tuple[float, Image] | None:
-        """Waits for the newest frame; None when the connection is lost or the source closed."""
+        """Waits for the newest frame; returns None if the connection is lost or the source is closed."""
         connection = self._connection
-        # Whoever was busy or suspended for long may find no new frame although the camera works; so it gets time.
+        # After a long pause of the consumer there may be no new frame although the camera works, so wait for one.
         lost_s = time.monotonic() + min(self._stall_s, 1.0)
         with self._news:
             while not self._closed:
@@ -125,7 +124,7 @@ class LiveSource(Source):
                     newest, connection.newest = connection.newest, None
                     if time.monotonic() - newest[0] < self._stall_s:
                         return newest
-                    self.dropped += 1  # the camera has been silent since, and this is no picture of the present
+                    self.dropped += 1  # too old: no frame has come since
                     del newest
                 left_s = max(connection.last_s + self._stall_s, lost_s) - time.monotonic()
                 if connection.ended or left_s <= 0:
@@ -134,15 +133,15 @@ class LiveSource(Source):
         return None
 
     def _reconnect(self, frames: int) -> None:
-        """Opens captures until one gives a frame, or somebody closes.
+        """Opens captures until one gives a frame or the source is closed.
 
         Raises:
-            SourceError: none did in time.
+            SourceError: no capture gave a frame in time.
         """
         if self._closed:
             return
         began_s, tries = time.monotonic(), 0
-        if began_s - self._connection.began_s > self._LONGEST_PAUSE_S:  # else it comes and goes: no need to hurry
+        if began_s - self._connection.began_s > self._LONGEST_PAUSE_S:  # else the pauses go on growing
             self._pause_s = self._FIRST_PAUSE_S
         why = self._connection.complaint() or f"no frame for {self._stall_s:g} s"
         last = f"{why}; {self._check}, and start again"
@@ -161,13 +160,13 @@ class LiveSource(Source):
                 )
             self._pause(min(self._pause_s, left_s))
             self._pause_s = min(2 * self._pause_s, self._LONGEST_PAUSE_S)
-            # Where opening hangs, each try would leave one more thread behind, for days.
+            # Where opening hangs, each try would leave one more thread behind.
             self._hanging = [connection for connection in self._hanging if connection.thread.is_alive()]
             if len(self._hanging) >= _HANGING_THREADS:
                 continue
             tries += 1
             with self._news:
-                if self._closed:  # and nobody would ever give the new connection up
+                if self._closed:  # nothing would ever give the new connection up
                     return
                 self._connection = Connection(self.name, self._open_capture, self._news)
             try:
@@ -186,10 +185,10 @@ class LiveSource(Source):
         self._hanging.append(self._connection)
 
     def _await_first_frame(self, seconds: float) -> None:
-        """Waits until the new connection has a frame, or somebody closes.
+        """Waits until the new connection has a frame or the source is closed.
 
         Raises:
-            SourceError: it has none in time.
+            SourceError: no frame came in time.
         """
         connection = self._connection
         give_up_s = time.monotonic() + seconds
@@ -208,7 +207,7 @@ class LiveSource(Source):
         raise SourceError(f"{self.name}: {what} ({why}); {self._check}")
 
     def _pause(self, seconds: float) -> None:
-        """Waits, unless somebody closes."""
+        """Waits some seconds, or until the source is closed."""
         end_s = time.monotonic() + seconds
         with self._news:
             while not self._closed and (left_s := end_s - time.monotonic()) > 0:

@@ -1,4 +1,4 @@
-"""The camera module of a Raspberry Pi, through picamera2; OpenCV cannot read it."""
+"""Reads the camera module of a Raspberry Pi with picamera2, because OpenCV cannot read it."""
 
 import importlib.util
 import os
@@ -22,7 +22,7 @@ _FPS = 30
 
 
 def is_raspberry_pi() -> bool:
-    """Whether this machine is one."""
+    """Tells whether this machine is a Raspberry Pi."""
     try:
         return b"Raspberry Pi" in _MODEL.read_bytes()
     except OSError:
@@ -30,8 +30,8 @@ def is_raspberry_pi() -> bool:
 
 
 def is_module(index: int) -> bool:
-    """Whether ``/dev/video<index>`` is the raw end of a camera module, of which OpenCV gets no picture."""
-    if not is_raspberry_pi() or "v4l2-compat" in os.environ.get("LD_PRELOAD", ""):  # the latter: under libcamerify
+    """Tells whether ``/dev/video<index>`` is the raw device of a camera module, which OpenCV cannot read."""
+    if not is_raspberry_pi() or "v4l2-compat" in os.environ.get("LD_PRELOAD", ""):  # libcamerify is in use
         return False
     try:
         return (_DRIVERS / f"video{index}" / "name").read_text().startswith(_MODULE_DRIVERS)
@@ -40,18 +40,18 @@ def is_module(index: int) -> bool:
 
 
 def is_importable() -> bool:
-    """Whether picamera2 is installed where this Python sees it."""
+    """Tells whether this Python can find the package picamera2."""
     try:
         return importlib.util.find_spec("picamera2") is not None
-    except ValueError:  # a substitute without a specification
+    except ValueError:  # the module is loaded and has no __spec__
         return True
 
 
 def open_capture(index: int) -> "PiCapture":
-    """Starts a camera of the module by its number.
+    """Starts a camera module by its number, 0 for the first.
 
     Raises:
-        SourceError: picamera2 cannot be loaded, or there is no such camera.
+        SourceError: picamera2 cannot be loaded, or it cannot start the camera.
     """
     try:
         picamera2 = import_module("picamera2")
@@ -62,19 +62,19 @@ def open_capture(index: int) -> "PiCapture":
     except (RuntimeError, IndexError) as error:
         seen = len(picamera2.Picamera2.global_camera_info())
         raise SourceError(
-            f"camera {index} cannot be started by picamera2, which sees {seen} ({error}); check the ribbon cable, and "
-            "that no other program uses it"
+            f"camera {index} cannot be started by picamera2, which sees {seen} cameras ({error}); check the ribbon "
+            "cable, and that no other program uses it"
         ) from error
 
 
 class PiCapture:
-    """A started `Picamera2` behind the methods of `cv2.VideoCapture`."""
+    """Gives a started `Picamera2` the methods of `cv2.VideoCapture`."""
 
     def __init__(self, camera: Any) -> None:
         self._camera = camera
         try:
-            # "RGB888" of libcamera is a 24-bit word with red on top, so in memory it is blue, green, red. Without the
-            # queue, a frame is never one that had waited there since before it was asked for.
+            # "RGB888" of libcamera is a 24-bit word with red on top, so the bytes in memory are blue, green, red.
+            # Without the queue, a frame is never older than the request for it.
             main = {"format": "RGB888", "size": _SIZE}
             period_us = 1_000_000 // _FPS
             limits = {"FrameDurationLimits": (period_us, period_us)}
@@ -94,7 +94,7 @@ class PiCapture:
         return False
 
     def read(self) -> tuple[bool, Image | None]:
-        """The next frame, uint8 BGR ``[720, 1280, 3]``; waits for it."""
+        """Waits for the next frame; returns True and the frame, uint8 BGR ``[720, 1280, 3]``, or False and None."""
         if self._camera is None:
             return False, None
         return True, self._camera.capture_array("main")

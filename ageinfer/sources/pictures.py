@@ -1,4 +1,4 @@
-"""Pictures: one, those of a folder or a pattern, and those that standard input names."""
+"""Reads pictures: a single file, a folder, a pattern, or paths that come on standard input."""
 
 import glob
 import logging
@@ -15,70 +15,88 @@ from ageinfer.images import cv2
 from ageinfer.sources.base import Source
 from ageinfer.types import Frame, Image
 
-# HEIC is among them although it cannot be read: a photo in a folder must be named as failed, not passed over.
+# HEIC cannot be read. It is in this list so that such a photo in a folder is reported and not skipped silently.
 PICTURE_SUFFIXES = frozenset(
     {
         ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
         ".avif", ".heic", ".heif",
     }
 )  # fmt: skip
-# JPEG, PNG, BMP, TIFF, PNM. (A GIF is a video; WebP, AVIF and HEIC have theirs further in.)
+# JPEG, PNG, BMP, TIFF, PNM. (A GIF is read as a video. WebP, AVIF and HEIC have their marks at bytes 4 to 12.)
 _PICTURE_SIGNATURES = (
     b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6",
 )  # fmt: skip
-# Brands of the "ftyp" box with which such a file begins, like any MP4. The last two are of both.
+# Brands of the "ftyp" box with which AVIF and HEIC files begin, as MP4 files do. AVIF files may have the last two, too.
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"})
 _LONGEST_BRANDS = 1024  # bytes; a broken file may announce any length
 _LARGEST_FILE = 1 << 30  # bytes; OpenCV refuses pictures of more than 2^30 pixels
-_LONGEST_PATH = 4096  # bytes, of Linux
+_LONGEST_PATH = 4096  # bytes; the limit of Linux
 _ODD_FILES = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+# A recording of a camera: JPEG pictures one after the other, of which the first looks like a picture.
+MOTION_JPEG_SUFFIXES = (".mjpeg", ".mjpg")
 
 log = logging.getLogger(__name__)
 
 
 def looks_like_picture(head: bytes) -> bool:
-    """Whether a file that begins so (12 bytes are enough) is a picture rather than a video."""
-    # To FFmpeg a HEIC photo is a video of its first tile.
+    """Tells from the first bytes of a file (12 or more) whether it is a picture and not a video."""
+    # FFmpeg would open a HEIC photo as a video of its first tile.
     is_still = head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS | _HEIC_BRANDS
     return is_still or head[8:12] == b"WEBP" or any(head.startswith(signature) for signature in _PICTURE_SIGNATURES)
 
 
 def is_heic(data: bytes) -> bool:
-    """Whether a file that begins so, with its whole "ftyp" box, is a HEIC photo."""
-    # The first brand decides: a video, too, may list those of pictures among the others.
+    """Tells from the first bytes of a file, with its whole "ftyp" box, whether it is a HEIC photo."""
+    # The first brand decides: a video may list brands of pictures after it.
     if data[4:8] != b"ftyp" or data[8:12] not in _HEIC_BRANDS:
         return False
     if data[8:12] not in (b"mif1", b"msf1"):
         return True
-    # These two may stand before AVIF as well.
+    # An AVIF file may begin with these two brands and list its own after them.
     others = data[16 : min(int.from_bytes(data[:4], "big"), _LONGEST_BRANDS)]
     return not any(others[i : i + 4] in _AVIF_BRANDS for i in range(0, len(others), 4))
 
 
 def refuse_odd_files(path: str | Path, mode: int) -> None:
-    """Refuses what could be waited for without an end, by its mode as `os.stat` gives it.
+    """Refuses pipes, sockets and devices, because reading them may never end.
+
+    Args:
+        path: the path of the file, for the message.
+        mode: its mode, as `os.stat` gives it.
 
     Raises:
-        SourceError: it is a pipe, a socket or a device.
+        SourceError: the file is a pipe, a socket or a device.
     """
     if kind := _ODD_FILES.get(stat.S_IFMT(mode)):
-        raise SourceError(f"{path}: {kind}, not a file; save what it gives into a file first")
+        raise SourceError(f"{path}: this is {kind}, not a file; save its data in a file first")
 
 
 def read_picture(path: str | Path) -> Image:
-    """Reads a picture as uint8 BGR ``[height, width, 3]``, turned as its EXIF orientation says.
+    """Reads a picture file as a uint8 BGR array ``[height, width, 3]``, with its EXIF orientation applied.
 
-    Grey, 16-bit and transparent pictures are converted.
+    Grey, 16-bit and transparent pictures are converted to 8-bit BGR.
+
+    Args:
+        path: the path of the file. Its content decides the format, not its name.
+
+    Returns:
+        uint8 BGR ``[height, width, 3]``.
 
     Raises:
-        SourceError: it is not there, not a picture, cut off, or in a format that OpenCV cannot decode, as HEIC is.
+        SourceError: there is no such file, it is not a picture, it is cut off, or OpenCV cannot decode its format,
+            such as HEIC.
+
+    Example:
+        >>> read_picture("samples/astronaut.jpg").shape
+        (512, 512, 3)
     """
     try:
-        status = os.stat(path)  # noqa: PTH116, a Path would cost a second for every million of pictures
+        status = os.stat(path)  # noqa: PTH116, making a Path is slower, for many pictures
         refuse_odd_files(path, status.st_mode)
         if status.st_size > _LARGEST_FILE:
-            raise SourceError(f"{path}: larger than 1 GB, too large for a picture; make it smaller")
+            raise SourceError(f"{path}: the file is larger than 1 GB, too large for a picture; make it smaller")
         data = Path(path).read_bytes()
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}; check the path") from error
@@ -99,8 +117,8 @@ def decode_picture(data: bytes, path: str) -> Image:
     """
     if is_heic(data):  # OpenCV cannot decode it
         raise SourceError(
-            f"{path}: a HEIC photo, which cannot be read; convert it to JPEG, and set the phone's camera to "
-            '"most compatible" for the next ones'
+            f"{path}: a HEIC photo cannot be read; convert it to JPEG, or set the phone's camera to "
+            '"most compatible" for new photos'
         )
     if _is_cut_off(data):
         raise SourceError(f"{path}: the picture is cut off before its end; copy it again")
@@ -111,21 +129,21 @@ def decode_picture(data: bytes, path: str) -> Image:
         except cv2.error as error:  # larger than OpenCV accepts
             raise SourceError(f"{path}: OpenCV refuses the picture ({error.err}); make it smaller") from error
     if image is None:
-        raise SourceError(f"{path}: not a picture that can be decoded; copy it again or convert it to JPEG or PNG")
+        raise SourceError(f"{path}: the picture cannot be decoded; copy it again or convert it to JPEG or PNG")
     return image
 
 
 def _is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end; the decoders would fill the rest with grey and say nothing."""
+    """Tells whether a JPEG or PNG lacks its end; decoders fill the missing part with grey and report nothing."""
     if data.startswith(b"\xff\xd8"):
         return _is_cut_off_jpeg(data)
     return data.startswith(b"\x89PNG") and b"IEND" not in data
 
 
 def _is_cut_off_jpeg(data: bytes) -> bool:
-    """Follows the segments to the first scan; behind that, only the end mark can be 0xFFD9.
+    """Tells whether a JPEG has no end mark (0xFFD9) after the start of its first scan.
 
-    Neither a thumbnail in a segment nor what some telephones append to a picture is mistaken for it.
+    It skips the segments before the scan, because a thumbnail in one of them has an end mark of its own.
     """
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
@@ -140,7 +158,7 @@ def _is_cut_off_jpeg(data: bytes) -> bool:
 
 
 class PictureSource(Source):
-    """One picture file."""
+    """Gives the picture of one file as a single frame, uint8 BGR."""
 
     kind = "picture"
     frame_count = 1
@@ -154,17 +172,20 @@ class PictureSource(Source):
 
 
 class PictureListSource(Source):
-    """Pictures by their paths, in the order given.
+    """Gives the pictures of a list of paths in its order, each as a frame, uint8 BGR.
 
     A picture that cannot be read is named in a warning and counted in ``failed``.
 
     Args:
-        name: of the whole list.
-        files: the paths; may be an iterator that does not know its length.
-        frame_count: how many these are, or None.
+        name: the name of the list in messages.
+        files: the paths; an iterator is read while the frames are.
+        frame_count: the number of paths, or None if it is unknown.
 
     Attributes:
-        files: the paths, where they are known beforehand; else none.
+        files: the paths if they are known before reading, else an empty tuple.
+
+    Raises:
+        SourceError: while iterating: the list is empty, or none of its pictures can be read.
     """
 
     kind = "folder"
@@ -192,14 +213,17 @@ class PictureListSource(Source):
         if done == 0 and not self._closed:
             if self.failed:
                 raise SourceError(f"{self.name}: none of its {self.failed} pictures can be read; copy them again")
-            raise SourceError(f"{self.name}: names no picture; give the path of one on each line")
+            raise SourceError(f"{self.name}: no picture was named; give one path on each line")
 
 
 class FolderSource(PictureListSource):
-    """The pictures that lie in one folder, by name; those in its subfolders are not touched.
+    """Gives the pictures of a folder, sorted by name, without those in its subfolders.
+
+    Args:
+        path: the path of the folder.
 
     Raises:
-        SourceError: there is none.
+        SourceError: the folder holds no picture.
     """
 
     def __init__(self, path: Path) -> None:
@@ -210,12 +234,15 @@ class FolderSource(PictureListSource):
 
 
 def open_pattern(pattern: str) -> PictureListSource:
-    """The pictures that match a pattern of the shell (``**`` goes into subfolders), by name.
+    """Opens the pictures whose paths match a pattern of the shell, sorted by path.
 
-    A file is one of them by its suffix or by its content: what a shell would have passed may hold other files, too.
+    A file counts as a picture by its suffix or by its first bytes; other files are skipped.
+
+    Args:
+        pattern: such as ``photos/*.jpg``; ``**`` also matches subfolders.
 
     Raises:
-        SourceError: there is none.
+        SourceError: no picture matches the pattern.
     """
     matches = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207, as the shell has it
     files = [file for file in matches if file.is_file() and (_has_suffix(file) or _begins_like_picture(file))]
@@ -225,25 +252,30 @@ def open_pattern(pattern: str) -> PictureListSource:
 
 
 def open_standard_input() -> PictureListSource:
-    """The pictures whose paths come on standard input, one a line or ended by a null byte, as they come.
+    """Opens the pictures whose paths come on standard input, one on each line or each ended by a null byte.
+
+    A picture is read as soon as its path is complete.
 
     Raises:
         SourceError: there is no standard input.
     """
     try:
         descriptor = sys.stdin.fileno()
-    except (AttributeError, OSError, ValueError):  # None or closed, and replaced by something without a descriptor
-        raise SourceError("standard input cannot be read; pipe the paths of pictures into it, one a line") from None
+    except (AttributeError, OSError, ValueError):  # it is None, closed, or an object without a descriptor
+        raise SourceError("standard input cannot be read; pipe paths of pictures into it, one on each line") from None
     return PictureListSource("standard input", paths_from(descriptor), None)
 
 
 def paths_from(descriptor: int) -> Iterator[str]:
-    """Paths from an open file, each as soon as it is complete; empty ones are left out.
+    """Yields the paths from an open file, each as soon as it is complete, and skips empty lines.
+
+    Args:
+        descriptor: the descriptor of the file. A null byte in it separates paths, else a line break does.
 
     Raises:
-        SourceError: what comes cannot be paths.
+        SourceError: the data cannot be paths.
     """
-    # Not through sys.stdin: a thread that waits in there while Python ends makes it abort.
+    # Not through sys.stdin: Python aborts at its end if a thread still waits in there.
     rest, separator = b"", b""
     while chunk := _read(descriptor):
         rest += chunk
@@ -267,7 +299,7 @@ def _read(descriptor: int) -> bytes:
 def _as_path(line: bytes, separator: bytes) -> str:
     line = line if separator == b"\0" else line.removesuffix(b"\r")
     if len(line) > _LONGEST_PATH or any(byte < 32 and byte not in b"\t\r\n" for byte in line):
-        raise SourceError("standard input: holds no paths; write one a line, or name the picture itself as the source")
+        raise SourceError("standard input holds no paths; write one on each line, or give the picture as the source")
     return os.fsdecode(line)
 
 
@@ -279,5 +311,11 @@ def _begins_like_picture(file: Path) -> bool:
     try:
         with file.open("rb") as opened:
             return looks_like_picture(opened.read(12))
-    except OSError:  # it has no name of a picture, so nobody expects it
+    except OSError:  # its name is not that of a picture, so it may be skipped silently
         return False
+
+
+def begins(path: Path, count: int) -> bytes:
+    """The first bytes of a file."""
+    with path.open("rb") as file:
+        return file.read(count)

@@ -1,4 +1,4 @@
-"""Why a stream cannot be had: FFmpeg only says that it cannot."""
+"""Finds out why a stream cannot be opened; FFmpeg gives no reason."""
 
 import http.client
 import os
@@ -15,16 +15,19 @@ _PROXIED = ("http", "https")
 
 
 def check_reachable(address: str, timeout_s: float = 3.0) -> None:
-    """Connects to the server of the address and hangs up, so that what fails then fails fast and is told apart.
+    """Connects to the server of an address for a moment, so that an error comes fast and with its reason.
 
-    Addresses without a connection (udp, srt), and those whose server may only accept one (tcp), are left alone.
+    It does nothing for addresses without a connection (udp, srt) and for tcp, whose server may accept only one.
+
+    Args:
+        address: the address of the stream.
+        timeout_s: the server must answer within this many seconds.
 
     Raises:
-        SourceError: the host is unknown, does not answer in `timeout_s` seconds, or refuses; or the address has no
-            host.
+        SourceError: the address has no host, or the host is unknown, does not answer in time or refuses the port.
     """
     parts, port = _parts(address)
-    proxied = parts.scheme in _PROXIED and os.environ.get("http_proxy")  # FFmpeg goes through it, then
+    proxied = parts.scheme in _PROXIED and os.environ.get("http_proxy")  # FFmpeg then connects to the proxy
     if parts.scheme not in _PORTS or proxied:
         return
     name, host = redacted(address), parts.hostname
@@ -33,7 +36,7 @@ def check_reachable(address: str, timeout_s: float = 3.0) -> None:
     except socket.gaierror:
         raise SourceError(f"{name}: the host {host} is not known; check the address and the network") from None
     except UnicodeError:  # a label of more than 63 characters
-        raise SourceError(f"{name}: not a name of a host; check the address") from None
+        raise SourceError(f"{name}: the name of the host is not valid; check the address") from None
     except ConnectionRefusedError:
         raise SourceError(f"{name}: {host} refuses port {port}; check the port, and that the stream is on") from None
     except TimeoutError:
@@ -43,7 +46,12 @@ def check_reachable(address: str, timeout_s: float = 3.0) -> None:
 
 
 def explain(address: str, timeout_s: float = 3.0) -> str:
-    """Why FFmpeg could not open the address, by asking the server once more; with the remedy."""
+    """Asks the server why FFmpeg could not open an address, and returns the reason and the remedy.
+
+    Args:
+        address: the address of the stream.
+        timeout_s: the server must answer within this many seconds.
+    """
     parts, port = _parts(address)
     status, content = 0, ""
     try:
@@ -66,11 +74,11 @@ def explain(address: str, timeout_s: float = 3.0) -> str:
 
 
 def _parts(address: str) -> tuple[SplitResult, int]:
-    """The address in its parts, and its port.
+    """Splits an address into its parts and its port.
 
     Raises:
-        SourceError: it has no host, an impossible port or an @ behind the host, as when a password holds a character
-            like / or #.
+        SourceError: the address has no host, an impossible port, or an @ after the host. The last is a sign of a
+            password with a / or # in it.
     """
     try:
         parts = urlsplit(address)
@@ -78,13 +86,13 @@ def _parts(address: str) -> tuple[SplitResult, int]:
     except ValueError:
         port, host = None, None
     else:
-        # With an @ behind the host, it is more likely the name of a user whose password holds a /: not to be asked for
-        # in public, nor to be shown.
+        # If an @ follows the host, the host is more likely a user name before a password with a /. Such a name must
+        # not go to a name server, nor into a message.
         if parts.scheme not in _PORTS or (host and "@" not in parts.path + parts.query + parts.fragment):
             return parts, port or _PORTS.get(parts.scheme, 0)
     raise SourceError(
-        f"{redacted(address)}: the host cannot be told; write special characters in user name and password as %XX "
-        "(/ is %2F, # is %23, ? is %3F), and every other @ as %40"
+        f"{redacted(address)}: its host and port cannot be read; write special characters in user name and password as "
+        "%XX (/ is %2F, # is %23, ? is %3F), and every other @ as %40"
     )
 
 

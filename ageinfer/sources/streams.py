@@ -1,10 +1,11 @@
-"""Network streams, and pipelines of GStreamer."""
+"""Opens network streams and GStreamer pipelines."""
 
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ageinfer.errors import SourceError
 from ageinfer.images import cv2
@@ -12,29 +13,31 @@ from ageinfer.sources.address import check_address, pipeline_name, redacted
 from ageinfer.sources.base import Source
 from ageinfer.sources.live import LiveSource
 from ageinfer.sources.probe import check_reachable, explain
-from ageinfer.sources.video import VideoSource
 
-_OPEN_MS = _READ_MS = 10_000
+if TYPE_CHECKING:
+    from ageinfer.sources.decoder import Decoder
+
+_OPEN_S = _READ_S = 10.0
 _CHECK = "check the network, and that the stream is on"
 
 
 def open_stream(
     address: str, *, stall_s: float = 5.0, reconnect_for_s: float | None = 60.0, open_s: float = 15.0
 ) -> Source:
-    """Opens the stream at an address.
+    """Opens the stream or the video at a network address.
 
-    What announces its length over HTTP is a video in a file that happens to lie elsewhere, such as an MP4: every frame
-    of it matters and its end is the end. So it becomes a `VideoSource`; all else is live, see `LiveSource`.
+    A video over HTTP that announces its length, such as an MP4 file, becomes a `VideoSource`, which gives every frame.
+    Everything else becomes a `LiveSource`, which gives the newest frame.
 
     Args:
-        address: rtsp, rtsps, rtmp, http, https, udp, tcp, srt and others that FFmpeg reads, with user name and password
-            if need be. Messages and records never show these.
-        stall_s: as for `LiveSource`.
-        reconnect_for_s: as for `LiveSource`.
-        open_s: as for `LiveSource`.
+        address: the address; its scheme is rtsp, rtsps, rtmp, http, https, udp, tcp, srt or another that FFmpeg reads.
+            It may hold a user name and a password. Messages and records never show them.
+        stall_s: the stream counts as lost after this many seconds without a frame.
+        reconnect_for_s: a lost stream is opened again and again for this many seconds. 0: never; None: for ever.
+        open_s: opening the stream may take this many seconds.
 
     Raises:
-        SourceError: it cannot be opened.
+        SourceError: the stream cannot be opened.
     """
     address = check_address(address.strip())
     name = redacted(address)
@@ -42,68 +45,95 @@ def open_stream(
     if not address.startswith("http"):
         return live(partial(_open, address))
     capture = _in_time(partial(_open, address), open_s, name)
-    if 0 < capture.get(cv2.CAP_PROP_FRAME_COUNT) < 1e9:
-        return VideoSource(name, capture)
+    if capture.decoder.ends:
+        from ageinfer.sources.video import VideoSource
+
+        return VideoSource(name, capture.decoder)
     opened = [capture]
     return live(lambda: opened.pop() if opened else _open(address))
 
 
-def open_pipeline(pipeline: str, *, stall_s: float = 5.0, reconnect_for_s: float | None = 60.0) -> Source:
-    """Opens a pipeline of GStreamer, such as ``v4l2src ! videoconvert ! appsink``.
+def open_gstreamer(pipeline: str, *, stall_s: float = 5.0, reconnect_for_s: float | None = 60.0) -> Source:
+    """Opens a GStreamer pipeline, such as ``v4l2src ! videoconvert ! appsink``.
+
+    Args:
+        pipeline: the text of the pipeline; it must end in ``appsink``.
+        stall_s: see `open_stream`.
+        reconnect_for_s: see `open_stream`.
 
     Raises:
-        SourceError: this OpenCV has no GStreamer, or the pipeline does not run.
+        SourceError: OpenCV is built without GStreamer, or the pipeline does not run.
     """
     name = pipeline_name(pipeline)
     if not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
         raise SourceError(
-            f"{name}: this OpenCV is built without GStreamer, as all wheels of the package index are; use the OpenCV "
-            "of your system (apt-get install python3-opencv), or give an rtsp:// address or a /dev/video device instead"
+            f"{name}: this OpenCV is built without GStreamer, as all its wheels are; use the OpenCV of your system "
+            "(apt-get install python3-opencv), or give an rtsp:// address or a /dev/video device instead"
         )
     check = "check it with gst-launch-1.0; it must end in appsink"
     return LiveSource(
-        name, partial(_open_pipeline, pipeline, name), stall_s=stall_s, reconnect_for_s=reconnect_for_s, check=check
+        name, partial(_open_gstreamer, pipeline, name), stall_s=stall_s, reconnect_for_s=reconnect_for_s, check=check
     )
 
 
-def _open(address: str) -> Any:
-    # OPENCV_FFMPEG_CAPTURE_OPTIONS is left to the user. OpenCV takes RTSP over TCP unless it is told otherwise there.
-    # "fflags;nobuffer", which is often recommended, was measured: it makes a stream no faster, because whatever waits
-    # is read at once, but loses the first key frame, so that rubbish is shown until the next one. And as a variable of
-    # the whole process it would take the first frames of every video that is opened later.
+class _StreamCapture:
+    """A stream that FFmpeg decodes, behind the methods of `cv2.VideoCapture` that `LiveSource` asks for."""
+
+    def __init__(self, decoder: "Decoder") -> None:
+        self.decoder = decoder
+        self._pictures = iter(decoder)
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return True
+
+    def get(self, _: int) -> float:
+        """Returns the frame rate, the only property that is asked for."""
+        return self.decoder.fps or 0.0
+
+    def read(self) -> tuple[bool, Any]:
+        """Reads the next whole picture; a damaged one is no picture of what is there."""
+        for picture in self._pictures:
+            if not picture.damaged:
+                return True, picture.image
+        return False, None
+
+    def release(self) -> None:
+        self.decoder.close()
+
+
+def _open(address: str) -> _StreamCapture:
+    import av  # with FFmpeg, which cameras and pictures have no use for
+
+    from ageinfer.sources.decoder import Decoder
+
     check_reachable(address)
-    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_MS]
-    try:
-        # By FFmpeg alone: the others would take the address for a file and name it, password and all, in their logs.
-        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, limits)
-        if capture.isOpened():
-            return capture
-    except cv2.error:  # says the address, too
-        pass
-    raise SourceError(f"{redacted(address)}: cannot be opened: {explain(address)}")
+    name = redacted(address)
+    with suppress(av.FFmpegError, ValueError):  # whose text may hold the address
+        return _StreamCapture(Decoder.open_address(address, name, open_s=_OPEN_S, read_s=_READ_S))
+    raise SourceError(f"{name}: cannot be opened: {explain(address)}")
 
 
-def _open_pipeline(pipeline: str, name: str) -> Any:
+def _open_gstreamer(pipeline: str, name: str) -> Any:
     try:
         capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
         if capture.isOpened():
             return capture
-    except cv2.error:  # says the pipeline, and what passwords it holds
+    except cv2.error:  # its text holds the pipeline with its passwords
         pass
     raise SourceError(f"{name}: this pipeline does not run; check it with gst-launch-1.0, and end it in appsink")
 
 
 def _in_time(open_capture: Callable[[], Any], seconds: float, name: str) -> Any:
-    """Opens a capture in a thread, which is left alone when it hangs.
+    """Opens a capture in a thread and stops waiting for it after some seconds.
 
     Raises:
-        SourceError: it cannot be opened, or not in time.
+        SourceError: the capture cannot be opened, or not in time.
     """
     done = threading.Condition()
     outcome: list[Any] = []
     abandoned = False
 
-    def run() -> None:
+    def work() -> None:
         try:
             result = open_capture()
         except SourceError as error:
@@ -114,7 +144,7 @@ def _in_time(open_capture: Callable[[], Any], seconds: float, name: str) -> Any:
             if abandoned and not isinstance(result, SourceError):
                 result.release()
 
-    threading.Thread(target=run, name=f"opening {name}", daemon=True).start()
+    threading.Thread(target=work, name=f"opening {name}", daemon=True).start()
     with done:
         try:
             done.wait_for(lambda: outcome, seconds)

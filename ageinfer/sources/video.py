@@ -21,7 +21,8 @@ class VideoSource(Source):
     container or its last frame says so, not where a header announces more frames than there are.
 
     Args:
-        path: of the file.
+        path: of the file; with a decoder, the name of the source.
+        decoder: where frames are read from instead, as the decoder of an address that is open already.
 
     Raises:
         SourceError: it cannot be opened, or holds no pictures.
@@ -29,11 +30,11 @@ class VideoSource(Source):
 
     kind = "video"
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, decoder: Decoder | None = None) -> None:
         self.name = str(path)
         self._reading = threading.Lock()
-        self.file = Path(path)
-        self._decoder = Decoder.open_file(self.file)
+        self._decoder = decoder or Decoder.open_file(Path(path))
+        self.file = self._decoder.file
         self.frame_count = self._decoder.frame_count
         self.fps = self._decoder.fps
 
@@ -83,16 +84,12 @@ class VideoSource(Source):
             raise SourceError(f"{self.name}: no frame of this video can be decoded; convert it to MP4 (H.264)")
         if bad_since_s is not None:
             log.warning("%s: damaged from %.2f s to its end", self.name, bad_since_s)
+        self.damaged += self._decoder.lost
         if self.damaged:
             log.warning(
-                "%s: %d of %d frames are damaged; no age is estimated from them", self.name, self.damaged, frames
-            )
+                "%s: %d of %d frames are damaged; no age is estimated from them",
+                self.name, self.damaged, frames + self._decoder.lost,
+            )  # fmt: skip
         if self._decoder.cut_off:
             self.truncated = True
             log.warning("%s: the video is cut off after %d frames; copy or record it again", self.name, frames)
-
-
-def begins(path: Path, count: int) -> bytes:
-    """The first bytes of a file."""
-    with path.open("rb") as file:
-        return file.read(count)

@@ -1,18 +1,18 @@
-"""A web page that shows a run while it goes on: the annotated picture, the faces, their ages over the last minute.
+"""Shows a run on a web page: the annotated picture, the faces, and their ages over the last minute.
 
     with WebSink(about=info) as sink:      # http://127.0.0.1:8080/
         sink.write(annotated)
 
-Needs the extra ``serve`` (starlette and uvicorn), which is imported when a `WebSink` is made, not before.
+It needs the extra ``serve`` (starlette and uvicorn), which is imported when a `WebSink` is made.
 
 =============  ==============================================================================
-`sink`         the `WebSink`; who may be bound to what, and the address to open
-`feed`         what the inference thread leaves behind: newest frame, rate, a minute of ages
-`encoder`      the one thread that draws and compresses pictures, and only when one is wanted
-`streams`      pictures and state on their way to viewers, each at its own pace
-`guard`        who may ask: method, host, token; the headers of every answer
-`server`       uvicorn in a thread
-`page.*`       what the browser gets
+`sink`         the `WebSink`: it checks host, port and token and knows the address to open
+`feed`         holds the newest frame, the frame rate and the ages of the last minute
+`encoder`      the thread that draws and compresses pictures when a viewer waits for one
+`streams`      sends pictures and state to each viewer at the viewer's own speed
+`guard`        checks method, host and token of each request and adds security headers
+`server`       runs uvicorn in a thread
+`page.*`       the files that the browser loads
 =============  ==============================================================================
 """
 

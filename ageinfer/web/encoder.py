@@ -1,4 +1,4 @@
-"""The one thread that draws and compresses pictures, whatever the number of viewers."""
+"""Draws and compresses pictures in one thread for all viewers."""
 
 import logging
 import threading
@@ -18,9 +18,9 @@ class Picture:
     """A compressed picture.
 
     Attributes:
-        number: of its frame, as the `Feed` counts.
-        jpeg: the file.
-        made_s: when, on the clock of `time.monotonic`.
+        number: the number of its frame in the `Feed`.
+        jpeg: the bytes of the JPEG file.
+        made_s: when it was made, in seconds of `time.monotonic`.
     """
 
     number: int
@@ -29,14 +29,14 @@ class Picture:
 
 
 class Encoder(threading.Thread):
-    """Draws and compresses the newest frame whenever a viewer waits for one, at most so often.
+    """A thread that draws and compresses the newest frame when a viewer waits for one.
 
     Args:
-        feed: where the frames are.
-        publish: gets every picture, on this thread.
-        interval_s: the least time from one picture to the next.
-        quality: of JPEG, 1 to 100.
-        max_side: width and height of a picture, at most, in pixels.
+        feed: holds the frames.
+        publish: gets every picture; this thread calls it.
+        interval_s: the shortest time from one picture to the next, in seconds.
+        quality: the quality of the JPEG, 1 to 100.
+        max_side: the largest width and height of a picture, in pixels.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class Encoder(threading.Thread):
             began_s = time.monotonic()
             number, annotated = taken
             try:
-                # The drawing happens here too: `image` is drawn when it is first asked for.
+                # `image` is drawn here, because it is drawn at its first use.
                 jpeg = encode(annotated.image, self._quality, self._max_side)
             except cv2.error as error:
                 log.warning("frame %d cannot be shown: %s", number, " ".join(str(error).split()))
             else:
                 self._publish(Picture(number, jpeg, time.monotonic()))
-            del taken, annotated  # the frame must not live on while this thread waits
+            del taken, annotated  # else the frame would stay in memory while this thread waits
             self._feed.closed.wait(began_s + self._interval_s - time.monotonic())
 
 
@@ -71,10 +71,13 @@ def encode(image: Image, quality: int, max_side: int) -> bytes:
     Args:
         image: uint8 BGR ``[height, width, 3]``.
         quality: 1 to 100.
-        max_side: larger pictures are scaled down until width and height are at most this many pixels.
+        max_side: a larger picture is scaled down until its width and height are at most this many pixels.
+
+    Returns:
+        The bytes of a JPEG file.
 
     Raises:
-        cv2.error: it is no picture.
+        cv2.error: OpenCV cannot compress the array.
     """
     height, width = image.shape[:2]
     scale = max_side / max(height, width)

@@ -1,4 +1,4 @@
-"""What the inference thread leaves for the viewers. Nothing here waits for any of them."""
+"""Holds the newest results for the viewers; the inference thread never waits for a viewer."""
 
 import math
 import threading
@@ -16,13 +16,13 @@ _FACES_SAMPLED = 32
 
 
 class Feed:
-    """The newest frame, the rate of frames, and the ages of the last minute as small records without pixels.
+    """Holds the newest frame, the frame rate, and the ages of the last minute as small records without pixels.
 
-    One thread puts, one takes pictures to encode, one reads state. The lock is never held for longer than it takes to
-    copy a few references.
+    One thread puts frames, one takes pictures to encode, one reads the state. The lock is held only while a few
+    references are copied.
 
     Attributes:
-        number: how many frames were put so far.
+        number: the number of frames put so far.
         closed: set by `close`.
     """
 
@@ -39,7 +39,7 @@ class Feed:
         self._samples: deque[tuple[float, tuple[tuple[int, float], ...]]] = deque(maxlen=round(HISTORY_S / _SAMPLE_S))
 
     def put(self, annotated: AnnotatedFrame) -> None:
-        """Takes the next frame: swaps a reference and counts."""
+        """Stores the next frame as the newest one and counts it."""
         now = time.monotonic()
         captured_s = annotated.frame.captured_s
         with self._changed:
@@ -57,19 +57,19 @@ class Feed:
                 self._changed.notify()
 
     def want(self) -> None:
-        """Says that a viewer waits for a picture."""
+        """Notes that a viewer waits for a picture."""
         with self._changed:
             self._wanted = True
             self._changed.notify()
 
     def take(self, after: int) -> tuple[int, AnnotatedFrame] | None:
-        """Waits until a picture is wanted and there is a newer one.
+        """Waits until a viewer wants a picture and there is a newer frame.
 
         Args:
-            after: number of the frame that was taken last; 0 before the first.
+            after: the number of the frame that was taken last; 0 before the first.
 
         Returns:
-            Number and frame, the newest; None when the feed was closed.
+            The number of the newest frame and the frame, or None after the feed was closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self.closed.is_set() or (self._wanted and self.number > after))
@@ -79,18 +79,19 @@ class Feed:
             return self.number, self._latest
 
     def close(self) -> None:
-        """Ends every `take`."""
+        """Closes the feed; every `take` returns None."""
         with self._changed:
             self.closed.set()
             self._changed.notify_all()
 
     def state(self) -> dict[str, Any]:
-        """The newest result and how the run goes, as JSON values.
+        """Returns the newest result and the progress of the run as JSON values.
 
         Returns:
-            What `FrameResult.to_record` gives, except that ``frame`` is None before the first frame, and: ``frames``
-            put so far; ``fps`` over the last 2 s; ``latency_ms`` from capture to result, None for files; ``since_s``,
-            how long ago the newest frame came, None before the first; ``clock_s``, the time on the clock of `history`.
+            The values of `FrameResult.to_record` (None before the first frame), and these: ``frames``, the number put
+            so far; ``fps``, frames a second over the last 2 s; ``latency_ms``, milliseconds from capture to result,
+            None for files; ``since_s``, seconds since the newest frame, None before the first; ``clock_s``, the time
+            in seconds on the clock of `history`.
         """
         now = time.monotonic()
         with self._changed:
@@ -108,7 +109,7 @@ class Feed:
         }
 
     def history(self) -> list[list[Any]]:
-        """The last 60 s: ``[clock_s, [[track, age_years], ...]]``, oldest first, five a second at most."""
+        """Returns the ages of the last 60 s, oldest first, at most 5 a second: ``[clock_s, [[track, years], ...]]``."""
         with self._changed:
             samples = list(self._samples)
         start = time.monotonic() - HISTORY_S
@@ -117,13 +118,13 @@ class Feed:
         ]  # fmt: skip
 
     def _forget_old_puts(self, now: float) -> None:
-        # Two stay, so that a device slower than a frame in 2 s has a rate too.
+        # Two times are kept, so that a device with less than one frame in 2 s has a rate too.
         while len(self._put_s) > 2 and self._put_s[0] < now - _RATE_WINDOW_S:
             self._put_s.popleft()
 
 
 def _rate(put_s: list[float], now: float) -> float:
-    """Frames a second; falls towards 0 when none come any more."""
+    """Returns frames a second; the rate falls towards 0 when no more frames come."""
     if len(put_s) < 2:
         return 0.0
     return (len(put_s) - 1) / max(max(put_s[-1], now - _RATE_WINDOW_S) - put_s[0], 1e-6)
@@ -135,5 +136,5 @@ def _ages_of_tracks(result: FrameResult) -> tuple[tuple[int, float], ...]:
 
 
 def _finite(face: dict[str, Any]) -> dict[str, Any]:
-    """The face without the numbers that JSON has no words for."""
+    """Replaces the numbers of a face that JSON cannot hold (NaN, infinity) by None."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in face.items()}

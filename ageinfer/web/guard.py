@@ -1,4 +1,4 @@
-"""Who may ask the web server what, and the headers of every answer."""
+"""Checks every request to the web server and adds security headers to every answer."""
 
 import re
 import secrets
@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SECURITY_HEADERS = {
-    # All that the page needs comes from its own device; it holds no script and no style of its own.
+    # The page loads files only from its own device and holds no inline script or style.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -25,14 +25,14 @@ _SECURITY_HEADERS = {
 
 
 class Guard:
-    """Lets through only what may be answered, and adds the security headers to every answer.
+    """Refuses requests that may not be answered and adds the security headers to every answer.
 
     Args:
-        app: answers what is let through.
-        port: that the server listens on.
-        token: what a viewer must show, or None.
-        hosts: names by which the server may be addressed, or None for any. A name that somebody else made point to
-            this machine (DNS rebinding) would otherwise let a foreign page read the picture.
+        app: answers the requests that are allowed.
+        port: the port of the server.
+        token: the token that a viewer needs, or None.
+        hosts: the host names that requests may use, or None for any. Else a foreign page could read the picture
+            through a name that its owner points to this machine (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp, *, port: int, token: str | None, hosts: frozenset[str] | None) -> None:
@@ -40,8 +40,8 @@ class Guard:
         self._token = token
         self._hosts = None if hosts is None else {f"{host.lower()}:{port}" for host in hosts}
         if self._hosts is not None and hosts is not None and port == 80:
-            self._hosts |= {host.lower() for host in hosts}  # browsers leave the port out then
-        # Cookies know no ports: two servers on one machine must not take each other's.
+            self._hosts |= {host.lower() for host in hosts}  # browsers leave port 80 out
+        # Cookies do not depend on the port, so two servers on one machine need different names.
         self._cookie = f"ageinfer_{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,7 +71,7 @@ class Guard:
         if not self._is_authorised(headers, query):
             text = "Open the whole address that ageinfer printed, with its token.\n"
             return PlainTextResponse(text, 401, {"WWW-Authenticate": "Bearer"})
-        # A link may lead here from anywhere, but a foreign page may not load anything: not even to take up a place.
+        # Any page may link to this one, but a foreign page may not load a part of it, nor take up a place.
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-dest") != "document":
             return PlainTextResponse("Not for other sites.\n", 403)
         return None

@@ -1,4 +1,4 @@
-"""The web server: uvicorn on an event loop in a thread of its own."""
+"""Runs the web server: uvicorn on an event loop in a thread of its own."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ _FILES = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _START_S = 10.0
-# So long may the last words to a viewer take before its connection is broken.
+# The last part for a viewer may take so many seconds; then its connection is broken.
 _GRACE_S = 0.4
 _END_S = 2.0
 
@@ -42,16 +42,16 @@ log = logging.getLogger(__name__)
 
 
 class WebServer:
-    """Serves page and streams on a socket, until it is closed.
+    """Serves the page and its streams on a socket until it is closed.
 
     Args:
-        listener: listens already; belongs to the server from now on.
+        listener: a listening socket; the server closes it.
         hub: gives pictures and state.
-        token: what a viewer must show, or None.
-        hosts: names by which the server may be addressed, or None for any.
+        token: the token that a viewer needs, or None.
+        hosts: the host names that requests may use, or None for any.
 
     Raises:
-        OutputError: it does not start.
+        OutputError: the server does not start.
     """
 
     def __init__(self, listener: socket.socket, hub: Hub, *, token: str | None, hosts: frozenset[str] | None) -> None:
@@ -67,38 +67,38 @@ class WebServer:
         self._server.settled.wait(_START_S)
         if not self._server.started:
             listener.close()
-            raise OutputError("the web server does not start; see the messages above, or leave --serve out")
+            raise OutputError("the web server does not start; read the messages above, or leave --serve out")
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
-        """Calls a function on the event loop of the server, if it still runs; may be used from any thread."""
+        """Calls a function on the event loop of the server if it still runs; any thread may use it."""
         with suppress(RuntimeError):  # the loop is closed
             if self._server.loop is not None:
                 self._server.loop.call_soon_threadsafe(function, *arguments)
 
     def close(self) -> None:
-        """Ends the server within 2 s, whatever its viewers do."""
+        """Ends the server within 2 s, even if its viewers do not read."""
         self._server.should_exit = True
         self._thread.join(_END_S)
         if self._thread.is_alive():
-            log.warning("the web server does not end; it is left behind")
+            log.warning("the web server does not end within %g s; it runs until the program ends", _END_S)
 
     def _run(self) -> None:
         try:
             self._server.run(sockets=[self._listener])
-        except Exception:  # the thread's own end; whatever uvicorn raises, the run must go on
+        except Exception:  # this thread ends here; the run must go on whatever uvicorn raises
             log.exception("the web server has failed; the run goes on without it")
         finally:
             self._server.settled.set()
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, that says when it listens and does not wait for viewers when it ends.
+    """A uvicorn server that tells when it listens and does not wait for viewers at its end.
 
-    In a thread other than the main one uvicorn installs no signal handlers.
+    It runs in a thread that is not the main one, where uvicorn installs no signal handlers.
 
     Attributes:
-        settled: set when it listens, or has failed to.
-        loop: its event loop, when it listens.
+        settled: set when the server listens or has failed.
+        loop: the event loop of the server, or None before it listens.
     """
 
     def __init__(self, app: Guard, closing: asyncio.Event) -> None:
@@ -132,16 +132,16 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def abort(self, client: tuple[str, int] | None = None) -> None:
-        """Breaks connections at once, with what was not sent yet; all of them, or that of one client."""
+        """Breaks the connection of one client, or all connections, at once; data that waits is lost."""
         for connection in list(self.server_state.connections):
             if client is None or client == getattr(connection, "client", None):
                 connection.transport.abort()
 
 
 class _Connection(H11Protocol):
-    """A connection on which a viewer that is slow to read gets nothing more until it has taken what was sent before.
+    """A connection that sends nothing more to a slow viewer until the viewer has taken the data before.
 
-    Otherwise 64 KiB, which are several small pictures, would be held for it and be old when it comes to them.
+    Else 64 KiB, which are several small pictures, would wait for the viewer and be old when it reads them.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -150,7 +150,7 @@ class _Connection(H11Protocol):
 
 
 def _file(name: str, media_type: str) -> Callable[[Request], Any]:
-    """Answers with a file of this package."""
+    """Makes a handler that answers with a file of this package."""
     content = (files("ageinfer.web") / name).read_bytes()
 
     async def answer(request: Request) -> Response:

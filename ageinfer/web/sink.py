@@ -1,4 +1,4 @@
-"""The sink behind the web view, what it may be bound to, and the address to open."""
+"""The sink of the web view: it checks host, port and token and starts the server."""
 
 import errno
 import ipaddress
@@ -20,15 +20,15 @@ _UNSENT_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class WebInfo:
-    """What the page says about a run.
+    """The facts about a run that the page shows.
 
     Attributes:
-        model: name of the age model.
-        label: which age it estimates.
-        provider: what it runs on.
-        detector: what finds the faces.
-        source: name of the source, without credentials.
-        version: of ageinfer.
+        model: the name of the age model.
+        label: the kind of age that it estimates, "real" or "apparent".
+        provider: the execution provider on which it runs.
+        detector: the name of the face detector.
+        source: the name of the source, without user name and password.
+        version: the version of ageinfer.
     """
 
     model: str
@@ -40,27 +40,32 @@ class WebInfo:
 
 
 class WebSink(Sink):
-    """Shows the run on a web page.
+    """Shows a run on a web page while it goes on.
 
-    `write` only leaves the frame behind. It is drawn and compressed in another thread, once for all viewers, and only
-    when one of them waits for a picture.
+    `write` stores the frame and returns at once. Another thread draws and compresses it, once for all viewers, and only
+    when a viewer waits for a picture.
 
     Args:
-        host: name or address to listen on. One that other machines can reach needs a token.
-        port: to listen on; 0 takes any that is free.
-        token: what a viewer must show (see `make_token`); None lets everyone on this machine in.
-        about: what the page says about the run.
-        max_fps: pictures a second that a viewer gets, at most.
+        host: the name or address to listen on. An address that other machines can reach needs a token.
+        port: the port to listen on, 0 to 65535; 0 takes any free port.
+        token: the token that a viewer needs, see `make_token`; None: none, for this machine only.
+        about: the facts about the run that the page shows.
+        max_fps: the most pictures a second for a viewer, above 0 and up to 1000.
         jpeg_quality: 1 to 100.
-        max_side: width and height of the pictures shown, at most, in pixels.
+        max_side: the largest width and height of the shown pictures, 16 to 65500 pixels.
 
     Attributes:
-        url: the address to open, with the token in it.
+        url: the address to open in a browser, with the token in it.
 
     Raises:
-        UsageError: the host can be reached from other machines and there is no token; or a value is out of range.
-        OutputError: the port is taken or cannot be had.
+        UsageError: other machines can reach the host and there is no token, or a value is out of range.
+        OutputError: the port is taken, or the system does not allow it.
         MissingDependencyError: starlette or uvicorn is not installed.
+
+    Example:
+        >>> with WebSink(port=0, about=info) as sink:  # doctest: +SKIP
+        ...     print(sink.url)
+        ...     sink.write(annotated)
     """
 
     def __init__(
@@ -75,7 +80,10 @@ class WebSink(Sink):
         max_side: int = 1280,
     ) -> None:
         if not (0 < max_fps <= 1000 and 1 <= jpeg_quality <= 100 and 16 <= max_side <= 65500):
-            raise UsageError("pictures of the web view: max_fps above 0, jpeg_quality 1 to 100, max_side from 16")
+            raise UsageError(
+                "the web view cannot use these values; give max_fps above 0 and up to 1000, jpeg_quality 1 to 100, and "
+                "max_side 16 to 65500"
+            )
         from ageinfer.web.server import WebServer
         from ageinfer.web.streams import Hub
 
@@ -108,27 +116,36 @@ class WebSink(Sink):
 
 
 def make_token() -> str:
-    """A token that cannot be guessed, of characters that need no escape in an address."""
+    """Makes a random token of 32 characters that need no escape in an address.
+
+    Example:
+        >>> len(make_token())
+        32
+    """
     return secrets.token_urlsafe(24)
 
 
 def _check_token(token: str | None, host: str, *, is_local: bool) -> None:
     if token is None and not is_local:
-        raise UsageError(f"{host} can be reached from other machines: a token is needed, or the host 127.0.0.1")
+        raise UsageError(f"other machines can reach {host}: a token is needed; give one, or use the host 127.0.0.1")
     if token is not None and not re.fullmatch(r"[A-Za-z0-9_-]{16,256}", token):
-        raise UsageError("the token of the web view needs 16 to 256 letters, digits, - or _")
+        raise UsageError("this token is not valid for the web view; it needs 16 to 256 letters, digits, - or _")
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, str]:
-    """Family and address that a host name stands for; IPv4 before IPv6."""
+    """Returns the address family and the address of a host name; IPv4 comes before IPv6.
+
+    Raises:
+        UsageError: the port is out of range, or the host name is unknown.
+    """
     if not 0 <= port <= 65535:
-        raise UsageError(f"port {port}: ports are numbered from 0 to 65535")
+        raise UsageError(f"port {port} does not exist; give a number from 0 to 65535")
     try:
         if not host:
             raise socket.gaierror(errno.EINVAL, "no name")
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
-        raise UsageError(f"host {host!r}: not a name or address of this machine; use 127.0.0.1 or 0.0.0.0") from error
+        raise UsageError(f"host {host!r} is not a name or address of this machine; use 127.0.0.1 or 0.0.0.0") from error
     family, _, _, _, place = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return family, str(place[0])
 
@@ -136,11 +153,11 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, str]:
 def _listen(family: socket.AddressFamily, address: str, host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if os.name == "posix":  # elsewhere it would let two programs have one port
+        if os.name == "posix":  # on other systems two programs could then share the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            # Connections inherit it. A slow viewer would otherwise first get all the old pictures, some megabytes, that
-            # the system holds for it.
+            # Connections inherit it. Else the system holds some megabytes of old pictures for a slow viewer, which it
+            # gets before any new one.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         listener.bind((address, port))
         listener.listen(128)
@@ -149,8 +166,8 @@ def _listen(family: socket.AddressFamily, address: str, host: str, port: int) ->
         if error.errno == errno.EADDRINUSE:
             raise OutputError(f"port {port} of {host} is taken; choose another, or 0 for any that is free") from error
         if error.errno == errno.EACCES:
-            raise OutputError(f"port {port} is for the system alone; choose one from 1024") from error
-        raise OutputError(f"{host}, port {port}: cannot listen: {error.strerror}; use 127.0.0.1 or 0.0.0.0") from error
+            raise OutputError(f"only the system may use port {port}; choose a port from 1024 on") from error
+        raise OutputError(f"{host}, port {port}: cannot listen: {error.strerror}; use the host 127.0.0.1") from error
     return listener
 
 
@@ -166,7 +183,7 @@ def _in_url(host: str) -> str:
 
 
 def _own_address() -> str:
-    """The address by which other machines most likely reach this one. Nothing is sent to find it."""
+    """Returns the address by which other machines most likely reach this one; it sends nothing."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(("192.0.2.1", 9))  # reserved for documentation

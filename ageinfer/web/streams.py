@@ -1,4 +1,4 @@
-"""Pictures and state on their way to the viewers, each viewer at its own pace.
+"""Sends pictures and state to the viewers, to each at its own speed.
 
 Everything here runs on the event loop of the server.
 """
@@ -18,7 +18,7 @@ from ageinfer.web.encoder import Picture
 from ageinfer.web.feed import Feed
 
 MAX_VIEWERS = 16
-# A viewer that took nothing for so long is gone, or will never read; its place is for another.
+# A viewer that takes nothing for so many seconds loses its place.
 STALL_S = 20.0
 _STATE_S = 0.125
 _ALIVE_S = 1.0
@@ -27,12 +27,12 @@ _PART = f"\r\n--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
 
 
 class Hub:
-    """The newest picture and state, for every viewer that asks.
+    """Gives every viewer the newest picture and state.
 
     Args:
-        feed: where frames and state come from.
-        about: what a viewer is told first, as JSON values.
-        interval_s: the least time from one picture to the next.
+        feed: gives frames and state.
+        about: the facts about the run that a viewer gets first, as JSON values.
+        interval_s: the shortest time from one picture to the next, in seconds.
     """
 
     def __init__(self, feed: Feed, about: dict[str, Any], interval_s: float) -> None:
@@ -44,16 +44,16 @@ class Hub:
         self._delivered_s: dict[str, float] = {}
 
     def publish(self, picture: Picture) -> None:
-        """Takes a new picture and wakes all who wait for it."""
+        """Stores a new picture and wakes all viewers that wait for it."""
         self._picture = picture
         self._published.set()
         self._published = asyncio.Event()
 
     async def pictures(self, view: str) -> AsyncIterator[bytes]:
-        """Motion JPEG: always the newest picture at the time that the viewer is ready for one.
+        """Yields parts of a Motion JPEG stream: the newest picture each time the viewer is ready for one.
 
         Args:
-            view: a name that the viewer gave itself.
+            view: the name that the viewer gave itself.
         """
         number = 0
         try:
@@ -62,8 +62,8 @@ class Hub:
             while True:
                 picture = await self._picture_after(number)
                 number = picture.number
-                # Chromium shows a picture when the head of the next one comes, so that is sent now, before it is known
-                # how long the next one will be.
+                # Chromium shows a picture when the head of the next one comes, so the head is sent with this picture.
+                # It cannot say how long the next picture will be.
                 yield picture.jpeg + _PART
                 self._delivered_s[view] = time.monotonic()
         finally:
@@ -78,15 +78,15 @@ class Hub:
             await published.wait()
 
     def _is_new(self, picture: Picture) -> bool:
-        """Whether it would be a waste to make another. What was made for a viewer long ago is not."""
+        """Tells whether a picture shows the newest frame or is younger than the shortest interval."""
         return picture.number == self._feed.number or time.monotonic() - picture.made_s < self._interval_s
 
     async def events(self, view: str) -> AsyncIterator[bytes]:
-        """Server-sent events: ``hello`` with what does not change and the last minute, then ``state``, again and again.
+        """Yields server-sent events: one ``hello`` with the facts and the last minute, then many ``state`` events.
 
-        Between two frames state is sent once a second, so that either side notices when the other is gone. To the state
-        of the `Feed` comes ``picture_s``: how long ago this viewer had taken in a picture, in seconds; None when none
-        is sent to it.
+        A state is sent after a new frame, and once a second without one, so that each side notices when the other is
+        gone. It holds the state of the `Feed` and ``picture_s``, the seconds since this viewer has received a picture,
+        or None if no pictures are sent to it.
 
         Args:
             view: the name under which the viewer gets its pictures.
@@ -104,14 +104,14 @@ class Hub:
 
 
 class Stream:
-    """Answers each viewer with parts that never end, as an ASGI application.
+    """Answers each viewer with an endless stream of parts; it is an ASGI application.
 
     Args:
-        media_type: of the answer.
-        parts: makes the parts for one viewer, of which it gets the ``view`` in the address.
-        last: what is sent when the server closes.
-        closing: set when it does.
-        abort: breaks the connection to a client, of which it gets address and port.
+        media_type: the media type of the answer.
+        parts: makes the parts for one viewer; it gets the value of ``view`` in the address.
+        last: the last part, sent when the server closes.
+        closing: set when the server closes.
+        abort: breaks the connection to a client; it gets the address and port of the client.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Stream:
             self._viewers -= 1
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends parts until the viewer goes, stalls, or the server closes."""
+        """Sends parts until the viewer leaves, the viewer stalls, or the server closes."""
         sending = asyncio.create_task(self._send_parts(scope, send))
         tasks = [sending, asyncio.create_task(_until_gone(receive)), asyncio.create_task(self._closing.wait())]
         try:
@@ -158,7 +158,7 @@ class Stream:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if not sending.cancelled():
-            sending.result()  # raises what went wrong in it
+            sending.result()  # raises the error of the task, if there is one
 
     async def _send_parts(self, scope: Scope, send: Send) -> None:
         view = QueryParams(scope["query_string"]).get("view", "")[:40]
@@ -167,8 +167,8 @@ class Stream:
                 try:
                     async with asyncio.timeout(STALL_S):
                         await send({"type": "http.response.body", "body": part, "more_body": True})
-                        # Sends nothing, but returns only when most of the part has left this process: what comes next
-                        # is chosen then, and is the newest.
+                        # Sends nothing, but returns only when most of the part has left this process. So the next
+                        # part is chosen as late as possible.
                         await send({"type": "http.response.body", "body": b"", "more_body": True})
                 except TimeoutError:
                     self._abort(scope["client"])
@@ -176,7 +176,7 @@ class Stream:
 
 
 def make_streams(hub: Hub, closing: asyncio.Event, abort: Callable[[tuple[str, int]], None]) -> tuple[Stream, Stream]:
-    """The stream of pictures and the stream of state of a hub."""
+    """Makes the stream of pictures and the stream of state of a hub."""
     media_type = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
     pictures = Stream(media_type, hub.pictures, closing=closing, abort=abort)
     last = _event("end", {})
@@ -190,5 +190,5 @@ async def _until_gone(receive: Receive) -> None:
 
 
 def _event(name: str, values: dict[str, Any]) -> bytes:
-    # ASCII alone: a file name need not be UTF-8, and its escapes have no other spelling.
+    # ASCII only: a file name need not be UTF-8, and escapes can write it.
     return f"event: {name}\ndata: {json.dumps(values, allow_nan=False)}\n\n".encode("ascii")

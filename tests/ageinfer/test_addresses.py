@@ -128,14 +128,14 @@ def test_a_pipeline_is_called_by_its_elements():
     [
         ("ftp://ⓧ:ⓨ@cam/a.mp4", r"^ftp://cam/a.mp4: ftp:// cannot be read; give .* rtsp"),
         ("rstp://ⓧ:ⓨ@cam/a", r"^rstp://cam/a: rstp:// cannot be read"),
-        ("file:///tmp/a.mp4", r"give the path of a file without file://"),
+        ("file:///tmp/a.mp4", r"^file:///tmp/a.mp4: file:// cannot be read; give the path of the file alone$"),
         ("rtsp://ⓧ:ⓨ @cam/a", r"^rtsp://cam/a: .*a space is %20"),
         ("rtsp://ⓧ:ⓨ@cam/a\r\nX: y", r"write special characters as %XX"),
         ("rtsp://", r"^rtsp://: not an address"),
-        ("rtsp://ⓧ:ⓨ/z@cam/a", r"^rtsp://cam/a: the host cannot be told; .*/ is %2F"),
-        ("rtsp://ⓧ:1234/ⓨ@cam/a", r"^rtsp://cam/a: the host cannot be told; .* @ as %40"),
-        ("rtsp://localhost:1234/ⓨ@cam/a", r"^rtsp://cam/a: the host cannot be told"),  # not even asked for
-        ("http://cam:99999/a", r"^http://cam:99999/a: the host cannot be told"),
+        ("rtsp://ⓧ:ⓨ/z@cam/a", r"^rtsp://cam/a: its host and port cannot be read; .*/ is %2F"),
+        ("rtsp://ⓧ:1234/ⓨ@cam/a", r"^rtsp://cam/a: its host and port cannot be read; .* @ as %40"),
+        ("rtsp://localhost:1234/ⓨ@cam/a", r"^rtsp://cam/a: its host and port cannot be read"),  # not even asked for
+        ("http://cam:99999/a", r"^http://cam:99999/a: its host and port cannot be read"),
         ("rtsp:/ⓧ:ⓨ@cam/a", r"^cam/a: no such file"),  # one slash is missing
         ("ⓧ:ⓨ@cam/a", r"^cam/a: no such file"),
     ],

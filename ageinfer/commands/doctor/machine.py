@@ -1,4 +1,4 @@
-"""The machine: system, processor, memory."""
+"""Examines the machine: system, processor, cores and memory."""
 
 import os
 import platform
@@ -15,12 +15,12 @@ _AREA = "machine"
 def examine_machine(
     version: str, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")
 ) -> Iterator[Finding]:
-    """System, processor and memory of this machine.
+    """Examines system, processor, cores and memory of this machine.
 
     Args:
-        version: of ageinfer.
-        proc: where Linux tells; where there is no such folder, Python is asked for what it knows.
-        cgroup: where Linux tells what a container may use.
+        version: the version of ageinfer.
+        proc: the folder ``/proc`` of Linux; without it, Python gives less.
+        cgroup: the folder in which Linux has the limits of a container.
     """
     python = f"{platform.python_implementation()} {platform.python_version()}, {struct.calcsize('P') * 8} bit"
     yield _fact("ageinfer", version, version=version)
@@ -29,7 +29,7 @@ def examine_machine(
 
     processor = examine_processor(proc)
     yield _fact("processor", processor.name, model=processor.name)
-    usable, there = usable_cores(cgroup), os.cpu_count() or 1
+    usable, there = cores_within_limits(cgroup), os.cpu_count() or 1
     yield _fact("cores", f"{usable:g} usable of {there}", usable=usable, there=there)
 
     found, absent = list(processor.found), list(processor.absent)
@@ -41,8 +41,14 @@ def examine_machine(
         yield _fact("memory", f"{memory / 2**30:.1f} GiB", bytes=memory)
 
 
-def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
-    """How many cores this process may use: those it may run on, or less where a container has a share of them."""
+def cores_within_limits(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
+    """Returns how many cores this process may use, with the limit of a container, such as 1.5.
+
+    `ageinfer.engine.sessions.usable_cores` counts the cores on which it may run, without that limit.
+
+    Args:
+        cgroup: the folder in which Linux has the limits of a container.
+    """
     cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     quota, *period = _first_line(cgroup / "cpu.max").split() or ["max"]
     if quota.isdigit() and period and period[0].isdigit() and int(period[0]) > 0:
@@ -55,7 +61,7 @@ def _fact(name: str, text: str, **values: object) -> Finding:
 
 
 def _memory(proc: Path, cgroup: Path) -> int | None:
-    """Bytes that this process may use at most."""
+    """Returns the memory in bytes that this process may use, or None if it is unknown."""
     there = None
     try:
         for line in (proc / "meminfo").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""The models, whether a picture can be processed with them, and how fast."""
+"""Examines the models, whether a picture can be processed with them, and how fast."""
 
 import hashlib
 import statistics
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ageinfer.commands.doctor.findings import Finding, State
-from ageinfer.commands.doctor.machine import usable_cores
+from ageinfer.commands.doctor.machine import cores_within_limits
 from ageinfer.errors import AgeError, ExitStatus, ModelError
 from ageinfer.types import Image
 
@@ -20,11 +20,11 @@ _REMEDY = "install ageinfer again, or copy the file again"
 
 
 def examine_models(folder: Path | None, named: str | None = None) -> Iterator[Finding]:
-    """Every model of a folder: whether it would be accepted, and is the one that was shipped.
+    """Examines every model of a folder: whether it is valid and equal to the shipped file.
 
     Args:
-        folder: of the models that come with the package, with their SHA256SUMS.
-        named: path or name of the age model that is going to be used; None for the default one.
+        folder: the folder with the models of the package and their SHA256SUMS.
+        named: the path or name of the age model to use; None for the default one.
     """
     from ageinfer.detect import YUNET_FILE
 
@@ -44,7 +44,7 @@ def examine_models(folder: Path | None, named: str | None = None) -> Iterator[Fi
 
 
 def _files_of(named: str | None, folder: Path | None) -> list[Path]:
-    """The files of the age model, one for each precision; where there is none, the place in which it is missed."""
+    """Returns the files of the age model, one for each precision; if there is none, the path where it should be."""
     from ageinfer.engine.modelfile import DEFAULT_MODEL, in_every_precision, model_files
 
     if named is None:
@@ -80,7 +80,7 @@ def _examined(path: Path, expected: str | None, status: ExitStatus, *, is_detect
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    """Names and SHA-256 of the models that were shipped."""
+    """Reads the names and SHA-256 sums of the shipped models."""
     try:
         lines = [line.split() for line in (folder / "SHA256SUMS").read_text().splitlines()]
     except OSError:
@@ -89,7 +89,10 @@ def _sums(folder: Path) -> dict[str, str]:
 
 
 def sample_picture() -> tuple[Image, bool]:
-    """A picture to try, uint8 BGR, and whether it has a face: the sample of a checkout, else a synthetic one."""
+    """Returns a picture for a trial, uint8 BGR ``[512, 512, 3]``, and whether it has a face.
+
+    It is the sample picture of a checkout, else noise without a face.
+    """
     from ageinfer.sources import read_picture
 
     path = Path(__file__).parents[3] / "samples" / "astronaut.jpg"
@@ -99,10 +102,10 @@ def sample_picture() -> tuple[Image, bool]:
 
 
 def examine_pictures(model: str | None) -> Iterator[Finding]:
-    """Whether a picture can be processed on the CPU, from pixels to ages.
+    """Examines whether a picture can be processed on the CPU, from pixels to ages.
 
     Args:
-        model: path or name of the age model; None for the default one.
+        model: the path or name of the age model; None for the default one.
     """
     from ageinfer.pipeline import Pipeline
 
@@ -126,11 +129,11 @@ def examine_pictures(model: str | None) -> Iterator[Finding]:
 
 
 def examine_speed(model: str | None, seconds: float = 2.0) -> Iterator[Finding]:
-    """How long the networks take on the CPU, with one thread and with all cores, and which precision is faster.
+    """Measures how long the networks take on the CPU, with one thread and all cores, and which precision is faster.
 
     Args:
-        model: path or name of the age model; None for the default one.
-        seconds: how long to measure, altogether.
+        model: the path or name of the age model; None for the default one.
+        seconds: the time for all measurements together.
     """
     from ageinfer.detect import YuNet
     from ageinfer.engine.estimator import AgeEstimator
@@ -138,7 +141,7 @@ def examine_speed(model: str | None, seconds: float = 2.0) -> Iterator[Finding]:
     from ageinfer.images import cv2
 
     picture, _ = sample_picture()
-    threads = sorted({1, max(1, int(usable_cores()))})
+    threads = sorted({1, max(1, int(cores_within_limits()))})
     share = seconds / (len(threads) * (len(_DETECTOR_WIDTHS) + 1))
     sizes = [(width, width * 3 // 4) for width in _DETECTOR_WIDTHS]
     views = [cv2.resize(picture, size) for size in sizes]
@@ -164,9 +167,13 @@ def examine_speed(model: str | None, seconds: float = 2.0) -> Iterator[Finding]:
 
 
 def median_ms(call: Callable[[], object], seconds: float) -> float:
-    """The median time of a call in milliseconds, from as many as fit into the seconds, and at least three.
+    """Returns the median time of a call in milliseconds.
 
-    The first call of all, which also prepares, does not count.
+    A first call does not count, because it also prepares.
+
+    Args:
+        call: the call to measure.
+        seconds: calls are repeated for this many seconds, at least three times.
     """
     call()
     times: list[float] = []

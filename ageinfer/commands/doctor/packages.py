@@ -1,4 +1,4 @@
-"""Python packages, and the execution providers of ONNX Runtime."""
+"""Examines Python packages and the execution providers of ONNX Runtime."""
 
 import io
 import re
@@ -10,14 +10,14 @@ from ageinfer.commands.doctor.findings import Finding, State
 from ageinfer.errors import ExitStatus, MissingDependencyError
 
 _AREA = "packages"
-# Packages that install the same module, over each other.
+# Packages that install the same module over each other.
 _OPENCV = (
     "opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless",
 )  # fmt: skip
 _ONNXRUNTIME = (
     "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn",
 )  # fmt: skip
-# Module, packages that have it, what it is for, how to get it.
+# Module, packages that hold it, its use, how to install it.
 _OPTIONAL = (
     ("dlib", ("dlib", "dlib-bin"), "--detector dlib", "pip install 'ageinfer[dlib]'"),
     ("openvino", ("openvino",), "exporting with a comparison on OpenVINO", "pip install openvino"),
@@ -28,15 +28,15 @@ _OPTIONAL = (
 _PROVIDER_REMEDIES = {
     "cuda": "pip install 'ageinfer[cuda]' on a machine with an NVIDIA driver",
     "tensorrt": "pip install 'ageinfer[cuda]' and TensorRT on a machine with an NVIDIA driver",
-    "openvino": "pip install onnxruntime-openvino in the place of onnxruntime",
-    "coreml": "part of onnxruntime on macOS alone",
+    "openvino": "pip install onnxruntime-openvino instead of onnxruntime",
+    "coreml": "only onnxruntime for macOS holds it",
 }
 
 VersionOf = Callable[[str], str | None]
 
 
 def installed_version(package: str) -> str | None:
-    """The version of an installed package, or None."""
+    """Returns the version of an installed package, or None."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -44,10 +44,10 @@ def installed_version(package: str) -> str | None:
 
 
 def examine_packages(version_of: VersionOf = installed_version) -> Iterator[Finding]:
-    """NumPy, OpenCV and ONNX Runtime, and what is used where it is there.
+    """Examines NumPy, OpenCV and ONNX Runtime, and the optional packages.
 
     Args:
-        version_of: tells the version of an installed package, or None.
+        version_of: returns the version of an installed package, or None.
     """
     yield _required("numpy", "numpy", ("numpy",), version_of)
     opencv = _required("opencv", "cv2", _OPENCV, version_of)
@@ -60,17 +60,17 @@ def examine_packages(version_of: VersionOf = installed_version) -> Iterator[Find
     for module, packages, use, remedy in _OPTIONAL:
         version = next((v for v in map(version_of, packages) if v is not None), None)
         if version is None and not _is_there(module):
-            yield Finding(_AREA, module, State.MISSING, f"not installed, needed for {use} only", remedy)
+            yield Finding(_AREA, module, State.MISSING, f"not installed; only {use} needs it", remedy)
         else:
             text = version or "installed by the system"
             yield Finding(_AREA, module, State.OK, text, values={"version": version})
 
 
 def opencv_parts(build: str) -> Finding:
-    """Which ways to videos, cameras and windows an OpenCV has.
+    """Examines whether OpenCV can read videos and cameras and open windows.
 
     Args:
-        build: what ``cv2.getBuildInformation()`` says.
+        build: the text of ``cv2.getBuildInformation()``.
     """
     parts = {name: bool(re.search(rf"^\s*{name}:\s+YES", build, re.M | re.I)) for name in ("FFMPEG", "GStreamer")}
     parts["V4L"] = bool(re.search(r"^\s*v4l/v4l2:\s+YES", build, re.M | re.I))
@@ -87,7 +87,7 @@ def opencv_parts(build: str) -> Finding:
 
 
 def examine_providers() -> Iterator[Finding]:
-    """Every execution provider by its name on the command line, tried with a tiny network."""
+    """Examines every execution provider by running a tiny network on it."""
     from ageinfer.engine import sessions
 
     for name in sessions.PROVIDERS:
@@ -105,7 +105,7 @@ def examine_providers() -> Iterator[Finding]:
 
 
 def _required(name: str, module: str, packages: tuple[str, ...], version_of: VersionOf) -> Finding:
-    """A package without which nothing goes: whether it loads, and whether one alone is installed."""
+    """Examines a required package: whether it loads, and whether only one package installs it."""
     installed = {package: version for package in packages if (version := version_of(package)) is not None}
     text = " and ".join(f"{package} {version}" for package, version in installed.items())
     values = {"installed": installed}
@@ -117,7 +117,7 @@ def _required(name: str, module: str, packages: tuple[str, ...], version_of: Ver
         problem = f"{text or 'not installed'}, cannot be loaded ({error})"
         return Finding(_AREA, name, state, problem, f"pip install {packages[0]}", values, ExitStatus.MISSING)
     if len(installed) > 1:
-        remedy = f"pip uninstall {' '.join(installed)}, then pip install the one that is wanted"
+        remedy = f"pip uninstall {' '.join(installed)}, then pip install the one that you want"
         return Finding(_AREA, name, State.FAULT, f"{text} are installed over each other", remedy, values)
     return Finding(_AREA, name, State.OK, text or "installed by the system", values=values)
 
@@ -125,5 +125,5 @@ def _required(name: str, module: str, packages: tuple[str, ...], version_of: Ver
 def _is_there(module: str) -> bool:
     try:
         return util.find_spec(module) is not None
-    except (ImportError, ValueError):  # half installed, or put out of use by a None in sys.modules
+    except (ImportError, ValueError):  # half installed, or None in sys.modules
         return False

@@ -1,0 +1,174 @@
+"""Pictures of every format: orientation, bit depth, transparency, HEIC and AVIF, cut files."""
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from media_files import encode, frames_of, ftyp, jpeg_segment
+
+from ageinfer.errors import SourceError
+from ageinfer.sources import open_source, read_picture
+
+pytest_plugins = ["media_files"]
+
+
+def with_exif(jpeg: bytes, orientation: int) -> bytes:
+    """The JPEG with an EXIF block that holds nothing but the orientation (tag 0x0112, one SHORT)."""
+    tiff = b"II*\x00" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    return jpeg[:2] + jpeg_segment(0xE1, b"Exif\x00\x00" + tiff) + jpeg[2:]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm", ".jpg", ".webp", ".JPG"])
+def test_a_picture_is_one_frame_of_its_own_pixels(file, small, suffix):
+    path = file("a" + suffix, encode(suffix.lower(), small))
+    source = open_source(path)
+    [frame] = source
+    assert (source.kind, source.frame_count, source.fps) == ("picture", 1, None)
+    assert (frame.source, frame.index, frame.time_s) == (str(path), 0, None)
+    loss = np.abs(frame.image.astype(int) - small)
+    assert frame.image.dtype == np.uint8
+    assert loss.mean() < 5 if suffix in (".jpg", ".JPG", ".webp") else loss.max() == 0
+
+
+def test_grey_sixteen_bit_and_transparent_pictures_become_eight_bit_bgr(file, small):
+    grey = small[:, :, 1]
+    assert (read_picture(file("grey.png", encode(".png", grey))) == grey[:, :, None]).all()
+    deep = small.astype(np.uint16) * 257
+    assert np.abs(read_picture(file("deep.png", encode(".png", deep))).astype(int) - small).max() <= 1
+    alpha = np.dstack([small, np.full(small.shape[:2], 40, np.uint8)])
+    assert (read_picture(file("alpha.png", encode(".png", alpha))) == small).all()
+
+
+UPRIGHT = {
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(stored, 2).swapaxes(0, 1),
+    8: lambda stored: np.rot90(stored, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_picture_is_turned_as_its_exif_says(file, small, orientation):
+    jpeg = encode(".jpg", small)
+    stored = read_picture(file("plain.jpg", jpeg))
+    turned = read_picture(file("turned.jpg", with_exif(jpeg, orientation)))
+    np.testing.assert_array_equal(turned, UPRIGHT[orientation](stored))
+
+
+def test_the_content_decides_what_a_file_is_not_its_name(file, small, tmp_path, write_video):
+    for name in ("picture.txt", "picture", "picture.mp4", "picture.gif"):
+        path = file(name, encode(".png", small))
+        assert open_source(path).kind == "picture", name
+        assert len(frames_of(path)) == 1
+    video = write_video(tmp_path / "v.avi", [small] * 3).rename(tmp_path / "video.jpg")
+    assert len(frames_of(video)) == 3
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tif", ".ppm", "exif thumbnail", "progressive"])
+def test_a_cut_picture_is_refused_and_never_half_grey(file, small, suffix):
+    if suffix == "exif thumbnail":  # which brings an end-of-image mark of its own
+        thumbnail = encode(".jpg", cv2.resize(small, (16, 12)))
+        jpeg = encode(".jpg", small)
+        whole = jpeg[:2] + jpeg_segment(0xE1, b"Exif\x00\x00" + thumbnail) + jpeg[2:]
+    elif suffix == "progressive":
+        whole = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    else:
+        whole = encode(suffix, small)
+    expected = read_picture(file("whole", whole))
+    refused = 0
+    lengths = [*range(1, len(whole), max(1, len(whole) // 50)), *range(len(whole) - 20, len(whole))]
+    for length in lengths:
+        path = file("cut", whole[:length])
+        try:
+            np.testing.assert_array_equal(read_picture(path), expected)
+        except SourceError:
+            refused += 1
+    assert refused >= len(lengths) - 20  # only padding at the very end may be missing
+
+
+def test_a_cut_picture_is_called_cut(file, small):
+    # By our own look at it: OpenCV before 5 fills the rest of a JPEG with grey and says nothing.
+    for data in (encode(".jpg", small), encode(".png", small)):
+        with pytest.raises(SourceError, match="cut off before its end"):
+            read_picture(file("half", data[: len(data) // 2]))
+
+
+@pytest.mark.parametrize("trailer", [b"\x00ftypmp42 \xff\xda \xff\xd9 \xff\xda \x00", b"\xff\xda", b"\x00" * 9])
+def test_a_whole_jpeg_with_something_behind_it_is_not_cut(file, small, trailer):
+    # Telephones append a short film to a photo ("motion photo"); its bytes hold any two-byte sequence.
+    jpeg = encode(".jpg", small)
+    found = read_picture(file("motion.jpg", jpeg + trailer))
+    np.testing.assert_array_equal(found, read_picture(file("plain.jpg", jpeg)))
+
+
+def test_a_picture_too_large_to_decode_is_refused(file):
+    def chunk(kind, body=b""):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT") + chunk(b"IEND")
+    with pytest.raises(SourceError, match=r"bomb\.png.*smaller"):
+        read_picture(file("bomb.png", bomb))
+
+
+HEIC_STARTS = [
+    ftyp(b"heic", b"mif1", b"heic"),
+    ftyp(b"heix", b"mif1", b"MiHE"),
+    ftyp(b"hevc", b"msf1"),
+    ftyp(b"mif1", b"mif1", b"heic", b"miaf"),
+    ftyp(b"mif1", b"miaf"),
+    ftyp(b"msf1", b"hevc"),
+    ftyp(b"heic", b"avif"),
+]
+
+
+@pytest.mark.parametrize("start", HEIC_STARTS, ids=lambda start: start[8:].decode().replace("\0", " "))
+def test_a_heic_photo_is_refused_and_never_opened_as_a_video(file, tmp_path, write_video, small, start):
+    # FFmpeg decodes the first tile of such a photo and calls it a video: behind the mark there is one here, too.
+    video = write_video(tmp_path / "v.mp4", [small] * 3).read_bytes()
+    for name in ("photo.heic", "photo.jpg", "photo"):
+        path = file(name, start + video[int.from_bytes(video[:4], "big") :])
+        source = open_source(path)
+        assert source.kind == "picture"
+        with pytest.raises(SourceError, match=rf"{name}: a HEIC photo.*convert it to JPEG.*most compatible") as caught:
+            list(source)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("brand", [b"isom", b"mp42", b"M4V ", b"qt  ", b"iso5"])
+def test_a_video_that_lists_a_brand_of_pictures_is_a_video(file, tmp_path, write_video, small, brand):
+    video = write_video(tmp_path / "v.mp4", [small] * 3).read_bytes()
+    start = ftyp(brand, b"mif1", b"heic", b"avif")
+    assert len(start) == int.from_bytes(video[:4], "big")  # else the index would no longer point to the frames
+    assert len(frames_of(file("w.mp4", start + video[len(start) :]))) == 3
+
+
+needs_avif = pytest.mark.skipif(not cv2.haveImageWriter("a.avif"), reason="this OpenCV has no AVIF")
+
+
+@needs_avif
+@pytest.mark.parametrize("others", [b"avif mif1 miaf MA1B", b"mif1 avif miaf MA1B", b"miaf MA1B mif1 avif"])
+@pytest.mark.parametrize("major", [b"avif", b"mif1"])
+def test_an_avif_is_a_picture_as_its_brands_say(file, small, major, others):
+    data = encode(".avif", small)
+    start = ftyp(major, *others.split())
+    assert len(start) == int.from_bytes(data[:4], "big")
+    data = start + data[len(start) :]
+    source = open_source(file("a.avif", data))
+    [frame] = source
+    assert source.kind == "picture"
+    assert np.abs(frame.image.astype(int) - small).mean() < 8
+
+
+def test_an_avif_that_cannot_be_decoded_is_refused_like_any_picture(file):
+    path = file("a.avif", ftyp(b"avif", b"mif1", b"miaf") + bytes(500))
+    with pytest.raises(
+        SourceError, match=r"a\.avif: the picture cannot be decoded; copy it again or convert it to JPEG or PNG$"
+    ):
+        frames_of(path)

@@ -1,0 +1,167 @@
+"""Folders, patterns and lists of paths on standard input."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+from media_files import encode, frames_of, ftyp
+
+from ageinfer.errors import SourceError
+from ageinfer.sources import open_source
+from ageinfer.sources.pictures import paths_from
+
+pytest_plugins = ["media_files"]
+
+
+@pytest.mark.parametrize("names", [("a.heic", "b.HEIC", "c.heif"), ("a.avif",)])
+def test_photos_of_a_folder_that_cannot_be_read_are_named_and_counted(tmp_path, file, small, names, caplog):
+    brand = b"heic" if len(names) > 1 else b"avif"
+    for name in names:
+        file(name, ftyp(brand, b"mif1") + bytes(500))
+    file("d.png", encode(".png", small))
+    for source in (open_source(tmp_path), open_source(f"{tmp_path}/*")):
+        caplog.clear()
+        assert [frame.source for frame in source] == [str(tmp_path / "d.png")]
+        assert source.failed == len(names)
+        assert [name in message for name, message in zip(names, caplog.messages, strict=True)] == [True] * len(names)
+
+
+def test_a_folder_gives_its_pictures_by_name_and_counts_the_broken_ones(tmp_path, file, small, caplog):
+    for name in ("b.png", "a.JPG", "c.webp"):
+        file(name, encode(name[-4:].lower() if name != "c.webp" else ".webp", small))
+    file("bad.jpg", b"no picture")
+    file("notes.txt", b"not even called one")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "d.png").write_bytes(encode(".png", small))
+    (tmp_path / "folder.png").mkdir()
+    source = open_source(tmp_path)
+    assert [frame.source for frame in source] == [str(tmp_path / name) for name in ("a.JPG", "b.png", "c.webp")]
+    assert (source.kind, source.failed, source.frame_count) == ("folder", 1, 4)
+    [warning] = caplog.messages
+    assert "bad.jpg" in warning
+
+
+def test_a_folder_without_a_readable_picture_is_refused(tmp_path, file):
+    with pytest.raises(SourceError, match="no picture in this folder"):
+        open_source(tmp_path)
+    file("a.txt", b"text")
+    with pytest.raises(SourceError, match="no picture in this folder"):
+        open_source(tmp_path)
+    file("a.jpg", b"text")
+    with pytest.raises(SourceError, match="none of its 1 pictures"):
+        frames_of(tmp_path)
+
+
+@pytest.fixture
+def portraits_of_four(tmp_path, file, small):
+    """Four pictures, two of them broken in a different way, and a text."""
+    for name in ("a.png", "c.png"):
+        file(name, encode(".png", small))
+    file("b.png", b"no picture")
+    file("d.txt", b"a text")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "e.jpg").write_bytes(encode(".jpg", small))
+    file("f", encode(".png", small))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "failed"),
+    [
+        ("*.png", ["a.png", "c.png"], 1),
+        ("*", ["a.png", "c.png", "f"], 1),  # by suffix or by content, and no text
+        ("**/*", ["a.png", "below/e.jpg", "c.png", "f"], 1),
+        ("[ac].*", ["a.png", "c.png"], 0),
+        ("?elow/e.jpg", ["below/e.jpg"], 0),
+    ],
+)
+def test_a_pattern_gives_the_pictures_that_match_it(portraits_of_four, pattern, names, failed, caplog):
+    source = open_source(f"{portraits_of_four}/{pattern}")
+    assert [frame.source for frame in source] == [str(portraits_of_four / name) for name in names]
+    assert (source.kind, source.frame_count, source.failed) == ("folder", len(names) + failed, failed)
+    assert [("b.png" in message) for message in caplog.messages] == [True] * failed
+
+
+def test_a_pattern_that_matches_no_picture_is_refused(portraits_of_four):
+    for pattern in ("*.jpg", "d*", "nothing/*.png"):
+        with pytest.raises(SourceError, match="no picture matches this pattern"):
+            open_source(f"{portraits_of_four}/{pattern}")
+
+
+def test_a_file_with_the_name_of_a_pattern_is_that_file(file, small):
+    path = file("a[1].png", encode(".png", small))
+    file("a1.png", encode(".png", small))
+    [frame] = open_source(str(path))
+    assert frame.source == str(path)
+
+
+@pytest.fixture
+def standard_input(monkeypatch):
+    """Replaces standard input by a pipe; gives a function that writes into it, and one that ends it."""
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as reading:
+        monkeypatch.setattr("sys.stdin", reading)
+        yield lambda data: os.write(write, data), lambda: os.close(write)
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\0"])
+def test_standard_input_names_pictures(portraits_of_four, standard_input, ending, caplog):
+    write, end = standard_input
+    names = ["c.png", "b.png", "gone.png", "a.png", "below/e.jpg"]
+    write(ending.join(os.fsencode(portraits_of_four / name) for name in names) + ending)
+    end()
+    source = open_source("-")
+    assert (source.kind, source.frame_count, source.name) == ("folder", None, "standard input")
+    found = [frame.source for frame in source]
+    assert found == [str(portraits_of_four / name) for name in ("c.png", "a.png", "below/e.jpg")]
+    assert source.failed == 2
+    assert [name in message for name, message in zip(("b.png", "gone.png"), caplog.messages, strict=True)] == [True] * 2
+
+
+def test_names_are_read_as_they_come(file, small, standard_input):
+    write, end = standard_input
+    path = bytes(file("süß \t[1].png", encode(".png", small)))
+    iterator = iter(open_source("-"))
+    write(path + b"\n\n" + path[:9])
+    assert next(iterator).source == os.fsdecode(path)  # although the next name is not complete
+    write(path[9:])
+    end()  # without an end of the line
+    assert next(iterator).source == os.fsdecode(path)
+    assert list(iterator) == []
+
+
+def test_a_name_may_hold_a_line_break_where_names_end_with_a_null(file, small, standard_input):
+    write, end = standard_input
+    path = file("two\nlines.png", encode(".png", small))
+    write(bytes(path) + b"\0")
+    end()
+    assert [frame.source for frame in open_source("-")] == [str(path)]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"\0"])
+def test_standard_input_without_a_name_is_refused(standard_input, data):
+    write, end = standard_input
+    write(data)
+    end()
+    with pytest.raises(SourceError, match=r"^standard input: no picture was named; give one path on each line$"):
+        list(open_source("-"))
+
+
+def test_a_picture_on_standard_input_is_no_list(astronaut_path, tmp_path):
+    for data in (astronaut_path.read_bytes(), b"x" * 10_000, b"gone.png\n\x1b[2J"):
+        (tmp_path / "data").write_bytes(data)
+        descriptor = os.open(tmp_path / "data", os.O_RDONLY)
+        with pytest.raises(SourceError, match=r"^standard input holds no paths; write one on each line"):
+            list(paths_from(descriptor))
+        os.close(descriptor)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(SourceError, match="cannot be read: Is a directory"):
+        list(paths_from(folder))
+    os.close(folder)
+
+
+@pytest.mark.parametrize("stdin", [None, SimpleNamespace()])
+def test_a_missing_standard_input_is_refused(monkeypatch, stdin):
+    monkeypatch.setattr("sys.stdin", stdin)
+    with pytest.raises(SourceError, match="standard input cannot be read"):
+        open_source("-")

@@ -1,0 +1,107 @@
+"""Ctrl-C, a closed terminal and a hanging thread end a run with complete outputs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command_line import count_frames, records_of, rows_of
+
+from ageinfer.commands.main import main
+from ageinfer.errors import ExitStatus
+from ageinfer.sinks import VideoSink
+from ageinfer.sinks.encoder import Encoder
+
+pytest_plugins = ["command_line"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
+def test_an_interrupted_run_ends_with_130_and_valid_outputs(long_clip, tmp_path):
+    jsonl, table, video = (tmp_path / name for name in ("r.jsonl", "r.csv", "v.mp4"))
+    command = [sys.executable, "-m", "ageinfer", long_clip, "--jsonl", jsonl, "--csv", table, "--output", video]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and (not jsonl.exists() or jsonl.read_bytes().count(b"\n") < 5):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == ExitStatus.INTERRUPTED
+    assert "Traceback" not in errors
+    records = records_of(jsonl.read_text())
+    assert 5 <= len(records) < 600
+    assert len(rows_of(table)) == count_frames(video) == len(records)  # the frame at hand is finished everywhere
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["r.csv", "r.jsonl", "v.mp4"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
+@pytest.mark.parametrize("suffix", [".avi", ".mp4"])
+def test_an_interrupt_while_the_video_is_completed_does_not_cost_it(clip, tmp_path, monkeypatch, capsys, suffix):
+    complete = Encoder.close
+
+    def interrupted(encoder, **how):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        complete(encoder, **how)
+
+    monkeypatch.setattr(Encoder, "close", interrupted)
+    video = tmp_path / f"v{suffix}"
+    assert main([str(clip), "--output", str(video), "--quiet"]) == ExitStatus.INTERRUPTED
+    assert capsys.readouterr().err == "ageinfer: interrupted; what was written is complete up to there\n"
+    assert count_frames(video) == 30
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_is_gone_ends_a_run_properly_unless_nohup_was_there(clip, monkeypatch, tmp_path, ignored):
+    write = VideoSink.write
+
+    def hung_up(sink, annotated):
+        if annotated.frame.index == 10:
+            os.kill(os.getpid(), signal.SIGHUP)
+        write(sink, annotated)
+
+    monkeypatch.setattr(VideoSink, "write", hung_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        status = main([str(clip), "--output", str(tmp_path / "v.avi"), "--quiet"])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert status == (ExitStatus.OK if ignored else ExitStatus.INTERRUPTED)
+    assert count_frames(tmp_path / "v.avi") == (30 if ignored else 11)
+
+
+def test_a_thread_that_hangs_in_a_driver_does_not_hold_the_end_up(tmp_path):
+    """It would also bring the interpreter down if it came back while that ends."""
+    script = """
+import threading, time
+import ageinfer.commands.main
+threading.Thread(target=time.sleep, args=(60,)).start()
+ageinfer.commands.main.main = lambda: print("done") or 7
+ageinfer.commands.main.command()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "done\n", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
+def test_the_second_interrupt_ends_a_run_that_cannot_go_on(long_clip):
+    command = [sys.executable, "-m", "ageinfer", long_clip, "--jsonl", "-", "--quiet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        # Nobody reads: sooner or later it waits in the middle of a record.
+        stuck = Path(f"/proc/{process.pid}/stat")
+        deadline, before = time.monotonic() + 30, -1.0
+        while time.monotonic() < deadline:
+            time.sleep(0.5)
+            ticks = sum(map(int, stuck.read_text().rsplit(")", 1)[1].split()[11:13])) if stuck.exists() else 0
+            if ticks == before and ticks > 20:
+                break
+            before = ticks
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert process.poll() is None  # it would finish its record if it could
+        process.send_signal(signal.SIGINT)
+        assert process.wait(3) == ExitStatus.INTERRUPTED
+        assert process.stdout.read().count(b"\n") > 5
