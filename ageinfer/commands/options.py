@@ -3,8 +3,7 @@
 import argparse
 import os
 import stat
-import sys
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import ageinfer
 from ageinfer.errors import ExitStatus, UsageError, status_table
@@ -64,10 +63,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--serve-at", metavar="HOST:PORT", help="serve the page at this address; off loopback it needs a token"
     )
     out.add_argument(
-        "--blur",
-        action="store_true",
-        help="make faces unrecognisable in pictures, in video and on the page; voices stay (--no-audio)",
-    )
+        "--blur", action="store_true",
+        help="make faces unrecognisable in pictures, in video and on the page: every frame is searched at all scales, "
+        "which takes several times as long; voices stay, see --no-audio",
+    )  # fmt: skip
     out.add_argument("--json-schema", action="store_true", help="print the JSON schema of the records and exit")
     add_pipeline_options(parser)
     parser.add_argument("--quiet", action="store_true", help="show only warnings and errors")
@@ -219,22 +218,23 @@ def looking_of(options: argparse.Namespace) -> "Looking":
     """
     from ageinfer.pipeline import Looking
 
-    side: int | Literal["auto"] | None = None
-    if options.detect_size == "auto":
+    # Whoever is not found is shown; `ageinfer bench` has no --blur.
+    blur = getattr(options, "blur", False)
+    side: int | Literal["auto", "all"] | None = None
+    if blur:
+        if options.detect_size not in ("auto", "full"):
+            raise UsageError("--detect-size leaves out faces that --blur has to hide; leave one of them out")
+        side = "all"
+    elif options.detect_size == "auto":
         side = "auto"
     elif options.detect_size != "full":
         side = _whole_number("--detect-size", options.detect_size, "auto, full or pixels")
-    # Whom a look misses would be shown; `ageinfer bench` has no --blur.
-    blur = getattr(options, "blur", False)
     every = 1 if blur else None
     if options.detect_every != "auto":
         every = _whole_number("--detect-every", options.detect_every, "auto or a number of frames")
     if not 0 <= options.min_face < float("inf"):
         raise UsageError(f"--min-face {options.min_face}: use pixels, 0 or more")
-    closely: dict[str, Any] = {"largest_side": sys.maxsize, "full_size_every_s": 1.0} if blur else {}
-    return Looking(
-        max_side=side, every=every, least_face_px=options.min_face, age_interval_s=options.age_interval, **closely
-    )
+    return Looking(max_side=side, every=every, least_face_px=options.min_face, age_interval_s=options.age_interval)
 
 
 def _whole_number(option: str, text: str, allowed: str) -> int:
