@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: help demo test test-slow lint web wheel clean
+.PHONY: help demo test test-slow lint docs web wheel clean
 
 help:
 	@echo "make demo       install the runtime, estimate the age on a sample picture"
 	@echo "make test       install everything, check style and types, run the tests"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make docs       write the generated parts of the documents, build the site into site/"
 	@echo "make web        install onnxruntime-web, for the test in JavaScript (needs Node and npm)"
 	@echo "make wheel      build the wheel into dist/"
 	@echo "make clean      remove the environment and what was built"
@@ -35,6 +36,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.dev
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict
+	@echo "== the site: site/index.html"
+
 web: $(VENV)/web/.installed
 
 $(VENV)/web/.installed: | $(VENV)/bin/pip
@@ -47,7 +53,7 @@ wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf $(VENV) build dist demo-output
+	rm -rf $(VENV) build dist demo-output site
 
 $(VENV)/bin/pip:
 	@echo "== creating a Python environment in $(VENV)"

@@ -5,7 +5,7 @@
 Each RUN_DIR is of ``python -m agetrain --dataset appa-real=DIR --experiment best --epochs N ...``; which part it leaves
 out is told by its configuration. Runs of as many epochs are compared on the pictures of valid, the way of the runtime:
 the difference of their mean errors, with a 95 % interval by resampling the pictures (the same ones for both). Writes
-docs/ablation.json, and the table between its markers in docs/training.md.
+docs/results/ablation.json, and the table between its markers in docs/results/training.md.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from agetrain.recipe import Recipe
 from agetrain.training.augment import AUGMENTATIONS, Augmentation
 
 ROOT = Path(__file__).parent.parent
-RECORD = ROOT / "docs" / "ablation.json"
-DOCUMENT = ROOT / "docs" / "training.md"
+RECORD = ROOT / "docs" / "results" / "ablation.json"
+DOCUMENT = ROOT / "docs" / "results" / "training.md"
 BEGIN, END = "<!-- ablation: benchmarks/ablation.py -->", "<!-- end of ablation -->"
 NOT_A_PART = ("epochs", "seed")
 

@@ -1,9 +1,9 @@
-"""Keeps the figures of finished runs in docs/reproduction/, and writes the tables and curves of docs/reproduction.md.
+"""Keeps the figures of finished runs, and writes the tables and curves of docs/results/reproduction.md.
 
     python benchmarks/reproduction.py [RUN_DIR ...] [--note TEXT]
 
 Of each run folder of ``python -m agetrain`` the figures of every epoch and of the kept one are copied; then the tables
-between the markers of docs/reproduction.md and docs/images/reproduction.png are made anew from all that is there. Runs
+between the markers of docs/results/reproduction.md and images/reproduction.png beside it are made anew. Runs
 of the AFAD and CACD experiments are taken to be runs on stand-ins (`standins.py`), and stand in a table of their own.
 """
 
@@ -18,9 +18,9 @@ from typing import Any
 from agetrain.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
-RECORDS = ROOT / "docs" / "reproduction"
-DOCUMENT = ROOT / "docs" / "reproduction.md"
-CURVES = ROOT / "docs" / "images" / "reproduction.png"
+RECORDS = ROOT / "docs" / "results" / "reproduction"
+DOCUMENT = ROOT / "docs" / "results" / "reproduction.md"
+CURVES = ROOT / "docs" / "results" / "images" / "reproduction.png"
 RUNS = ("<!-- runs: benchmarks/reproduction.py -->", "<!-- end of runs -->")
 STAND_INS = ("<!-- stand-ins: benchmarks/reproduction.py -->", "<!-- end of stand-ins -->")
 BEST = ("<!-- best: benchmarks/reproduction.py -->", "<!-- end of best -->")

@@ -184,6 +184,7 @@ def server(answer: bytes):
     [
         (b"RTSP/1.0 401 Unauthorized\r\nCSeq: 1\r\n\r\n", "", "wants a user name and a password"),
         (b"RTSP/1.0 401 Unauthorized\r\nCSeq: 1\r\n\r\n", "ⓧ:ⓨ@", "refuses the user name or password"),
+        (b"RTSP/1.0 403 Forbidden\r\nCSeq: 1\r\n\r\n", "ⓧ:ⓨ@", r"refuses the user name or password \(403\)"),
         (b"RTSP/1.0 404 Not Found\r\nCSeq: 1\r\n\r\n", "", "no such stream"),
         (b"RTSP/1.0 500 Oh\r\n\r\n", "", r"error \(500\)"),
         (b"SSH-2.0-OpenSSH_9\r\n", "", "does not answer as it should"),

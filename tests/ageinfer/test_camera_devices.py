@@ -1,5 +1,7 @@
 """Cameras opened by number, by device and by a GStreamer pipeline."""
 
+from pathlib import Path
+
 import cv2
 import pytest
 from fake_cameras import QUICK, check_no_secret
@@ -37,6 +39,13 @@ def test_a_camera_is_opened_by_its_device(videocapture, tmp_path, monkeypatch):
 def test_a_device_that_is_no_camera_is_refused(device):
     with pytest.raises(SourceError, match=f"^{device}: this device is not a camera; give"):
         open_source(device)
+
+
+def test_a_device_gets_the_times_that_its_opening_was_given(monkeypatch):
+    opened = []
+    monkeypatch.setattr("ageinfer.sources.open_device", lambda path, **times: opened.append((path, times)))
+    open_source("/dev/null", stall_s=1.5, reconnect_for_s=7)
+    assert opened == [(Path("/dev/null"), {"stall_s": 1.5, "reconnect_for_s": 7})]
 
 
 def test_cameras_are_numbered_from_zero():

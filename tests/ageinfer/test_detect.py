@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -126,6 +127,13 @@ def test_a_reduced_picture_shows_the_same_within_a_few_levels(astronaut, size):
     assert abs(small - by_area).mean() < 7
 
 
+@pytest.mark.parametrize(("width", "height"), [(1200, 400), (400, 1200)])
+def test_by_a_whole_factor_a_picture_is_reduced_to_the_means_of_its_blocks(width, height):
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    means = noise.reshape(height // 4, 4, width // 4, 4, 3).mean(axis=(1, 3))
+    assert np.abs(reduced(noise, (width // 4, height // 4)) - means).max() <= 0.5
+
+
 def test_a_side_too_small_to_hold_a_face_is_refused():
     with pytest.raises(UsageError, match="31 px"):
         Looking(max_side=31)
@@ -161,6 +169,45 @@ def test_dlib_finds_every_face_and_gives_the_best_first(yunet, astronaut):
         assert max(iou(d.box, face.box) for d in found[:2]) > 0.5
     scores = [d.score for d in found]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_dlib_gets_its_colours_and_its_boxes_become_those_of_yunet(monkeypatch, tmp_path):
+    rectangle = SimpleNamespace(width=lambda: 100, height=lambda: 100, left=lambda: 50, top=lambda: 20)
+    shown = []
+
+    def network(image, upsample):
+        shown.append((image, upsample))
+        return [SimpleNamespace(rect=rectangle, confidence=score) for score in (0.5, 0.9)]
+
+    class Hog:
+        def run(self, image, upsample):
+            shown.append((image, upsample))
+            return [rectangle, rectangle], [0.5, 0.9], [0, 0]
+
+    fake = SimpleNamespace(get_frontal_face_detector=Hog, cnn_face_detection_model_v1=lambda path: network)
+    monkeypatch.setattr("ageinfer.detect.dlib._dlib", lambda: fake)
+    (tmp_path / "network.dat").touch()
+    blue = np.full((4, 6, 3), (255, 0, 0), np.uint8)
+    for detector, expected in (
+        (DlibHog(), (41.0, 7.0, 118.0, 118.0)),
+        (DlibCnn(tmp_path / "network.dat"), (45.0, 16.0, 118.0, 118.0)),
+    ):
+        found = detector.detect(blue)
+        assert [face.score for face in found] == [0.9, 0.5]
+        for face in found:
+            np.testing.assert_allclose(face.box, expected)
+    (grey, once), (rgb, never) = shown
+    assert (once, never) == (1, 0)
+    assert (grey == 29).all()  # the share of blue
+    assert (rgb == (0, 0, 255)).all()
+
+
+def test_provider_and_threads_go_to_yunet(monkeypatch):
+    made = []
+    monkeypatch.setattr("ageinfer.detect.YuNet", lambda model, **how: made.append((model, how)))
+    open_detector(provider="cuda", threads=3)
+    open_detector("other.onnx", threads=1)
+    assert made == [(None, {"provider": "cuda", "threads": 3}), ("other.onnx", {"provider": "auto", "threads": 1})]
 
 
 def test_a_missing_dlib_names_the_extra(monkeypatch):

@@ -1,6 +1,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from ageinfer.commands import doctor
 from ageinfer.commands.doctor import State, devices, machine, models, packages
 from ageinfer.commands.doctor.findings import Finding
 from ageinfer.engine import sessions
-from ageinfer.errors import ExitStatus, UsageError
+from ageinfer.errors import ExitStatus, ModelError, UsageError
 
 MODELS = ROOT / "models"
 WORDS = tuple(f"{state:<8} " for state in State)
@@ -53,7 +54,7 @@ def test_a_machine_that_runs_these_tests_can_process_pictures(report):
     found = by_name(report)
     for name in ("numpy", "opencv", "onnxruntime", "cpu", "video .mp4", "video .avi", "age-small.onnx"):
         assert found[name].state == State.OK, found[name]
-    assert found["opencv"].text.endswith(cv2.__version__) or cv2.__version__ in found["opencv"].text
+    assert re.fullmatch(rf"opencv-[a-z-]+ {re.escape(cv2.__version__)}(\.\d+)?", found["opencv"].text), found["opencv"]
 
 
 def test_what_does_not_work_has_a_remedy_and_every_line_a_word(report):
@@ -91,6 +92,7 @@ def test_every_line_is_out_before_the_next_part_is_looked_at(monkeypatch, capsys
 
     monkeypatch.setattr(doctor, "examine", slowly)
     doctor.run(options())
+    assert capsys.readouterr().out == "ok       a          second: works\n"
 
 
 def test_the_report_holds_no_secret_of_the_environment(monkeypatch):
@@ -125,6 +127,23 @@ def test_a_part_that_cannot_be_examined_is_a_fault_of_its_own(monkeypatch):
     assert fault.area == "display"
     assert findings[-1].state == State.OK
     assert doctor.exit_status(findings) == ExitStatus.OK  # pictures can still be processed
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ImportError("gone"), ExitStatus.MISSING),
+        (ModelError("broken"), ExitStatus.MODEL),
+        (RuntimeError("kaputt"), ExitStatus.INTERNAL),
+    ],
+)
+def test_a_part_without_which_nothing_goes_decides_the_status(error, status):
+    def fail():
+        raise error
+
+    for vital, expected in ((True, status), (False, ExitStatus.OK)):
+        [fault] = doctor._safely("verdict", fail, vital=vital)
+        assert (fault.state, fault.status) == (State.FAULT, expected)
 
 
 @pytest.mark.parametrize(("module", "name"), [("cv2", "opencv"), ("onnxruntime", "onnxruntime"), ("numpy", "numpy")])

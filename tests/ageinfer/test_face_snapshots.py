@@ -124,6 +124,26 @@ def test_the_last_better_view_of_a_track_that_ended_is_written_while_others_go_o
         assert similar(tmp_path / "track-00001.jpg", with_margin(persons[0], found[0], 0.3))
 
 
+def test_a_view_that_waits_is_not_changed_by_whoever_reuses_the_frame(tmp_path, persons, found):
+    with FaceSnapshots(tmp_path) as sink:
+        sink.write(view(persons[0], found[0], 1, time_s=0.0, blur=4))
+        better = view(persons[0].copy(), found[0], 1, time_s=0.1)
+        sink.write(better)
+        better.frame.image[:] = 0
+    assert similar(tmp_path / "track-00001.jpg", with_margin(persons[0], found[0], 0.3))
+
+
+def test_a_source_that_starts_its_time_anew_is_written_at_once(tmp_path, persons, found):
+    with FaceSnapshots(tmp_path) as sink:
+        sink.write(view(persons[0], found[0], 1, time_s=100.0, blur=4))
+        sink.write(view(persons[0], found[0], 1, time_s=0.0))
+        assert similar(tmp_path / "track-00001.jpg", with_margin(persons[0], found[0], 0.3))
+        for time_s in (100.0, 0.0, 0.2):
+            sink.write(view(persons[0], found[0], None, time_s=time_s, source="clip.mp4"))
+    expected = ["clip-f000000-1.jpg", "clip-f002500-1.jpg", "track-00001.jpg"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == expected
+
+
 def test_faces_of_pictures_have_the_names_of_their_pictures(tmp_path, persons, found, detector):
     pair = np.hstack([persons[0][:460], persons[1][:460]])
     faces = tuple(Face(d, Age(30, 5)) for d in detector.detect(pair))

@@ -4,6 +4,8 @@ import pytest
 
 import ageexport.__main__
 import ageinfer.commands.main
+from ageinfer.console import guarded
+from ageinfer.errors import ExitStatus, SourceError
 from agetrain import audit, evaluate, prepare, splits, train
 from agetrain.errors import AgeError
 
@@ -37,3 +39,11 @@ def test_debug_shows_the_traceback(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AgeError):
         main([*arguments, "--debug"])
+
+
+def test_an_error_of_several_lines_is_printed_as_one(capsys):
+    def fail():
+        raise SourceError("clip.mp4: broken\nin two lines; copy it again")
+
+    assert guarded("ageinfer", fail, debug=False) == ExitStatus.SOURCE
+    assert capsys.readouterr().err == "ageinfer: clip.mp4: broken in two lines; copy it again\n"

@@ -86,6 +86,15 @@ def test_a_stream_that_is_lost_comes_back(camera, address, mode, caplog, capfd):
     check_no_secret(caplog.text + "".join(capfd.readouterr()))
 
 
+def test_a_stream_that_is_not_to_be_opened_again_ends_at_once(camera, address):
+    with open_source(address, stall_s=0.3, reconnect_for_s=0) as source:
+        iterator = iter(source)
+        take(iterator, 2)
+        camera.mode = "close"
+        with pytest.raises(SourceError, match=r"no more frames after \d+: reading fails; check the network"):
+            take(iterator, 50)
+
+
 def test_garbage_in_a_stream_is_survived(camera, address):
     with open_source(address, stall_s=2) as source:
         iterator = iter(source)
@@ -150,7 +159,9 @@ def test_an_opening_that_hangs_is_given_up(camera, address, monkeypatch):
     opened = threading.Event()
     late = SimpleNamespace(released=0)
 
-    def open_late(*_):
+    def open_late(*arguments):
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 10_000]
+        late.right = arguments == (address, cv2.CAP_FFMPEG, limits)
         opened.wait()
         late.isOpened, late.release = lambda: True, lambda: setattr(late, "released", 1)
         return late
@@ -160,6 +171,7 @@ def test_an_opening_that_hangs_is_given_up(camera, address, monkeypatch):
         open_stream(address, open_s=0.1)
     opened.set()
     wait_for(lambda: late.released)
+    assert late.right
 
 
 def test_a_file_on_a_web_server_is_a_video_and_not_a_stream(tmp_path, write_video, face, caplog):

@@ -108,6 +108,18 @@ def test_a_picture_that_its_format_cannot_hold_is_an_output_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_picture_that_cannot_come_into_its_place_leaves_nothing_beside_it(tmp_path):
+    (tmp_path / "p.png").mkdir()
+    with pytest.raises(OutputError, match=r"p\.png: cannot be written: Is a directory; choose another place"):
+        write_picture(tmp_path / "p.png", np.zeros((4, 6, 3), np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
+
+
+def test_a_pgm_holds_the_brightness_of_the_colours(tmp_path):
+    write_picture(tmp_path / "p.pgm", np.full((4, 6, 3), (255, 0, 0), np.uint8))
+    assert (cv2.imread(str(tmp_path / "p.pgm"), cv2.IMREAD_UNCHANGED) == 29).all()  # the share of blue
+
+
 def test_the_longest_name_that_a_file_can_have_is_no_obstacle(tmp_path):
     path = tmp_path / ("n" * 251 + ".png")
     write_all(PictureSink(path), grey_picture(50, "in/p.png"))

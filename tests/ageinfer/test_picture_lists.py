@@ -41,6 +41,18 @@ def test_a_folder_gives_its_pictures_by_name_and_counts_the_broken_ones(tmp_path
     assert "bad.jpg" in warning
 
 
+def test_a_folder_can_be_closed_in_the_middle(tmp_path, file, small):
+    for name in ("a.png", "b.png", "c.png"):
+        file(name, encode(".png", small))
+    source = open_source(tmp_path)
+    iterator = iter(source)
+    assert next(iterator).source == str(tmp_path / "a.png")
+    source.close()
+    assert list(iterator) == []
+    with pytest.raises(SourceError, match="it was read or closed before"):
+        list(source)
+
+
 def test_a_folder_without_a_readable_picture_is_refused(tmp_path, file):
     with pytest.raises(SourceError, match="no picture in this folder"):
         open_source(tmp_path)

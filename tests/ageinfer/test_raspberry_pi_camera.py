@@ -98,6 +98,23 @@ def test_under_libcamerify_opencv_reads_the_module(raspberry_pi, videocapture, m
     assert not FakePicamera2.log
 
 
+def test_a_module_that_hangs_is_tried_for_five_seconds_and_any_other_camera_for_fifteen(raspberry_pi, monkeypatch):
+    waited = []
+
+    def hang(*_, open_s, **__):
+        waited.append(open_s)
+        raise SourceError("no frame")
+
+    monkeypatch.setattr("ageinfer.sources.camera.LiveSource", hang)
+    monkeypatch.setattr("ageinfer.sources.camera._device", lambda index: raspberry_pi / f"video{index}")
+    for name, expected in (("unicam", [5, 5]), ("HD Webcam C270", [15])):
+        (raspberry_pi / "video0" / "name").write_text(name)
+        with pytest.raises(SourceError, match="no frame"):
+            open_camera(0)
+        assert waited == expected
+        waited.clear()
+
+
 def test_a_module_without_a_device_is_tried_by_picamera2(raspberry_pi, videocapture, monkeypatch):
     videocapture.camera.plugged = False
     monkeypatch.setattr(FakePicamera2, "cameras", 98)

@@ -57,7 +57,7 @@ def test_the_schema_is_one_and_asks_for_every_key_of_a_record():
 
 
 def test_the_document_has_the_keys_of_the_schema_and_the_columns_of_the_table():
-    text = (ROOT / "docs" / "records.md").read_text()
+    text = (ROOT / "docs" / "reference" / "records.md").read_text()
     keys, columns = (part[part.index("|---|---|") :].split("\n\n")[0] for part in text.split("\n## ")[1:3])
     schema = record_schema()
     assert re.findall(r"^\| `(\w+)` \|", keys, re.MULTILINE) == [
@@ -68,5 +68,5 @@ def test_the_document_has_the_keys_of_the_schema_and_the_columns_of_the_table():
 
 
 def test_the_example_of_the_document_is_a_record():
-    [example] = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "records.md").read_text(), re.DOTALL)
+    [example] = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "reference" / "records.md").read_text(), re.DOTALL)
     SCHEMA.validate(json.loads(example))

@@ -73,6 +73,27 @@ def test_a_terminal_that_is_gone_ends_a_run_properly_unless_nohup_was_there(clip
     assert count_frames(tmp_path / "v.avi") == (30 if ignored else 11)
 
 
+def test_the_stop_of_a_supervisor_ends_a_run_properly_and_handlers_are_put_back(clip, monkeypatch, tmp_path):
+    write = VideoSink.write
+
+    def stopped(sink, annotated):
+        if annotated.frame.index == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+        write(sink, annotated)
+
+    monkeypatch.setattr(VideoSink, "write", stopped)
+    before = [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        status = main([str(clip), "--output", str(tmp_path / "v.avi"), "--quiet"])
+        after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+            signal.signal(number, handler)
+    assert status == ExitStatus.INTERRUPTED
+    assert count_frames(tmp_path / "v.avi") == 11
+    assert after == [signal.SIG_IGN, signal.SIG_IGN]
+
+
 def test_a_thread_that_hangs_in_a_driver_does_not_hold_the_end_up(tmp_path):
     """It would also bring the interpreter down if it came back while that ends."""
     script = """

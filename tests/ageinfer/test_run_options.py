@@ -48,7 +48,7 @@ def test_blur_hides_who_enters_a_video_from_the_first_frame_on(run_cli, write_vi
     done = run_cli(clip, "--blur", "--output", tmp_path / "hidden.avi", "--jsonl", "-")
     assert [len(record["faces"]) for record in records_of(done.stdout)] == [1] * 43 + [2] * 3
     again = run_cli(tmp_path / "hidden.avi", "--jsonl", "-", "--detect-every", "1")
-    assert all(record["faces"] == [] for record in records_of(again.stdout))
+    assert [record["faces"] for record in records_of(again.stdout)] == [[]] * 46
 
 
 def test_with_blur_every_frame_is_searched_at_all_scales():
@@ -122,8 +122,10 @@ def test_detection_can_be_told_how_closely_to_look(run_cli, astronaut_path):
 def test_the_schema_of_the_records_is_printed_and_fits_them(run_cli, astronaut_path, clip):
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(run_cli("--json-schema").stdout)
-    for source in (astronaut_path, clip):
-        for record in records_of(run_cli(source, "--jsonl", "-").stdout):
+    for source, count in ((astronaut_path, 1), (clip, 30)):
+        records = records_of(run_cli(source, "--jsonl", "-").stdout)
+        assert len(records) == count
+        for record in records:
             jsonschema.validate(record, schema)
 
 

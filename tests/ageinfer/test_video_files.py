@@ -44,6 +44,14 @@ def test_a_video_keeps_its_size_when_the_frames_change_theirs(tmp_path):
     assert all(abs(f.mean() - 90) < 4 for f in frames)
 
 
+def test_a_larger_frame_is_averaged_and_loses_no_pixel(tmp_path):
+    board = annotated(size=(192, 128))
+    board.frame.image[:] = 0
+    board.frame.image[::2, ::2] = board.frame.image[1::2, 1::2] = 255
+    write_all(VideoSink(tmp_path / "v.avi", None), annotated(), board)
+    assert np.abs(frames_in(tmp_path / "v.avi")[1].astype(int) - 127).max() < 8
+
+
 def test_a_video_is_not_there_until_it_is_complete_and_an_older_one_stays_so_long(tmp_path):
     path = tmp_path / "v.avi"
     path.write_text("older")

@@ -159,6 +159,15 @@ def test_a_video_that_is_being_read_is_released_by_who_reads_it(tmp_path, write_
     assert len(frames) <= 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="where open files are seen")
+def test_the_file_is_released_after_the_last_frame(tmp_path, write_video, small):
+    path = write_video(tmp_path / "v.avi", [small] * 3)
+    source = open_source(path)
+    assert is_open(path)
+    assert len(list(source)) == 3
+    assert not is_open(path)
+
+
 def test_a_cut_mp4_has_lost_its_index_and_is_refused(tmp_path, write_video):
     path = write_video(tmp_path / "v.mp4", numbered(50))
     path.write_bytes(path.read_bytes()[:-2000])

@@ -79,6 +79,26 @@ def test_before_the_first_frame_there_is_state_without_one(serve):
     assert (state["frame"], state["faces"], state["fps"], state["since_s"]) == (None, [], 0, None)
 
 
+def test_without_new_frames_state_is_sent_once_a_second(serve):
+    events = events_of(ask(serve(), "/events"))
+    next(events), next(events)
+    began = time.monotonic()
+    assert next(events)[0] == "state"
+    assert 0.7 < time.monotonic() - began < 3
+
+
+def test_state_says_how_old_the_picture_of_a_viewer_is(serve, make_frame):
+    sink = serve()
+    sink.write(make_frame())
+    pictures = pictures_of(ask(sink, "/stream.mjpg?view=mine"))
+    next(pictures)
+    for view, sees_pictures in (("mine", True), ("other", False)):
+        events = events_of(ask(sink, f"/events?view={view}"))
+        next(events)
+        seconds = next(events)[1]["picture_s"]
+        assert 0 <= seconds < 5 if sees_pictures else seconds is None
+
+
 def test_a_face_without_a_finite_age_does_not_end_the_stream(serve, make_frame):
     sink = serve()
     sink.write(make_frame([face(1, float("nan"), float("inf"))]))

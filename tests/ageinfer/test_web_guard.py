@@ -113,6 +113,18 @@ def test_a_server_of_this_machine_goes_by_its_names_only(serve):
         assert b" 421 " in raw.recv(100)
 
 
+def test_on_port_80_browsers_leave_the_port_out():
+    from starlette.datastructures import Headers
+
+    from ageinfer.web.guard import Guard
+
+    guard = Guard(None, port=80, token=None, hosts=frozenset({"localhost"}))
+    refusals = [guard._refusal("GET", Headers({"host": host}), b"") for host in ("localhost", "localhost:80", "evil")]
+    assert [refusal and refusal.status_code for refusal in refusals] == [None, None, 421]
+    guard = Guard(None, port=8080, token=None, hosts=frozenset({"localhost"}))
+    assert guard._refusal("GET", Headers({"host": "localhost"}), b"").status_code == 421
+
+
 def test_a_server_for_other_machines_goes_by_any_name_with_its_token():
     with WebSink(ANY_ADDRESS, 0, token=TOKEN, about=INFO) as sink:
         host, port = place_of(sink)

@@ -46,6 +46,8 @@ def test_a_port_can_be_had_again_at_once_and_signals_are_left_alone(make_frame):
         assert status_of(sink) == 200
         assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
         assert not sink.stop_requested
+        viewer = ask(sink, "/events")  # the server ends this connection first, so its side stays for a while
+    assert viewer.read().endswith(b"event: end\ndata: {}\n\n")
     with WebSink(port=port, about=INFO) as sink:
         assert sink.url == f"http://127.0.0.1:{port}/"
         assert status_of(sink) == 200
