@@ -34,9 +34,10 @@ def build_parser() -> argparse.ArgumentParser:
         + status_table(*(s for s in ExitStatus if s not in (ExitStatus.DIVERGED, ExitStatus.UNPROVED))),
     )
     parser.add_argument(
-        "source", nargs="?", metavar="SOURCE",
-        help="a picture, a folder of pictures, a quoted pattern ('*.jpg'), a video, the address of a stream (rtsp, "
-        "http, ...), /dev/videoN, a GStreamer pipeline, or - to read picture paths from standard input",
+        "source", nargs="*", metavar="SOURCE",
+        help="a picture, a folder of pictures, a pattern ('*.jpg'), a video, the address of a stream (rtsp, http, ...), "
+        "/dev/videoN, a GStreamer pipeline, or - to read picture paths from standard input; several pictures and folders "
+        "may be given",
     )  # fmt: skip
     parser.add_argument("--camera", type=int, metavar="N", help="open this camera; 0 is the first")
     parser.add_argument(
@@ -156,7 +157,7 @@ def check_options(options: argparse.Namespace) -> None:
     """
     from ageinfer.sinks import file_identity
 
-    if (options.source is None) == (options.camera is None):
+    if bool(options.source) == (options.camera is not None):
         raise UsageError("name one SOURCE, or --camera N (see ageinfer --help)")
     if options.jsonl == "-" and options.csv == "-":
         raise UsageError("--jsonl - and --csv - both want standard output; write one of them to a file")
@@ -177,7 +178,7 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError("--codec and --no-audio are for --output; name the video")
     if options.detector_file and options.detector != "dlib-cnn":
         raise UsageError(f"--detector-file is for --detector dlib-cnn; --detector is {options.detector}")
-    taken = {file_identity(options.source): "the source"} if options.source else {}
+    taken = {file_identity(source): "the source" for source in options.source}
     for name in ("output", "jsonl", "csv", "faces"):
         path = getattr(options, name)
         if path and path != "-":

@@ -3,6 +3,7 @@
 import glob
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ _PLAYLIST = re.compile(rb"\A(#EXTM3U|ffconcat)|<MPD|^c=IN IP", re.IGNORECASE | r
 
 __all__ = [
     "PICTURE_SUFFIXES", "FolderSource", "LiveSource", "PictureListSource", "PictureSource", "Source", "VideoSource",
-    "open_camera", "open_source", "read_picture", "redacted",
+    "open_camera", "open_source", "open_sources", "read_picture", "redacted",
 ]  # fmt: skip
 
 
@@ -96,6 +97,33 @@ def open_source(source: str | Path, *, stall_s: float = 5.0, reconnect_for_s: fl
     from ageinfer.sources.video import VideoSource  # loads FFmpeg, which pictures have no use for
 
     return VideoSource(path)
+
+
+def open_sources(sources: Sequence[str | Path], *, reconnect_for_s: float | None = 60.0) -> Source:
+    """Opens several pictures and folders of pictures as one list, in the order given.
+
+    Args:
+        sources: paths, as a shell makes them of a pattern; a single one may be anything that `open_source` takes.
+        reconnect_for_s: see `open_source`.
+
+    Raises:
+        SourceError: one is missing, or is neither a picture nor a folder of pictures.
+    """
+    if len(sources) == 1:
+        return open_source(sources[0], reconnect_for_s=reconnect_for_s)
+    files: list[str | Path] = []
+    for source in sources:
+        path = Path(source)
+        if not path.is_dir() and not path.is_file():
+            raise SourceError(f"{redacted(str(source))}: no such picture or folder; give other sources one by one")
+        with open_source(path) as opened:
+            if isinstance(opened, PictureListSource):
+                files += opened.files
+            elif opened.kind == "picture":
+                files.append(path)
+            else:
+                raise SourceError(f"{path}: a video among several sources; give videos one by one")
+    return PictureListSource(f"{len(sources)} sources", files, len(files))
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
+from ageinfer.engine.cores import usable_cores
 from ageinfer.errors import SourceError
 from ageinfer.images import cv2
 from ageinfer.sources.base import sensible_fps
@@ -88,7 +89,7 @@ class Decoder:
         one_thread = context.width * context.height <= _ONE_THREAD_PIXELS
         # Threads that each decode a frame of their own would hold frames of a stream back.
         stream.thread_type = "SLICE" if one_thread or live else "AUTO"
-        context.thread_count = 1 if one_thread else 0
+        context.thread_count = 1 if one_thread else max(1, int(usable_cores()))
         # This decoder fills damaged parts with grey and says nothing, unless it is told to give such frames up. (Some
         # cameras send JPEG that is never quite right; live, that must do.)
         if context.name == "mjpeg" and not live:

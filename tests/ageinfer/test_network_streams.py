@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -157,16 +156,22 @@ def test_an_opening_that_hangs_is_given_up(camera, address, monkeypatch):
     from ageinfer.sources.streams import open_stream
 
     opened = threading.Event()
-    late = SimpleNamespace(released=0)
 
-    def open_late(*arguments):
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 10_000]
-        late.right = arguments == (address, cv2.CAP_FFMPEG, limits)
+    class Late:
+        released, fps = 0, None
+
+        def __iter__(self):
+            return iter(())
+
+    late = Late()
+
+    def open_late(given, name, *, open_s, read_s):
+        late.right = (given, open_s, read_s) == (address, 10, 10)
         opened.wait()
-        late.isOpened, late.release = lambda: True, lambda: setattr(late, "released", 1)
+        late.close = lambda: setattr(late, "released", 1)
         return late
 
-    monkeypatch.setattr("ageinfer.sources.streams._open", open_late)
+    monkeypatch.setattr("ageinfer.sources.decoder.Decoder.open_address", open_late)
     with pytest.raises(SourceError, match=r"no answer within 0\.1 s"):
         open_stream(address, open_s=0.1)
     opened.set()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from media_files import frames_of
 
-from ageinfer.engine.sessions import usable_cores
+from ageinfer.engine.cores import usable_cores
 from ageinfer.errors import SourceError
 from ageinfer.sources import open_source
 from ageinfer.sources.decoder import Decoded
