@@ -21,6 +21,7 @@ class ExitStatus(IntEnum):
     TRUNCATED = 8
     DIVERGED = 9
     UNPROVED = 10
+    DAMAGED = 11
     INTERRUPTED = 130
 
 
@@ -36,6 +37,7 @@ STATUS_TEXTS = {
     ExitStatus.TRUNCATED: "the video is cut off; what can be decoded of it is done",
     ExitStatus.DIVERGED: "the loss of a training run is no longer a number",
     ExitStatus.UNPROVED: "an exported model does not answer what its checkpoint answers",
+    ExitStatus.DAMAGED: "parts of a video or of a picture are damaged; the rest is done",
     ExitStatus.INTERRUPTED: "interrupted; what was written is complete up to there",
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ageinfer.ahead import ahead, in_groups
 from ageinfer.crop.cut import crop_faces
-from ageinfer.detect import FaceDetector, WholePicture, detect_closely, detect_reduced, open_detector
+from ageinfer.detect import FaceDetector, WholePicture, detect_as_told, open_detector
 from ageinfer.detect.looking import Looking
 from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.errors import SourceError
@@ -228,10 +228,7 @@ class Pipeline:
     def find(self, image: Image) -> list[Detection]:
         """The faces of a uint8 BGR picture that stands by itself, best score first."""
         with self.timer("detect"):
-            side = self.looking.max_side
-            found = (
-                detect_closely(self.detector, image) if side == "auto" else detect_reduced(self.detector, image, side)
-            )
+            found = detect_as_told(self.detector, image, self.looking.max_side)
             return [d for d in found if max(d.box[2:]) >= self.looking.least_face_px]
 
     def crop(self, image: Image, detections: Sequence[Detection]) -> Image:
@@ -244,7 +241,8 @@ class Pipeline:
         """The result of a frame with these faces."""
         height, width = frame.image.shape[:2]
         model = self.estimator.identifier
-        return FrameResult(frame.source, frame.index, frame.time_s, (width, height), tuple(faces), model)
+        size = (width, height)
+        return FrameResult(frame.source, frame.index, frame.time_s, size, tuple(faces), model, frame.damaged)
 
     def _estimated(self, waiting: list[tuple[Frame, list[Detection], Image]]) -> Iterator[tuple[Frame, FrameResult]]:
         if not waiting:
@@ -291,7 +289,6 @@ class VideoTracker:
                 detect_every=look.every,
                 max_side=look.max_side,
                 largest_side=look.largest_side or largest_side,
-                full_size_every_s=look.full_size_every_s,
                 least_face_px=look.least_face_px,
             )
 
@@ -322,6 +319,8 @@ class VideoTracker:
             ValueError: the picture has another type or shape.
         """
         image = checked(frame.image)
+        if frame.damaged:  # whatever a network found in it would be made up
+            return Located(frame, [], None if self._follower is None else [])
         if self._follower is None:
             return Located(frame, self._pipeline.find(image))
         with self._pipeline.timer("detect"):

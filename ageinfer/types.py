@@ -41,6 +41,7 @@ class Frame:
         time_s: seconds since the start of the source; None for a picture.
         image: uint8 ``[height, width, 3]``, BGR as OpenCV reads it, EXIF rotation applied.
         captured_s: when a live source took it, on the clock of `time.monotonic`; None for files.
+        damaged: its file lacks data of it, so that what it shows must not be trusted.
     """
 
     source: str
@@ -48,6 +49,7 @@ class Frame:
     time_s: float | None
     image: Image
     captured_s: float | None = None
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ class FrameResult:
         size: ``(width, height)`` of the frame in pixels.
         faces: in the order of the detector, best score first.
         model: name and precision of the age model that answered, as ``age-small@int8``.
+        damaged: the frame was damaged, so no face was looked for.
 
     Example:
         >>> result = FrameResult("photo.jpg", 0, None, (640, 480), faces=(), model="age-small@int8")
@@ -165,13 +168,14 @@ class FrameResult:
     size: tuple[int, int]
     faces: tuple[Face, ...]
     model: str = ""
+    damaged: bool = False
 
     def __iter__(self) -> Iterator[Face]:
         return iter(self.faces)
 
     def to_record(self) -> dict[str, Any]:
         """The frame as JSON values: one line of a JSONL output."""
-        return {
+        record = {
             "schema": SCHEMA_VERSION,
             "source": self.source,
             "frame": self.index,
@@ -180,6 +184,7 @@ class FrameResult:
             "model": self.model,
             "faces": [face.to_record() for face in self.faces],
         }
+        return record | {"damaged": True} if self.damaged else record
 
     def to_supervision(self) -> "supervision.Detections":
         """The faces as ``supervision.Detections``, for that package's annotators, zones and trackers.

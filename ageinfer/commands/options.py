@@ -3,8 +3,7 @@
 import argparse
 import os
 import stat
-import sys
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import ageinfer
 from ageinfer.errors import ExitStatus, UsageError, status_table
@@ -35,9 +34,10 @@ def build_parser() -> argparse.ArgumentParser:
         + status_table(*(s for s in ExitStatus if s not in (ExitStatus.DIVERGED, ExitStatus.UNPROVED))),
     )
     parser.add_argument(
-        "source", nargs="?", metavar="SOURCE",
-        help="a picture, a folder of pictures, a quoted pattern ('*.jpg'), a video, the address of a stream (rtsp, "
-        "http, ...), /dev/videoN, a GStreamer pipeline, or - to read picture paths from standard input",
+        "source", nargs="*", metavar="SOURCE",
+        help="a picture, a folder of pictures, a pattern ('*.jpg'), a video, the address of a stream (rtsp, http, ...), "
+        "/dev/videoN, a GStreamer pipeline, or - to read picture paths from standard input; several pictures and folders "
+        "may be given",
     )  # fmt: skip
     parser.add_argument("--camera", type=int, metavar="N", help="open this camera; 0 is the first")
     parser.add_argument(
@@ -48,6 +48,11 @@ def build_parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--output", metavar="F", help="write an annotated picture or video; a folder if the source is a folder"
     )
+    out.add_argument(
+        "--codec", metavar="NAME",
+        help="encode a video with h264, hevc, vp9, av1, mpeg4 or mjpeg (default: the first that its container holds)",
+    )  # fmt: skip
+    out.add_argument("--no-audio", action="store_true", help="do not copy the sound of a video file to --output")
     out.add_argument("--jsonl", metavar="F", help="write one JSON record per frame; -: standard output")
     out.add_argument("--csv", metavar="F", help="write one CSV row per face; -: standard output")
     out.add_argument("--faces", metavar="DIR", help="save the best picture of each face")
@@ -59,8 +64,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--serve-at", metavar="HOST:PORT", help="serve the page at this address; off loopback it needs a token"
     )
     out.add_argument(
-        "--blur", action="store_true", help="make faces unrecognisable in pictures, in video and on the page"
-    )
+        "--blur", action="store_true",
+        help="make faces unrecognisable in pictures, in video and on the page: every frame is searched at all scales, "
+        "which takes several times as long; voices stay, see --no-audio",
+    )  # fmt: skip
     out.add_argument("--json-schema", action="store_true", help="print the JSON schema of the records and exit")
     add_pipeline_options(parser)
     parser.add_argument("--quiet", action="store_true", help="show only warnings and errors")
@@ -150,7 +157,7 @@ def check_options(options: argparse.Namespace) -> None:
     """
     from ageinfer.sinks import file_identity
 
-    if (options.source is None) == (options.camera is None):
+    if bool(options.source) == (options.camera is not None):
         raise UsageError("name one SOURCE, or --camera N (see ageinfer --help)")
     if options.jsonl == "-" and options.csv == "-":
         raise UsageError("--jsonl - and --csv - both want standard output; write one of them to a file")
@@ -167,9 +174,11 @@ def check_options(options: argparse.Namespace) -> None:
     for name in ("output", "faces"):
         if getattr(options, name) == "-":
             raise UsageError(f"--{name} -: only records go to standard output; name a place (./- for one named so)")
+    if (options.codec or options.no_audio) and not options.output:
+        raise UsageError("--codec and --no-audio are for --output; name the video")
     if options.detector_file and options.detector != "dlib-cnn":
         raise UsageError(f"--detector-file is for --detector dlib-cnn; --detector is {options.detector}")
-    taken = {file_identity(options.source): "the source"} if options.source else {}
+    taken = {file_identity(source): "the source" for source in options.source}
     for name in ("output", "jsonl", "csv", "faces"):
         path = getattr(options, name)
         if path and path != "-":
@@ -210,22 +219,23 @@ def looking_of(options: argparse.Namespace) -> "Looking":
     """
     from ageinfer.pipeline import Looking
 
-    side: int | Literal["auto"] | None = None
-    if options.detect_size == "auto":
+    # Whoever is not found is shown; `ageinfer bench` has no --blur.
+    blur = getattr(options, "blur", False)
+    side: int | Literal["auto", "all"] | None = None
+    if blur:
+        if options.detect_size not in ("auto", "full"):
+            raise UsageError("--detect-size leaves out faces that --blur has to hide; leave one of them out")
+        side = "all"
+    elif options.detect_size == "auto":
         side = "auto"
     elif options.detect_size != "full":
         side = _whole_number("--detect-size", options.detect_size, "auto, full or pixels")
-    # Whom a look misses would be shown; `ageinfer bench` has no --blur.
-    blur = getattr(options, "blur", False)
     every = 1 if blur else None
     if options.detect_every != "auto":
         every = _whole_number("--detect-every", options.detect_every, "auto or a number of frames")
     if not 0 <= options.min_face < float("inf"):
         raise UsageError(f"--min-face {options.min_face}: use pixels, 0 or more")
-    closely: dict[str, Any] = {"largest_side": sys.maxsize, "full_size_every_s": 1.0} if blur else {}
-    return Looking(
-        max_side=side, every=every, least_face_px=options.min_face, age_interval_s=options.age_interval, **closely
-    )
+    return Looking(max_side=side, every=every, least_face_px=options.min_face, age_interval_s=options.age_interval)
 
 
 def _whole_number(option: str, text: str, allowed: str) -> int:

@@ -36,13 +36,13 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
         put(json.dumps(record_schema(), indent=2))
         return ExitStatus.OK
     check_options(options)
-    from ageinfer.sources import open_camera, open_source
+    from ageinfer.sources import open_camera, open_sources
 
     pipeline = open_pipeline(options)
     patience_s = None if options.reconnect_for == float("inf") else options.reconnect_for
     with ExitStack() as stack:
         if options.camera is None:
-            source = stack.enter_context(open_source(options.source, reconnect_for_s=patience_s))
+            source = stack.enter_context(open_sources(options.source, reconnect_for_s=patience_s))
         else:
             source = stack.enter_context(open_camera(options.camera, reconnect_for_s=patience_s))
         sinks = [stack.enter_context(sink) for sink in open_sinks(options, source, pipeline, interrupts)]
@@ -51,6 +51,8 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
         raise KeyboardInterrupt
     if source.truncated:
         return ExitStatus.TRUNCATED
+    if source.damaged:
+        return ExitStatus.DAMAGED
     return ExitStatus.SOME_FAILED if source.failed else ExitStatus.OK
 
 
@@ -78,7 +80,8 @@ def open_sinks(
         elif source.kind == "folder":
             yield sinks.FolderSink(path, untouchable=files)
         else:
-            yield sinks.VideoSink(path, source.fps, real_time=live)
+            sound_of = None if options.no_audio else source
+            yield sinks.VideoSink(path, source.fps, real_time=live, sound_of=sound_of, codec=options.codec)
     if options.faces:
         yield sinks.FaceSnapshots(Path(options.faces), untouchable=files)
     serves = options.serve or options.serve_at

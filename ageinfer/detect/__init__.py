@@ -4,13 +4,22 @@ from pathlib import Path
 
 from ageinfer.detect.base import FaceDetector, NearDetector, WholePicture
 from ageinfer.detect.dlib import DlibCnn, DlibHog
-from ageinfer.detect.search import SAME_FACE_IOU, detect_closely, detect_near, detect_reduced, without_repeats
+from ageinfer.detect.search import (
+    SAME_FACE_IOU,
+    detect_as_told,
+    detect_at_all_scales,
+    detect_closely,
+    detect_near,
+    detect_reduced,
+    without_repeats,
+)
 from ageinfer.detect.yunet import YUNET_FILE, YuNet
 from ageinfer.errors import UsageError
 
 __all__ = [
     "DETECTORS", "SAME_FACE_IOU", "YUNET_FILE", "DlibCnn", "DlibHog", "FaceDetector", "NearDetector", "WholePicture",
-    "YuNet", "detect_closely", "detect_near", "detect_reduced", "open_detector", "without_repeats",
+    "YuNet", "detect_as_told", "detect_at_all_scales", "detect_closely", "detect_near", "detect_reduced",
+    "open_detector", "without_repeats",
 ]  # fmt: skip
 
 DETECTORS = ("yunet", "dlib", "dlib-cnn")

@@ -5,7 +5,6 @@ from typing import Literal
 
 from ageinfer.errors import UsageError
 
-FULL_SIZE_EVERY_S = 2.0  # seconds between two searches of a video at full size
 # Beyond that, a track would no longer notice within a second that somebody else has taken the place.
 _LONGEST_AGE_INTERVAL_S = 0.25
 
@@ -16,23 +15,22 @@ class Looking:
 
     Attributes:
         max_side: reduces a frame to this side, in pixels, before detection; None: never; ``auto``: pictures as
-            `ageinfer.detect.detect_closely` does, video as `ageinfer.tracking.follower.FaceFollower` does.
+            `ageinfer.detect.detect_closely` does, video as `ageinfer.tracking.follower.FaceFollower` does; ``all``:
+            searches at all scales, see `ageinfer.detect.detect_at_all_scales`.
         every: in video, searches every Nth whole frame and follows faces in between; None: as few as the scene allows.
         least_face_px: drops faces whose longer side is shorter.
         largest_side: with ``auto`` on video, the largest side of a search; None for the frame's own, and in
             `Pipeline.run` for what `largest_look` says.
-        full_size_every_s: with ``auto`` on video, seconds between two searches at that size.
         age_interval_s: in video, seconds between two estimates of a face whose age has settled; 0 for every frame.
 
     Raises:
         UsageError: a value is out of range.
     """
 
-    max_side: int | Literal["auto"] | None = "auto"
+    max_side: int | Literal["auto", "all"] | None = "auto"
     every: int | None = None
     least_face_px: float = 0.0
     largest_side: int | None = None
-    full_size_every_s: float = FULL_SIZE_EVERY_S
     age_interval_s: float = 0.2
 
     def __post_init__(self) -> None:

@@ -2,7 +2,6 @@
 
 import ctypes
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 import onnxruntime as ort
 
+from ageinfer.engine.cores import usable_cores
 from ageinfer.errors import MissingDependencyError, ModelError, UsageError
 
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino", "coreml")
@@ -95,19 +95,14 @@ class Network:
         return int(self._session.get_session_options().intra_op_num_threads)
 
 
-def usable_cores() -> int:
-    """How many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def default_threads() -> int:
-    """Threads that one network may use: half of the cores that this process may run on, 1 to 4.
+    """Threads that one network may use: half of the cores that this process may use, 1 to 4.
 
     On video the decoder, the detector and the age model work side by side. More threads for each would wait for each
     other, which ONNX Runtime does by spinning: two on two cores took twice the processor time for two thirds of the
     frames. The networks are small; beyond 4 threads the cost of joining them is larger than the gain.
     """
-    return min(max(usable_cores() // 2, 1), 4)
+    return min(max(int(usable_cores()) // 2, 1), 4)
 
 
 def first_provider(provider: str) -> str:
@@ -136,7 +131,7 @@ def open_session(model: bytes, name: str, provider: str = "auto", threads: int |
     """
     if provider not in PROVIDERS:
         raise UsageError(f"unknown provider {provider!r}: use one of {', '.join(PROVIDERS)}")
-    most = max(_MOST_THREADS, usable_cores())
+    most = max(_MOST_THREADS, int(usable_cores()))
     if threads is not None and not 1 <= threads <= most:
         raise UsageError(f"{threads} threads for a network: use 1 to {most}")
     for candidate in _BEST_FIRST if provider == "auto" else (provider,):

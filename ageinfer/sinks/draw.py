@@ -41,7 +41,9 @@ class AnnotatedFrame:
     @cached_property
     def image(self) -> Image:
         """The annotated picture, uint8 BGR ``[height, width, 3]``: a copy of the frame with boxes and ages."""
-        image = blur_faces(self.frame.image, self.result.faces) if self.blur else self.frame.image
+        image = self.frame.image
+        if self.blur:  # in a damaged frame no face was looked for, but there may be some
+            image = blur_all(image) if self.frame.damaged else blur_faces(image, self.result.faces)
         return draw_faces(image, self.result.faces)
 
 
@@ -156,6 +158,15 @@ def blur_faces(image: Image, faces: Iterable[Face]) -> Image:
         # Interpolation makes the cells smooth; a filter as wide as a cell would cost more.
         blurred[y0:y1, x0:x1] = cv2.resize(means, (width, height), interpolation=cv2.INTER_LINEAR)
     return blurred
+
+
+def blur_all(image: Image) -> Image:
+    """Returns a copy of a whole uint8 BGR picture ``[height, width, 3]``, reduced to about 8 x 8 mean colours."""
+    height, width = image.shape[:2]
+    cell = max(max(height, width) / _CELLS_ACROSS, _LEAST_CELL)
+    cells = (max(1, round(width / cell)), max(1, round(height / cell)))
+    means = cv2.resize(image, cells, interpolation=cv2.INTER_AREA)
+    return cv2.resize(means, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def enlarged(box: Box, margin: float, shape: tuple[int, ...]) -> tuple[int, int, int, int]:

@@ -22,7 +22,7 @@ _POINTS = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")
 CSV_COLUMNS = (
     "source", "frame", "time_s", "size_w", "size_h", "box_x", "box_y", "box_w", "box_h", "score",
     *(f"{point}_{axis}" for point in _POINTS for axis in "xy"),
-    "track", "age", "age_std", "age_smoothed", "age_lag_s",
+    "track", "age", "age_std", "age_smoothed", "age_lag_s", "model",
 )  # fmt: skip
 
 
@@ -196,6 +196,6 @@ def csv_rows(result: FrameResult) -> list[list[Any]]:
     rows = []
     for face in record["faces"]:
         points = [None] * 10 if face["landmarks"] is None else [v for point in face["landmarks"] for v in point]
-        end = [face["track"], face["age"], face["age_std"], face["age_smoothed"], face["age_lag_s"]]
+        end = [face["track"], face["age"], face["age_std"], face["age_smoothed"], face["age_lag_s"], record["model"]]
         rows.append([*start, *face["box"], face["score"], *points, *end])
     return rows

@@ -3,7 +3,9 @@
 import glob
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ageinfer.errors import SourceError
 from ageinfer.sources.address import is_address, redacted
@@ -11,10 +13,12 @@ from ageinfer.sources.base import Source
 from ageinfer.sources.camera import open_camera, open_device
 from ageinfer.sources.live import LiveSource
 from ageinfer.sources.pictures import (
+    MOTION_JPEG_SUFFIXES,
     PICTURE_SUFFIXES,
     FolderSource,
     PictureListSource,
     PictureSource,
+    begins,
     looks_like_picture,
     open_pattern,
     open_standard_input,
@@ -22,16 +26,16 @@ from ageinfer.sources.pictures import (
     refuse_odd_files,
 )
 from ageinfer.sources.streams import open_gstreamer, open_stream
-from ageinfer.sources.video import VideoSource, begins
 
-# A recording of a camera: JPEG pictures one after the other.
-_MOTION_JPEG_SUFFIXES = (".mjpeg", ".mjpg")
+if TYPE_CHECKING:
+    from ageinfer.sources.video import VideoSource
+
 # HLS, FFmpeg's own format, DASH and SDP, as FFmpeg recognises them. A playlist with a null character is still one.
 _PLAYLIST = re.compile(rb"\A(#EXTM3U|ffconcat)|<MPD|^c=IN IP", re.IGNORECASE | re.MULTILINE)
 
 __all__ = [
     "PICTURE_SUFFIXES", "FolderSource", "LiveSource", "PictureListSource", "PictureSource", "Source", "VideoSource",
-    "open_camera", "open_source", "read_picture", "redacted",
+    "open_camera", "open_source", "open_sources", "read_picture", "redacted",
 ]  # fmt: skip
 
 
@@ -84,10 +88,47 @@ def open_source(source: str | Path, *, stall_s: float = 5.0, reconnect_for_s: fl
         raise SourceError(f"{redacted(str(path))}: cannot be read: {error.strerror}; check its permissions") from error
     except ValueError as error:  # a null character
         raise SourceError(f"{str(path)!a}: not a path ({error}); check it") from None
-    if looks_like_picture(head) and path.suffix.lower() not in _MOTION_JPEG_SUFFIXES:
+    if looks_like_picture(head) and path.suffix.lower() not in MOTION_JPEG_SUFFIXES:
         return PictureSource(path)
     # FFmpeg would draw a text file, letter by letter, and follow a playlist to other files.
     is_text = b"\0" not in head and not head.startswith((b"YUV4MPEG2", b"\xff\xd8\xff"))
     if is_text or _PLAYLIST.search(head):
         raise SourceError(f"{path}: neither a picture nor a video; give a picture, a video or a folder of pictures")
+    from ageinfer.sources.video import VideoSource  # loads FFmpeg, which pictures have no use for
+
     return VideoSource(path)
+
+
+def open_sources(sources: Sequence[str | Path], *, reconnect_for_s: float | None = 60.0) -> Source:
+    """Opens several pictures and folders of pictures as one list, in the order given.
+
+    Args:
+        sources: paths, as a shell makes them of a pattern; a single one may be anything that `open_source` takes.
+        reconnect_for_s: see `open_source`.
+
+    Raises:
+        SourceError: one is missing, or is neither a picture nor a folder of pictures.
+    """
+    if len(sources) == 1:
+        return open_source(sources[0], reconnect_for_s=reconnect_for_s)
+    files: list[str | Path] = []
+    for source in sources:
+        path = Path(source)
+        if not path.is_dir() and not path.is_file():
+            raise SourceError(f"{redacted(str(source))}: no such picture or folder; give other sources one by one")
+        with open_source(path) as opened:
+            if isinstance(opened, PictureListSource):
+                files += opened.files
+            elif opened.kind == "picture":
+                files.append(path)
+            else:
+                raise SourceError(f"{path}: a video among several sources; give videos one by one")
+    return PictureListSource(f"{len(sources)} sources", files, len(files))
+
+
+def __getattr__(name: str) -> Any:
+    if name != "VideoSource":
+        raise AttributeError(f"module 'ageinfer.sources' has no attribute {name!r}")
+    from ageinfer.sources.video import VideoSource
+
+    return VideoSource

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
@@ -19,7 +20,11 @@ class Source(ABC):
         frame_count: the number of frames that the source announces, or None if it is unknown, as with a camera.
         fps: frames a second, or None for pictures and if it is unknown.
         failed: the number of pictures that could not be read so far.
-        truncated: whether a video ended well before its announced end. It is known after the last frame.
+        truncated: whether a video is cut off before its end. It is known after the last frame.
+        damaged: the number of frames so far whose file lacks data of them.
+        finished: whether all frames were read, to the end of the source.
+        file: the file of a video, from which its sound can be copied; None for everything else.
+        begins_s: the time of the first picture in that file, in seconds. It is known after the first frame.
 
     Example:
         >>> with open_source("clip.mp4") as source:  # doctest: +SKIP
@@ -33,6 +38,10 @@ class Source(ABC):
     fps: float | None = None
     failed: int = 0
     truncated: bool = False
+    damaged: int = 0
+    finished: bool = False
+    file: Path | None = None
+    begins_s: float = 0.0
     _begun = False
     _closed = False
 

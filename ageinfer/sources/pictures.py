@@ -1,5 +1,6 @@
 """Reads pictures: a single file, a folder, a pattern, or paths that come on standard input."""
 
+import codecs
 import glob
 import logging
 import os
@@ -33,6 +34,9 @@ _LONGEST_BRANDS = 1024  # bytes; a broken file may announce any length
 _LARGEST_FILE = 1 << 30  # bytes; OpenCV refuses pictures of more than 2^30 pixels
 _LONGEST_PATH = 4096  # bytes; the limit of Linux
 _ODD_FILES = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+# A recording of a camera: JPEG pictures one after the other, of which the first looks like a picture.
+MOTION_JPEG_SUFFIXES = (".mjpeg", ".mjpg")
 
 log = logging.getLogger(__name__)
 
@@ -224,7 +228,7 @@ class FolderSource(PictureListSource):
     """
 
     def __init__(self, path: Path) -> None:
-        files = sorted(f for f in path.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES and f.is_file())
+        files = sorted(f for f in path.iterdir() if _is_meant(f) and _has_suffix(f) and f.is_file())
         if not files:
             raise SourceError(f"{path}: no picture in this folder ({', '.join(sorted(PICTURE_SUFFIXES))})")
         super().__init__(str(path), files, len(files))
@@ -242,7 +246,8 @@ def open_pattern(pattern: str) -> PictureListSource:
         SourceError: no picture matches the pattern.
     """
     matches = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207, as the shell has it
-    files = [file for file in matches if file.is_file() and (_has_suffix(file) or _begins_like_picture(file))]
+    meant = [file for file in matches if _is_meant(file) and file.is_file()]
+    files = [file for file in meant if _has_suffix(file) or _begins_like_picture(file)]
     if not files:
         raise SourceError(f"{pattern}: no picture matches this pattern; check it, and give videos one by one")
     return PictureListSource(pattern, files, len(files))
@@ -273,9 +278,14 @@ def paths_from(descriptor: int) -> Iterator[str]:
         SourceError: the data cannot be paths.
     """
     # Not through sys.stdin: Python aborts at its end if a thread still waits in there.
-    rest, separator = b"", b""
+    rest, separator, begun = b"", b"", False
     while chunk := _read(descriptor):
         rest += chunk
+        if not begun and len(rest) >= len(codecs.BOM_UTF8):
+            begun = True
+            if rest.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise SourceError("standard input: the list is in UTF-16; save it in UTF-8")
+            rest = rest.removeprefix(codecs.BOM_UTF8)
         separator = separator or (b"\0" if b"\0" in rest else b"\n" if b"\n" in rest else b"")
         if separator:
             *complete, rest = rest.split(separator)
@@ -300,6 +310,11 @@ def _as_path(line: bytes, separator: bytes) -> str:
     return os.fsdecode(line)
 
 
+def _is_meant(file: Path) -> bool:
+    """Whether a file is not hidden. (Other systems lay a hidden ``._IMG_1.jpg`` beside each picture.)"""
+    return not file.name.startswith(".")
+
+
 def _has_suffix(file: Path) -> bool:
     return file.suffix.lower() in PICTURE_SUFFIXES
 
@@ -310,3 +325,9 @@ def _begins_like_picture(file: Path) -> bool:
             return looks_like_picture(opened.read(12))
     except OSError:  # its name is not that of a picture, so it may be skipped silently
         return False
+
+
+def begins(path: Path, count: int) -> bytes:
+    """The first bytes of a file."""
+    with path.open("rb") as file:
+        return file.read(count)

@@ -3,8 +3,9 @@
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ageinfer.errors import SourceError
 from ageinfer.images import cv2
@@ -12,9 +13,11 @@ from ageinfer.sources.address import check_address, pipeline_name, redacted
 from ageinfer.sources.base import Source
 from ageinfer.sources.live import LiveSource
 from ageinfer.sources.probe import check_reachable, explain
-from ageinfer.sources.video import VideoSource
 
-_OPEN_MS = _READ_MS = 10_000
+if TYPE_CHECKING:
+    from ageinfer.sources.decoder import Decoder
+
+_OPEN_S = _READ_S = 10.0
 _CHECK = "check the network, and that the stream is on"
 
 
@@ -42,8 +45,10 @@ def open_stream(
     if not address.startswith("http"):
         return live(partial(_open, address))
     capture = _in_time(partial(_open, address), open_s, name)
-    if 0 < capture.get(cv2.CAP_PROP_FRAME_COUNT) < 1e9:
-        return VideoSource(name, capture)
+    if capture.decoder.ends:
+        from ageinfer.sources.video import VideoSource
+
+        return VideoSource(name, capture.decoder)
     opened = [capture]
     return live(lambda: opened.pop() if opened else _open(address))
 
@@ -71,20 +76,41 @@ def open_gstreamer(pipeline: str, *, stall_s: float = 5.0, reconnect_for_s: floa
     )
 
 
-def _open(address: str) -> Any:
-    # OPENCV_FFMPEG_CAPTURE_OPTIONS is left to the user; without it OpenCV reads RTSP over TCP. "fflags;nobuffer" is
-    # often recommended. Measured, it makes a stream no faster, because waiting frames are read at once. It loses the
-    # first key frame, so that the picture is broken until the next one, also in every video that is opened later.
+class _StreamCapture:
+    """A stream that FFmpeg decodes, behind the methods of `cv2.VideoCapture` that `LiveSource` asks for."""
+
+    def __init__(self, decoder: "Decoder") -> None:
+        self.decoder = decoder
+        self._pictures = iter(decoder)
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return True
+
+    def get(self, _: int) -> float:
+        """Returns the frame rate, the only property that is asked for."""
+        return self.decoder.fps or 0.0
+
+    def read(self) -> tuple[bool, Any]:
+        """Reads the next whole picture; a damaged one is no picture of what is there."""
+        for picture in self._pictures:
+            if not picture.damaged:
+                return True, picture.image
+        return False, None
+
+    def release(self) -> None:
+        self.decoder.close()
+
+
+def _open(address: str) -> _StreamCapture:
+    import av  # with FFmpeg, which cameras and pictures have no use for
+
+    from ageinfer.sources.decoder import Decoder
+
     check_reachable(address)
-    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_MS]
-    try:
-        # FFmpeg only: other backends take the address for a file and log it with its password.
-        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, limits)
-        if capture.isOpened():
-            return capture
-    except cv2.error:  # its text holds the address
-        pass
-    raise SourceError(f"{redacted(address)}: cannot be opened: {explain(address)}")
+    name = redacted(address)
+    with suppress(av.FFmpegError, ValueError):  # whose text may hold the address
+        return _StreamCapture(Decoder.open_address(address, name, open_s=_OPEN_S, read_s=_READ_S))
+    raise SourceError(f"{name}: cannot be opened: {explain(address)}")
 
 
 def _open_gstreamer(pipeline: str, name: str) -> Any:

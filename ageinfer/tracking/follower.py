@@ -4,8 +4,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Literal
 
-from ageinfer.detect import SAME_FACE_IOU, FaceDetector, detect_near, detect_reduced
-from ageinfer.detect.looking import FULL_SIZE_EVERY_S
+from ageinfer.detect import SAME_FACE_IOU, FaceDetector, detect_at_all_scales, detect_near, detect_reduced
 from ageinfer.tracking.appearance import small_grey
 from ageinfer.tracking.track import Track
 from ageinfer.tracking.tracker import Tracker
@@ -15,6 +14,7 @@ from ageinfer.types import DEFAULT_FPS, Box, Detection, Frame, Image, overlap
 _MOST_FRAMES, _LONGEST_S = 8, 0.35
 # Without a face there is nothing to estimate, and the time is better spent on looking.
 _MOST_FRAMES_WITHOUT_FACE = 2
+_FULL_SIZE_EVERY_S = 2.0  # searches at full size find faces that are too small for the reduced ones
 # In a reduced look no known face may be smaller than this, in pixels; more once one was missed.
 _LEAST_FACE_PX = 40.0
 # That is forgotten by this factor with every look in which nothing is missed: it may have been no face.
@@ -39,11 +39,10 @@ class FaceFollower:
         detector: finds the faces.
         detect_every: searches every Nth frame whole; None: less often the longer nothing unexpected happens, at least
             every 8th frame and three times a second.
-        max_side: reduces whole frames to this side in pixels first; None: never; ``auto``: as described above.
+        max_side: reduces whole frames to this side in pixels first; None: never; ``auto``: as described above;
+            ``all``: searches them at all scales.
         largest_side: with ``auto``, the largest side of a search in pixels; None for the frame's own. A single search
             of a large frame holds up a live source.
-        full_size_every_s: with ``auto``, seconds between two searches at that size, which find faces that are too small
-            for the reduced ones.
         least_face_px: drops faces whose longer side is shorter.
         tracker: keeps the tracks.
     """
@@ -53,9 +52,8 @@ class FaceFollower:
         detector: FaceDetector,
         *,
         detect_every: int | None = None,
-        max_side: int | Literal["auto"] | None = "auto",
+        max_side: int | Literal["auto", "all"] | None = "auto",
         largest_side: int | None = None,
-        full_size_every_s: float = FULL_SIZE_EVERY_S,
         least_face_px: float = 0.0,
         tracker: Tracker | None = None,
     ) -> None:
@@ -63,7 +61,6 @@ class FaceFollower:
         self._detect_every = detect_every
         self._max_side = max_side
         self._largest_side = largest_side
-        self._full_size_every_s = full_size_every_s
         self._least_face_px = least_face_px
         self._tracker = tracker or Tracker()
         self._size: tuple[int, int] | None = None
@@ -133,10 +130,13 @@ class FaceFollower:
 
     def _look(self, image: Image, time_s: float) -> list[Detection]:
         """Finds the faces of the whole frame, at the scale that the known ones allow."""
+        if self._max_side == "all":
+            self._looked_at = 1.0
+            return self._large_enough(detect_at_all_scales(self._detector, image))
         side, whole = self._max_side, max(image.shape[:2])
         if side == "auto":
             side = whole
-            if time_s - self._full_size_s < self._full_size_every_s:
+            if time_s - self._full_size_s < _FULL_SIZE_EVERY_S:
                 # Not those that were lost: what has left, or was no face, must not keep the scale.
                 seen = [t for t in self._tracker.tracks if t.seen_s >= self._time_s]
                 smallest = min((max(t.box[2:]) for t in seen), default=math.inf)

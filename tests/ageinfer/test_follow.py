@@ -250,14 +250,14 @@ def test_the_scale_follows_the_faces(yunet, heads):
     assert counting.pixels == 480 * 360
 
 
-@pytest.mark.parametrize(("given", "most_s"), [({}, 2.0), ({"full_size_every_s": 1.0}, 1.0)])
+@pytest.mark.parametrize(("given", "most_s"), [({}, 2.0), ({"max_side": "all"}, 0.4)])
 @pytest.mark.parametrize("every", [None, 1])
 def test_a_face_too_small_for_reduced_looks_is_found_by_the_next_one_at_full_size(yunet, heads, every, given, most_s):
     large = scene(heads, [(0, 60, 60, 500)], size=(1920, 1080))
     both = scene(heads, [(0, 60, 60, 500), (1, 1500, 700, 40)], size=(1920, 1080))
     found = run(FaceFollower(yunet, detect_every=every, **given), [large] * 10 + [both] * 65)
     came = next(i for i, (_, numbers) in enumerate(found) if len(numbers) == 2)
-    assert 0 < came / 25 - most_s < 0.4  # the first look at full size was in the first frame; whole looks are seldom
+    assert 0 <= round(came / 25 - most_s, 3) < 0.4  # they come at 0.4 s; whole searches are seldom
 
 
 def test_a_cut_to_another_place_is_found_in_the_same_frame(yunet, heads):

@@ -56,7 +56,7 @@ def test_a_pil_image_is_turned_as_its_exif_says(pipeline, astronaut):
 
 @pytest.mark.parametrize("picture", [b"", b"Dear diary", "gone.jpg"])
 def test_what_cannot_be_decoded_is_a_source_error(pipeline, picture):
-    with pytest.raises(SourceError, match=r"not a picture|no such file|cannot be read"):
+    with pytest.raises(SourceError, match=r"cannot be decoded|No such file"):
         pipeline(picture)
 
 

@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -146,7 +145,7 @@ def test_it_is_said_why_a_stream_cannot_be_had(camera, address, capfd):
 
 def test_a_stream_that_never_begins_is_refused_in_time(camera, address, monkeypatch):
     camera.mode = "stall"
-    monkeypatch.setattr("ageinfer.sources.streams._OPEN_MS", 300)
+    monkeypatch.setattr("ageinfer.sources.streams._OPEN_S", 0.3)
     began = time.monotonic()
     with pytest.raises(SourceError, match=rf"^http://{camera.host}/live"):
         open_source(address)
@@ -157,16 +156,22 @@ def test_an_opening_that_hangs_is_given_up(camera, address, monkeypatch):
     from ageinfer.sources.streams import open_stream
 
     opened = threading.Event()
-    late = SimpleNamespace(released=0)
 
-    def open_late(*arguments):
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 10_000]
-        late.right = arguments == (address, cv2.CAP_FFMPEG, limits)
+    class Late:
+        released, fps = 0, None
+
+        def __iter__(self):
+            return iter(())
+
+    late = Late()
+
+    def open_late(given, name, *, open_s, read_s):
+        late.right = (given, open_s, read_s) == (address, 10, 10)
         opened.wait()
-        late.isOpened, late.release = lambda: True, lambda: setattr(late, "released", 1)
+        late.close = lambda: setattr(late, "released", 1)
         return late
 
-    monkeypatch.setattr("ageinfer.sources.streams.cv2.VideoCapture", open_late)
+    monkeypatch.setattr("ageinfer.sources.decoder.Decoder.open_address", open_late)
     with pytest.raises(SourceError, match=r"no answer within 0\.1 s"):
         open_stream(address, open_s=0.1)
     opened.set()

@@ -82,14 +82,14 @@ def test_the_table_has_one_row_a_face_and_reads_back(tmp_path):
         "source", "frame", "time_s", "size_w", "size_h", "box_x", "box_y", "box_w", "box_h", "score",
         "right_eye_x", "right_eye_y", "left_eye_x", "left_eye_y", "nose_x", "nose_y",
         "mouth_right_x", "mouth_right_y", "mouth_left_x", "mouth_left_y",
-        "track", "age", "age_std", "age_smoothed", "age_lag_s",
+        "track", "age", "age_std", "age_smoothed", "age_lag_s", "model",
     )  # fmt: skip
     assert [row["source"] for row in rows] == [NASTY, NASTY, "clip.mp4"]
     tracked, plain, still = rows
     assert [tracked[c] for c in ("frame", "time_s", "size_w", "size_h")] == ["0", "0.4", "96", "64"]
     assert [float(tracked[f"box_{c}"]) for c in "xywh"] == [-1, 2, 30, 40]
-    tail = ("track", "age", "age_std", "age_smoothed", "age_lag_s")
-    assert [tracked[c] for c in tail] == ["3", "30.9", "5.0", "31.13", "0.12"]
+    tail = ("track", "age", "age_std", "age_smoothed", "age_lag_s", "model")
+    assert [tracked[c] for c in tail] == ["3", "30.9", "5.0", "31.13", "0.12", "age-small@int8"]
     points = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")
     assert [tracked[f"{point}_x"] for point in points] == ["10.0", "11.0", "12.0", "13.0", "14.0"]
     assert [tracked[f"{point}_y"] for point in points] == ["20.13", "21.13", "22.13", "23.13", "24.13"]

@@ -13,6 +13,7 @@ from command_line import count_frames, records_of, rows_of
 from ageinfer.commands.main import main
 from ageinfer.errors import ExitStatus
 from ageinfer.sinks import VideoSink
+from ageinfer.sinks.encoder import Encoder
 
 pytest_plugins = ["command_line"]
 
@@ -38,14 +39,14 @@ def test_an_interrupted_run_ends_with_130_and_valid_outputs(long_clip, tmp_path)
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
 @pytest.mark.parametrize("suffix", [".avi", ".mp4"])
 def test_an_interrupt_while_the_video_is_completed_does_not_cost_it(clip, tmp_path, monkeypatch, capsys, suffix):
-    release = VideoSink._readable_frames
+    complete = Encoder.close
 
-    def interrupted(sink):
+    def interrupted(encoder, **how):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.05)
-        return release(sink)
+        complete(encoder, **how)
 
-    monkeypatch.setattr(VideoSink, "_readable_frames", interrupted)
+    monkeypatch.setattr(Encoder, "close", interrupted)
     video = tmp_path / f"v{suffix}"
     assert main([str(clip), "--output", str(video), "--quiet"]) == ExitStatus.INTERRUPTED
     assert capsys.readouterr().err == "ageinfer: interrupted; what was written is complete up to there\n"

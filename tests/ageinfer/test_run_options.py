@@ -3,6 +3,7 @@
 import json
 import threading
 
+import cv2
 import numpy as np
 import pytest
 from command_line import records_of
@@ -10,7 +11,9 @@ from command_line import records_of
 from ageinfer.commands.main import main
 from ageinfer.commands.options import build_parser, looking_of
 from ageinfer.commands.progress_line import ProgressLine
-from ageinfer.errors import ExitStatus
+from ageinfer.detect import YuNet, detect_at_all_scales
+from ageinfer.errors import ExitStatus, UsageError
+from ageinfer.sources import open_source
 
 pytest_plugins = ["command_line"]
 
@@ -19,7 +22,7 @@ def test_help_lists_every_exit_status(run_cli):
     done = run_cli("--help")
     listed = done.stdout.split("exit status:")[1].splitlines()[1:]
     statuses = [int(line.split()[0]) for line in listed if line.strip()]
-    assert statuses == [0, 1, 2, 3, 4, 5, 6, 7, 8, 130]
+    assert statuses == [0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 130]
     assert run_cli("--version").stdout.startswith("ageinfer ")
 
 
@@ -48,13 +51,55 @@ def test_blur_hides_who_enters_a_video_from_the_first_frame_on(run_cli, write_vi
     assert [record["faces"] for record in records_of(again.stdout)] == [[]] * 46
 
 
-def test_with_blur_no_frame_is_too_large_to_be_searched_at_full_size():
-    """Whom a reduced search misses would be shown; ages do without so small faces."""
-    looking = looking_of(build_parser().parse_args(["v.mp4", "--blur"]))
-    assert (looking.max_side, looking.every, looking.full_size_every_s) == ("auto", 1, 1.0)
-    assert looking.largest_side > 10**6
+def test_with_blur_every_frame_is_searched_at_all_scales():
+    """Whom a search misses would be shown; ages do without faces that are so small or so large."""
+    for more in ([], ["--detect-size", "full"]):
+        looking = looking_of(build_parser().parse_args(["v.mp4", "--blur", *more]))
+        assert (looking.max_side, looking.every) == ("all", 1)
     looking = looking_of(build_parser().parse_args(["v.mp4"]))
-    assert (looking.every, looking.largest_side, looking.full_size_every_s) == (None, None, 2.0)
+    assert (looking.max_side, looking.every) == ("auto", None)
+    with pytest.raises(UsageError, match="--detect-size leaves out faces that --blur has to hide"):
+        looking_of(build_parser().parse_args(["v.mp4", "--blur", "--detect-size", "640"]))
+
+
+def placed(portrait, places, size):
+    """A noisy picture with portraits; places: x, y of the top left corner, side."""
+    width, height = size
+    noise = np.random.default_rng(0).integers(90, 130, (height // 40, width // 40, 3), dtype=np.uint8)
+    image = cv2.resize(noise, size)
+    for x, y, side in places:
+        how = cv2.INTER_AREA if side < portrait.shape[0] else cv2.INTER_CUBIC
+        image[y : y + side, x : x + side] = cv2.resize(portrait, (side, side), interpolation=how)
+    return image
+
+
+def faces_in(image) -> int:
+    return len(detect_at_all_scales(YuNet(provider="cpu"), image))
+
+
+LARGE_AND_SMALL = [(40, 40, 1700), *((1900 + 260 * (i % 6), 100 + 300 * (i // 6), 110) for i in range(12))]
+
+
+@pytest.mark.parametrize("detect_size", ["auto", "full"])
+@pytest.mark.parametrize("places", [LARGE_AND_SMALL, LARGE_AND_SMALL[:1], LARGE_AND_SMALL[1:]], ids=len)
+def test_large_and_small_faces_are_hidden_beside_each_other(persons, tmp_path, places, detect_size):
+    picture, out = tmp_path / "p.png", tmp_path / "hidden.png"
+    before = placed(persons[1][:520, 60:580], places, (3840, 2160))
+    cv2.imwrite(str(picture), before)
+    assert faces_in(before) == len(places)
+    arguments = [str(picture), "--blur", "--detect-size", detect_size, "--output", str(out), "--quiet"]
+    assert main(arguments) == ExitStatus.OK
+    assert faces_in(cv2.imread(str(out))) == 0
+
+
+def test_a_face_that_fills_a_large_film_is_hidden_from_the_first_frame_on(persons, tmp_path, write_video):
+    places = LARGE_AND_SMALL[:1]
+    before = placed(persons[1][:520, 60:580], places, (3840, 2160))
+    clip = write_video(tmp_path / "clip.mp4", [before] * 3)
+    out = tmp_path / "hidden.mp4"
+    assert main([str(clip), "--blur", "--output", str(out), "--quiet"]) == ExitStatus.OK
+    with open_source(out) as source:
+        assert [faces_in(frame.image) for frame in source] == [0, 0, 0]
 
 
 def test_the_best_picture_of_each_face_is_kept(run_cli, clip, astronaut_path, tmp_path):

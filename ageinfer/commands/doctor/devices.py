@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -146,22 +145,23 @@ def examine_display() -> Iterator[Finding]:
 
 
 def examine_codecs(suffixes: Sequence[str] | None = None) -> Iterator[Finding]:
-    """Examines the video encoders: writes and reads a tiny video of each kind.
+    """Examines the video encoders: which codecs each kind of file can be written with.
 
     Args:
-        suffixes: the suffixes to try, such as ``.mp4``; None for all of `ageinfer.sinks.VIDEO_CODECS`.
+        suffixes: the suffixes to examine, such as ``.mp4``; None for all of `CONTAINER_CODECS`.
     """
-    from ageinfer.sinks import VIDEO_CODECS, codec_problem
+    from ageinfer.sinks.encoder import CODECS, CONTAINER_CODECS
 
-    with tempfile.TemporaryDirectory(prefix="ageinfer-") as folder:
-        for suffix in suffixes or VIDEO_CODECS:
-            problem = codec_problem(suffix, Path(folder))
-            name, values = f"video {suffix}", {"codec": VIDEO_CODECS[suffix], "works": problem is None}
-            if problem is None:
-                yield Finding("codecs", name, State.OK, f"{VIDEO_CODECS[suffix]} can be written", values=values)
-            else:
-                remedy = f"use another suffix than {suffix} with --output"
-                yield Finding("codecs", name, State.MISSING, problem, remedy, values)
+    for suffix in suffixes or CONTAINER_CODECS:
+        works = [name for name in CONTAINER_CODECS[suffix] if CODECS[name].works]
+        values: dict[str, object] = {"codecs": works, "works": bool(works)}
+        if works:
+            others = f" (also {', '.join(works[1:])})" if works[1:] else ""
+            yield Finding("codecs", f"video {suffix}", State.OK, f"{works[0]} can be written{others}", values=values)
+        else:
+            wanted = ", ".join(CONTAINER_CODECS[suffix])
+            remedy = f"use another suffix than {suffix} with --output"
+            yield Finding("codecs", f"video {suffix}", State.MISSING, f"no encoder for {wanted}", remedy, values)
 
 
 def _first_line(path: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ageinfer.commands.doctor.findings import Finding, State
 from ageinfer.commands.doctor.processor import examine_processor
+from ageinfer.engine.cores import usable_cores
 
 _AREA = "machine"
 
@@ -29,7 +30,7 @@ def examine_machine(
 
     processor = examine_processor(proc)
     yield _fact("processor", processor.name, model=processor.name)
-    usable, there = cores_within_limits(cgroup), os.cpu_count() or 1
+    usable, there = usable_cores(cgroup), os.cpu_count() or 1
     yield _fact("cores", f"{usable:g} usable of {there}", usable=usable, there=there)
 
     found, absent = list(processor.found), list(processor.absent)
@@ -39,21 +40,6 @@ def examine_machine(
     memory = _memory(proc, cgroup)
     if memory is not None:
         yield _fact("memory", f"{memory / 2**30:.1f} GiB", bytes=memory)
-
-
-def cores_within_limits(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
-    """Returns how many cores this process may use, with the limit of a container, such as 1.5.
-
-    `ageinfer.engine.sessions.usable_cores` counts the cores on which it may run, without that limit.
-
-    Args:
-        cgroup: the folder in which Linux has the limits of a container.
-    """
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    quota, *period = _first_line(cgroup / "cpu.max").split() or ["max"]
-    if quota.isdigit() and period and period[0].isdigit() and int(period[0]) > 0:
-        cores = min(cores, int(quota) / int(period[0]))
-    return cores
 
 
 def _fact(name: str, text: str, **values: object) -> Finding:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ageinfer.commands.doctor.findings import Finding, State
-from ageinfer.commands.doctor.machine import cores_within_limits
+from ageinfer.engine.cores import usable_cores
 from ageinfer.errors import AgeError, ExitStatus, ModelError
 from ageinfer.types import Image
 
@@ -141,7 +141,7 @@ def examine_speed(model: str | None, seconds: float = 2.0) -> Iterator[Finding]:
     from ageinfer.images import cv2
 
     picture, _ = sample_picture()
-    threads = sorted({1, max(1, int(cores_within_limits()))})
+    threads = sorted({1, max(1, int(usable_cores()))})
     share = seconds / (len(threads) * (len(_DETECTOR_WIDTHS) + 1))
     sizes = [(width, width * 3 // 4) for width in _DETECTOR_WIDTHS]
     views = [cv2.resize(picture, size) for size in sizes]
