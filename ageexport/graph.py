@@ -158,7 +158,7 @@ def sealed(
     model: onnx.ModelProto, checkpoint: Checkpoint, name: str, checkpoint_sha256: str, precision: str = "fp32",
     made: dict[str, Any] | None = None,
 ) -> bytes:  # fmt: skip
-    """Makes a model file of a graph, with the metadata that ``docs/model-file.md`` asks for.
+    """Makes a model file of a graph, with the metadata that ``docs/reference/model-file.md`` asks for.
 
     Args:
         model: from `convert`, or a quantised form of it.

@@ -173,7 +173,7 @@ def table() -> str:
             about = "~" if p.approximate else ""
             figures = f"published: train {about}{p.train:g}, valid {about}{p.valid:g} {unit}"
         elif p is None:
-            figures = "see docs/reproduction.md"
+            figures = "see docs/results/reproduction.md"
         told = "; ".join(note for note in (p.note if p else "", row.note) if note)
         figures += f" ({told})" if told else ""
         repeats = f" x{r.repeats[0]:g}" if r.repeats != (1.0,) else ""

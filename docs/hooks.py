@@ -9,8 +9,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-# models/README.md joins them once its links follow the documents.
-OUTSIDE = ("CONTRIBUTING.md", "CHANGELOG.md", "models/age-*.md")
+OUTSIDE = ("CONTRIBUTING.md", "CHANGELOG.md", "models/README.md", "models/age-*.md", "models/*.json")
 LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 
 

@@ -98,7 +98,7 @@ def lively_network(head, crops, seed=0, backbone="mobilenet_v2", dropout=0.2):
 
 
 def checkpoint_values(network, spec):
-    """What stands in the file of a network, by ``docs/checkpoint.md``."""
+    """What stands in the file of a network, by ``docs/reference/checkpoint.md``."""
     from agetrain.network.checkpoint import environment
     from agetrain.recipe import Recipe
 

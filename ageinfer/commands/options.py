@@ -35,9 +35,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "source", nargs="*", metavar="SOURCE",
-        help="a picture, a folder of pictures, a pattern ('*.jpg'), a video, the address of a stream (rtsp, http, ...), "
-        "/dev/videoN, a GStreamer pipeline, or - to read picture paths from standard input; several pictures and folders "
-        "may be given",
+        help="a picture, a folder of pictures, a pattern ('*.jpg'), a video, the address of a stream (rtsp, http), "
+        "/dev/videoN, a GStreamer pipeline, or - to read picture paths from standard input; several pictures and "
+        "folders may be given",
     )  # fmt: skip
     parser.add_argument("--camera", type=int, metavar="N", help="open this camera; 0 is the first")
     parser.add_argument(

@@ -89,8 +89,8 @@ def detect_at_all_scales(detector: FaceDetector, image: Image) -> list[Detection
     """Finds faces of every size, large and small beside each other, down to the smallest that the detector sees.
 
     The picture is searched with 320, 640, 1280 pixels and so on up to its full size. A detector sees faces of some
-    sizes only: a face that fills a picture of 12 megapixels is not found in it as it is. This takes about 1.4 times as
-    long as one search at full size.
+    sizes only: a face that fills a picture of 12 megapixels is not found in it as it is. This takes about twice as
+    long as one search at full size (benchmarks/hidden.py).
 
     Args:
         detector: the face detector.

@@ -1,4 +1,4 @@
-"""Writes records as JSON Lines or CSV, one whole line at a time (see ``docs/records.md``)."""
+"""Writes records as JSON Lines or CSV, one whole line at a time (see ``docs/reference/records.md``)."""
 
 import csv
 import io

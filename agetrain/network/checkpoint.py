@@ -29,7 +29,7 @@ _KEYS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """A trained network and all that is known of it; ``docs/checkpoint.md`` describes its file.
+    """A trained network and all that is known of it; ``docs/reference/checkpoint.md`` describes its file.
 
     Attributes:
         weights: state dict of `AgeNet`, on the CPU, without a second head.

@@ -209,7 +209,7 @@ def test_another_filter_than_at_training_time_is_caught_by_the_pack(good, values
 
 
 def test_an_offset_of_the_labels_must_not_be_forgotten(good, values, some, tmp_path):
-    """By docs/checkpoint.md, `label_offset` is to be added to what the network answers."""
+    """By docs/reference/checkpoint.md, `label_offset` is to be added to what the network answers."""
     truth = parity.reference(dataclasses.replace(values, label_offset=10.0), some, tmp_path, FEW)
     ladder = prove(good, "fp32", truth, bounds=FEW)
     assert failed(ladder) >= {"L1", "L2", "L3"}

@@ -11,10 +11,6 @@ from types import ModuleType
 from conftest import ROOT
 
 DOCS = ROOT / "docs"
-# What another change brings. An example that uses it waits until it is there: a word of the example, and the name.
-PENDING = {"agetrain.RunConfig": "agetrain.RunConfig", "agetrain.fit": "agetrain.fit"}
-# Names in the text that come with it.
-NAMES_TO_COME = {"agetrain.fit", "agetrain.evaluate_model", "ageexport.export_model"}
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _COMMAND = re.compile(r"^(?:ageinfer|python -m (?:agetrain|ageexport)[\w.]*|torchrun|python benchmarks/\w+\.py)(?: |$)")
 

@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 from conftest import ROOT
-from documents import PENDING, blocks, generator, resolve
+from documents import blocks, generator, resolve
 
 PACKAGES = ("ageinfer", "agetrain", "ageexport")
 WITH_EXAMPLES = sorted(
@@ -25,13 +25,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def ready(code: str) -> None:
-    """Skips an example that uses what is not there yet."""
-    missing = sorted({name for word, name in PENDING.items() if word in code and resolve(name) is None})
-    if missing:
-        pytest.skip(f"not there yet: {', '.join(missing)}")
-
-
 def test_modules_with_examples_are_found():
     assert {"ageinfer", "ageinfer.pipeline", "ageinfer.engine.estimator", "ageinfer.ahead"} <= set(WITH_EXAMPLES)
     assert any(name.startswith("agetrain") for name in WITH_EXAMPLES)
@@ -48,7 +41,6 @@ def test_examples_in_docstrings_give_what_they_say(name, monkeypatch):
 @pytest.mark.parametrize("block", EXAMPLES, ids=str)
 def test_an_example_of_the_documents_runs(block, folder, capsys):
     code = compile(block.text, str(block), "exec")
-    ready(block.text)
     if "to_supervision" in block.text:
         pytest.importorskip("supervision")
     if block.text.startswith("# needs the data set"):
@@ -62,7 +54,6 @@ def test_an_example_of_the_documents_runs(block, folder, capsys):
 
 def test_the_example_of_the_readme_finds_the_eight_faces(folder, capsys):
     [block] = [block for block in EXAMPLES if block.path == ROOT / "README.md"]
-    ready(block.text)
     exec(compile(block.text, str(block), "exec"), {})  # noqa: S102
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 8
