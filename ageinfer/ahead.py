@@ -111,7 +111,7 @@ def in_groups(items: Iterable[T], most: int, *, size: Callable[[T], int], most_s
 
     Example:
         >>> list(in_groups("aab", 2, size=lambda _: 1, most_size=9))
-        [['a'], ['a', 'b']]
+        [['a', 'a'], ['b']]
     """
     following = iter(items)
     error: Exception | None = None

@@ -3,7 +3,8 @@
     python benchmarks/hidden.py PORTRAITS [--sizes 12,14,16,20,30,50,100,200,400,900]
 
 Portraits are laid into noisy pictures of 1920 x 1080 and 3840 x 2160 so that their faces have a size; a face is hidden
-where the search of ``--blur`` finds it. The last column is how long that search takes, in units of one search at full size.
+where the search of ``--blur`` finds it. The last column is the time of that search, in units
+of one search at full size.
 """
 
 import argparse
