@@ -41,8 +41,7 @@ _PROTOCOLS = {
 # Frames of at most so many pixels are decoded by one thread, which is fast enough and leaves the other cores to the
 # networks. Several threads of FFmpeg take more processor time together, for no gain at that size.
 _ONE_THREAD_PIXELS = 1280 * 720
-_HD_LINES = 720  # from here on, a film that does not name its colours means those of BT.709
-# By the numbers of ITU-T H.273, which decoders pass on; 2 is "not said".
+# By the numbers of ITU-T H.273, which decoders pass on; 2 is "not said", for which FFmpeg and OpenCV take BT.601.
 _MATRICES = {
     1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601, 7: Colorspace.SMPTE240M,
     9: Colorspace.BT2020, 10: Colorspace.BT2020,
@@ -215,8 +214,7 @@ class _Picture:
 
     def of(self, frame: av.VideoFrame) -> Image:
         width, height = self._square(frame.width, frame.height)
-        usual = Colorspace.ITU709 if frame.height >= _HD_LINES else Colorspace.ITU601
-        colours = _MATRICES.get(int(frame.colorspace), usual)
+        colours = _MATRICES.get(int(frame.colorspace), Colorspace.ITU601)
         full_range = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
         scaled = (width, height) != (frame.width, frame.height)
         converted = self._reformatter.reformat(
