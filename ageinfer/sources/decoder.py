@@ -95,9 +95,14 @@ class Decoder:
             context.options = {"err_detect": "explode"}
         self.fps = sensible_fps(float(stream.average_rate or stream.guessed_rate or 0))
         self.frame_count = _announced(stream, container, self.fps)
-        self.ends = file is not None or bool(container.duration and container.duration > 0)
+        self.ends = file is not None or bool(container.duration and container.duration > 0) or container.size > 0
         self._clock = _Clock(1 / (self.fps or DEFAULT_FPS), jumps="mpegts" in container.format.name)
         self._picture = _Picture(stream)
+
+    @property
+    def index_may_lie_behind(self) -> bool:
+        """Whether the film is of a kind (MP4, MOV) whose index may lie behind the pictures."""
+        return "mp4" in self._container.format.name.split(",")
 
     @classmethod
     def open_file(cls, path: Path) -> "Decoder":
@@ -172,6 +177,14 @@ class Decoder:
             except av.FFmpegError:  # of the container: nothing more can be found in it
                 self.cut_off = True
                 return
+
+    def gives_nothing(self) -> bool:
+        """Whether not one packet of pictures can be read; afterwards the film has to be opened again.
+
+        A film whose index lies at its end, from a server that sends no part of a file but all of it, opens and then
+        gives nothing.
+        """
+        return next((False for packet in self._packets() if packet.size), True)
 
     def close(self) -> None:
         """Lets go of the file; not while another thread iterates."""

@@ -159,17 +159,24 @@ def _is_cut_off_jpeg(data: bytes) -> bool:
 
 
 class PictureSource(Source):
-    """Gives the picture of one file as a single frame, uint8 BGR."""
+    """Gives the picture of one file as a single frame, uint8 BGR.
+
+    Args:
+        path: the path of the file; with data, the name of the source.
+        data: the bytes of the file, where they were fetched already.
+    """
 
     kind = "picture"
     frame_count = 1
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path, data: bytes | None = None) -> None:
         self.name = str(path)
+        self._data = data
 
     def __iter__(self) -> Iterator[Frame]:
         self._begin()
-        yield Frame(self.name, 0, None, read_picture(self.name))
+        image = read_picture(self.name) if self._data is None else decode_picture(self._data, self.name)
+        yield Frame(self.name, 0, None, image)
 
 
 class PictureListSource(Source):

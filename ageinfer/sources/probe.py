@@ -2,16 +2,20 @@
 
 import http.client
 import os
+import shutil
 import socket
 from base64 import b64encode
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from ageinfer.errors import SourceError
 from ageinfer.sources.address import redacted
+from ageinfer.sources.pictures import looks_like_picture
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "http": 80, "https": 443}
 _PROXIED = ("http", "https")
+_LARGEST_PICTURE = 1 << 28  # bytes
 
 
 def check_reachable(address: str, timeout_s: float = 3.0) -> None:
@@ -73,6 +77,71 @@ def explain(address: str, timeout_s: float = 3.0) -> str:
     return "no video comes; check the address, that the stream is on, and that this OpenCV can decode it"
 
 
+def picture_at(address: str, timeout_s: float = 10.0) -> bytes | None:
+    """Fetches the picture at an address over HTTP; returns None if there is none, or something else.
+
+    Args:
+        address: the address of the picture.
+        timeout_s: the server must answer within this many seconds, and send each part within as many.
+
+    Raises:
+        SourceError: the picture is larger than 256 MB.
+    """
+    parts, port = _parts(address)
+    if parts.scheme not in _PROXIED:
+        return None
+    try:
+        with closing(_connection(parts, port, timeout_s)) as connection:
+            answer = _asked(connection, parts)
+            data = answer.read(32)
+            if answer.status != 200 or not looks_like_picture(data):
+                return None
+            data += answer.read(_LARGEST_PICTURE)
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    if len(data) >= _LARGEST_PICTURE:
+        raise SourceError(f"{redacted(address)}: a picture of more than 256 MB; make it smaller")
+    return data
+
+
+def fetch(address: str, target: Path, timeout_s: float = 10.0) -> None:
+    """Fetches a file over HTTP.
+
+    Args:
+        address: the address of the file.
+        target: where it is written.
+        timeout_s: see `picture_at`.
+
+    Raises:
+        SourceError: the file cannot be fetched or written.
+    """
+    parts, port = _parts(address)
+    name = redacted(address)
+    try:
+        with closing(_connection(parts, port, timeout_s)) as connection, target.open("xb") as file:
+            answer = _asked(connection, parts)
+            if answer.status != 200:
+                raise SourceError(f"{name}: the server answers with {answer.status}; check the address")
+            shutil.copyfileobj(answer, file)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise SourceError(f"{name}: cannot be fetched ({reason}); check the network and the room on the disk") from None
+
+
+def _connection(parts: SplitResult, port: int, timeout_s: float) -> http.client.HTTPConnection:
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    return kind(parts.hostname or "", port, timeout=timeout_s)
+
+
+def _asked(connection: http.client.HTTPConnection, parts: SplitResult) -> http.client.HTTPResponse:
+    headers = {}
+    if parts.username is not None:
+        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Authorization"] = "Basic " + b64encode(user.encode()).decode()
+    connection.request("GET", _target(parts), headers=headers)
+    return connection.getresponse()
+
+
 def _parts(address: str) -> tuple[SplitResult, int]:
     """Splits an address into its parts and its port.
 
@@ -97,13 +166,8 @@ def _parts(address: str) -> tuple[SplitResult, int]:
 
 
 def _ask_http(parts: SplitResult, port: int, timeout_s: float) -> tuple[int, str]:
-    headers = {}
-    if parts.username is not None:
-        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Authorization"] = "Basic " + b64encode(user.encode()).decode()
-    with closing(http.client.HTTPConnection(parts.hostname or "", port, timeout=timeout_s)) as connection:
-        connection.request("GET", _target(parts), headers=headers)
-        answer = connection.getresponse()
+    with closing(_connection(parts, port, timeout_s)) as connection:
+        answer = _asked(connection, parts)
         return answer.status, answer.headers.get("Content-Type", "").lower()
 
 

@@ -1,10 +1,12 @@
 """Opens network streams and GStreamer pipelines."""
 
 import re
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ageinfer.errors import SourceError
@@ -12,7 +14,8 @@ from ageinfer.images import cv2
 from ageinfer.sources.address import check_address, pipeline_name, redacted
 from ageinfer.sources.base import Source
 from ageinfer.sources.live import LiveSource
-from ageinfer.sources.probe import check_reachable, explain
+from ageinfer.sources.pictures import PictureSource
+from ageinfer.sources.probe import check_reachable, explain, fetch, picture_at
 
 if TYPE_CHECKING:
     from ageinfer.sources.decoder import Decoder
@@ -44,13 +47,36 @@ def open_stream(
     live = partial(LiveSource, name, stall_s=stall_s, reconnect_for_s=reconnect_for_s, open_s=open_s, check=_CHECK)
     if not address.startswith("http"):
         return live(partial(_open, address))
-    capture = _in_time(partial(_open, address), open_s, name)
+    try:
+        capture = _in_time(partial(_open, address), open_s, name)
+    except SourceError:  # a single picture is no film to FFmpeg
+        picture = picture_at(address)
+        if picture is None:
+            raise
+        return PictureSource(name, picture)
     if capture.decoder.ends:
-        from ageinfer.sources.video import VideoSource
-
-        return VideoSource(name, capture.decoder)
+        return _recording(address, name, capture.decoder)
     opened = [capture]
     return live(lambda: opened.pop() if opened else _open(address))
+
+
+def _recording(address: str, name: str, decoder: "Decoder") -> Source:
+    """A video file that lies at an address; fetched whole where it cannot be read as it comes."""
+    from ageinfer.sources.decoder import Decoder
+    from ageinfer.sources.video import VideoSource
+
+    if not decoder.index_may_lie_behind:
+        return VideoSource(name, decoder)
+    nothing = decoder.gives_nothing()
+    decoder.close()
+    if not nothing:
+        return VideoSource(name, _open(address).decoder)
+    folder = tempfile.TemporaryDirectory(prefix="ageinfer-")  # is removed with the source
+    path = Path(folder.name, "film.mp4")
+    fetch(address, path)
+    source = VideoSource(name, Decoder.open_file(path))
+    source.kept = folder
+    return source
 
 
 def open_gstreamer(pipeline: str, *, stall_s: float = 5.0, reconnect_for_s: float | None = 60.0) -> Source:

@@ -29,6 +29,7 @@ class VideoSource(Source):
     """
 
     kind = "video"
+    kept: object = None  # lives as long as the source, as the folder of a file that was fetched
 
     def __init__(self, path: str | Path, decoder: Decoder | None = None) -> None:
         self.name = str(path)

@@ -322,7 +322,9 @@ def test_processes_do_not_outlive_the_one_that_started_them(samples, tmp_path):
 
 def test_a_process_that_is_killed_is_told_in_words(many, folder, monkeypatch):
     def started(pool, *_, **__):
-        pool.submit(os.kill, os.getpid(), 0).result()  # then there is a process
+        # Until all processes are there: one that starts while the pool falls apart would be waited for without end.
+        for future in [pool.submit(time.sleep, 0.5) for _ in range(2)]:
+            future.result()
         os.kill(next(iter(pool._processes)), signal.SIGKILL)
         return original(pool, *_, **__)
 
