@@ -16,6 +16,7 @@ from ageinfer.sources.pictures import looks_like_picture
 _PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "http": 80, "https": 443}
 _PROXIED = ("http", "https")
 _LARGEST_PICTURE = 1 << 28  # bytes
+NO_ANSWER = "the server does not answer as it should; check the address, and that the stream is on"
 
 
 def check_reachable(address: str, timeout_s: float = 3.0) -> None:
@@ -64,7 +65,7 @@ def explain(address: str, timeout_s: float = 3.0) -> str:
         elif parts.scheme == "rtsp":
             status = _ask_rtsp(parts, port, timeout_s)
     except (OSError, http.client.HTTPException, ValueError):
-        return "the server does not answer as it should; check the address, and that the stream is on"
+        return NO_ANSWER
     if status in (401, 403):
         given = "refuses the user name or password" if "@" in parts.netloc else "wants a user name and a password"
         return f"the server {given} ({status}); give them as {parts.scheme}://USER:PASSWORD@HOST (@ in them as %40)"

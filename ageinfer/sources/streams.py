@@ -15,7 +15,7 @@ from ageinfer.sources.address import check_address, pipeline_name, redacted
 from ageinfer.sources.base import Source
 from ageinfer.sources.live import LiveSource
 from ageinfer.sources.pictures import PictureSource
-from ageinfer.sources.probe import check_reachable, explain, fetch, picture_at
+from ageinfer.sources.probe import NO_ANSWER, check_reachable, explain, fetch, picture_at
 
 if TYPE_CHECKING:
     from ageinfer.sources.decoder import Decoder
@@ -49,8 +49,8 @@ def open_stream(
         return live(partial(_open, address))
     try:
         capture = _in_time(partial(_open, address), open_s, name)
-    except SourceError:  # a single picture is no film to FFmpeg
-        picture = picture_at(address)
+    except SourceError as error:  # a single picture is no film to FFmpeg
+        picture = None if str(error).endswith(NO_ANSWER) else picture_at(address)
         if picture is None:
             raise
         return PictureSource(name, picture)
