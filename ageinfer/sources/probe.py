@@ -78,7 +78,7 @@ def explain(address: str, timeout_s: float = 3.0) -> str:
     return "no video comes; check the address, that the stream is on, and that this OpenCV can decode it"
 
 
-def picture_at(address: str, timeout_s: float = 10.0) -> bytes | None:
+def picture_at(address: str, timeout_s: float = 3.0) -> bytes | None:
     """Fetches the picture at an address over HTTP; returns None if there is none, or something else.
 
     Args:
