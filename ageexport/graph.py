@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ageexport.errors import AgeExportError, UsageError
 from ageinfer.cropspec import CropSpec
 from ageinfer.modelfile import METADATA_KEY, ModelMetadata, graph_sha256
-from agetrain import checkpoint
+from agetrain import checkpoint, mobilenet_face
 from agetrain.networks import AgeNet
 
 OPSET = 18
@@ -98,6 +98,8 @@ class _Features(nn.Module):
 def with_plain_pooling(network: AgeNet, side: int) -> nn.Module:
     """The backbone with poolings that every runtime has as one or two plain operators; answers stay the same."""
     backbone = network.backbone
+    if network.backbone_name == mobilenet_face.NAME:
+        return backbone  # its pooling is a mean already
     if network.backbone_name == "mobilenet_v2":
         return _Features(backbone.get_submodule("features"))
     pooled: int = backbone.avgpool.output_size[0]  # type: ignore[index, union-attr, assignment]
@@ -193,7 +195,8 @@ def sealed(
             METADATA_KEY: metadata.to_json(),
             "model_author": "ageinfer project",
             "model_license": "weights learned from "
-            + ", ".join(f"{data['dataset']} ({data['licence']})" for data in training["data"]),
+            + ", ".join(f"{data['dataset']} ({data['licence']})" for data in training["data"])
+            + (f"; the weights that it started from: {training['start_terms']}" if training.get("start_terms") else ""),
         },
     )
     return model.SerializeToString()

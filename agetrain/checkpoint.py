@@ -186,7 +186,11 @@ def start_from(network: AgeNet, path: str | Path | None) -> Start | None:
     with_head = values["head"] == network.head_name
     parts = ("backbone.", "head.") if with_head else ("backbone.",)
     network.load_state_dict({k: v for k, v in values["weights"].items() if k.startswith(parts)}, strict=False)
-    return Start(f"checkpoint {Path(path).name}, SHA-256 {file_sha256(path)[:16]}", False, (), with_head)
+    source = f"checkpoint {Path(path).name}, SHA-256 {file_sha256(path)[:16]}"
+    terms = values["training"].get("start_terms", "")
+    if terms:  # where a start's own weights come from is not lost on the way
+        source += f", which started from {values['training']['start'].rpartition('which started from ')[2]}"
+    return Start(source, False, (), with_head, terms=terms)
 
 
 def file_sha256(path: str | Path) -> str:

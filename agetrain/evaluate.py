@@ -66,6 +66,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--robustness", type=int, nargs="?", const=500, default=0, metavar="N",
         help="also under other margins, blur, JPEG, size, turn and light, on N pictures (default 500)",
     )  # fmt: skip
+    parser.add_argument(
+        "--leave-one-out", action="store_true",
+        help="instead: for each data set, learn a head on the frozen network's features of the train parts of all "
+        "others, and measure it on the train part of that one; a checkpoint, or the start file of the face network",
+    )  # fmt: skip
+    parser.add_argument(
+        "--start-weight", type=float, default=0.3, metavar="W", help="of the network's own answers then"
+    )
+    parser.add_argument("--age-balance", type=float, default=0.0, metavar="P", help="how far rare ages count more then")
+    parser.add_argument("--cache", type=Path, default=Path("cache"), metavar="DIR", help="of crops and features then")
     parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default 2000)")
     parser.add_argument("--device", default="cpu", help="of checkpoints: cpu, cuda")
     add_debug(parser)
@@ -169,6 +179,10 @@ def open_part(options: argparse.Namespace, argument: str, label: str) -> tuple[D
 
 def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measures every model on every data set; prints a line for each and returns the records."""
+    if options.leave_one_out:
+        from agetrain import leave_one_out
+
+        return leave_one_out.run(options)
     if len(options.dataset) > 1 and (options.split or options.split_csv):
         raise UsageError("--split and --split-csv serve one data set")
     if options.split and options.split_csv:

@@ -1,4 +1,4 @@
-"""The networks: a torchvision backbone without its classifier, and a head that answers in years."""
+"""The networks: a backbone without its classifier, and a head that answers in years."""
 
 import hashlib
 import logging
@@ -12,6 +12,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from agetrain import mobilenet_face
 from agetrain.calibration import SMALLEST_STD_YEARS, Calibration
 from agetrain.errors import UsageError, WeightsError
 from agetrain.recipe import BACKBONES, HEADS
@@ -39,7 +40,8 @@ class AgeNet(nn.Module):
         backbone: one of `agetrain.recipe.BACKBONES`.
         head: one of `agetrain.recipe.HEADS`.
         dropout: before the last layer.
-        normalise: by mean and deviation of ImageNet; without it, pixels are brought to 0 to 1.
+        normalise: by mean and deviation of ImageNet; without it, pixels are brought to 0 to 1. The face backbone has
+            its own.
         auxiliary: a second head beside the first, which learns another label and is left out of checkpoints.
 
     Attributes:
@@ -65,8 +67,11 @@ class AgeNet(nn.Module):
         self.calibration = Calibration()
         self.mirrored = False
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if normalise else ((0.0,) * 3, (1.0,) * 3)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255)
+        scale = 255.0
+        if backbone == mobilenet_face.NAME:  # its weights know no other, and know theirs exactly
+            mean, std, scale = mobilenet_face.MEAN, mobilenet_face.STD, 1.0
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * scale)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * scale)
         self.register_buffer("ages", torch.arange(_AGES, dtype=torch.float32))
         # Spread of the linear head's errors on held-out faces, set after training.
         self.register_buffer("residual_std", torch.zeros(()))
@@ -126,12 +131,16 @@ class Start:
         substitute: the file is not torchvision's own, byte for byte, so that figures may differ from published ones.
         missing: names of the backbone's tensors that it did not hold and that therefore start at random.
         with_head: the head was loaded as well.
+        folded: its normalisation is folded into the convolutions and has to be put back before it is trained.
+        terms: of its licence, where they are not those of torchvision.
     """
 
     source: str
     substitute: bool
     missing: tuple[str, ...]
     with_head: bool = False
+    folded: bool = False
+    terms: str = ""
 
 
 def load_imagenet_weights(network: AgeNet, file: str | Path | None = None) -> Start:
@@ -150,6 +159,8 @@ def load_imagenet_weights(network: AgeNet, file: str | Path | None = None) -> St
     """
     name = network.backbone_name
     file = file or os.environ.get(WEIGHTS_VARIABLE) or None
+    if file is None and name == mobilenet_face.NAME:
+        raise WeightsError(f"there are no weights of {name} to download: {mobilenet_face.REMEDY}")
     if file is None:
         try:
             weights = _ImageNet[name].get_state_dict(progress=True, check_hash=True)
@@ -166,6 +177,8 @@ def load_imagenet_weights(network: AgeNet, file: str | Path | None = None) -> St
         raise WeightsError(f"{path}: not a file of weights ({type(error).__name__}); fetch it again") from error
     if not isinstance(weights, Mapping) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise WeightsError(f"{path}: not a state dict of tensors; give torchvision's file for {name}")
+    if isinstance(network.backbone, mobilenet_face.FaceMobileNet):
+        return _load_face(network, network.backbone, weights, path)
     missing = _load(network, weights, str(path))
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -182,13 +195,27 @@ def weights_file(path: Path, backbone: str) -> Path:
         WeightsError: there is none.
     """
     if path.is_dir():
-        matches = sorted(path.glob(f"{backbone}*.pth"))
+        matches = sorted(path.glob(mobilenet_face.FILE if backbone == mobilenet_face.NAME else f"{backbone}*.pth"))
+        if not matches and backbone == mobilenet_face.NAME:
+            raise WeightsError(f"{path}: holds no {mobilenet_face.FILE}: {mobilenet_face.REMEDY}")
         if not matches:
             raise WeightsError(f"{path}: holds no {backbone}*.pth; put torchvision's weights of {backbone} there")
         return matches[0]
     if not path.is_file():
         raise WeightsError(f"{path}: no such file of weights; check --weights and the variable {WEIGHTS_VARIABLE}")
     return path
+
+
+def _load_face(
+    network: AgeNet, backbone: mobilenet_face.FaceMobileNet, weights: Mapping[str, Tensor], path: Path
+) -> Start:
+    head = network.head[1]
+    known = head if isinstance(head, nn.Linear) and network.head_name == "distribution" else None
+    mobilenet_face.load_folded(backbone, known, weights, str(path))
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    source = f"{mobilenet_face.ORIGIN}, {path.name}, SHA-256 {digest[:16]}"
+    return Start(source, False, (), known is not None, folded=True, terms=mobilenet_face.TERMS)
 
 
 def _load(network: AgeNet, weights: Mapping[str, Tensor], source: str) -> tuple[str, ...]:
@@ -211,11 +238,16 @@ def backbone_children(network: AgeNet) -> list[tuple[str, nn.Module]]:
 
     They are torchvision's ``children()`` without the last layer, as the original scripts counted them: conv1, bn1,
     relu, maxpool, layer1 to layer4 and avgpool of ResNet34; features, avgpool and classifier of VGG16. MobileNetV2 has
-    only one such child before its classifier, so there its 19 blocks count.
+    only one such child before its classifier, so there its 19 blocks count; of the face backbone, its 14 and the hidden
+    layer.
     """
-    if network.backbone_name == "mobilenet_v2":
+    if network.backbone_name in ("mobilenet_v2", mobilenet_face.NAME):
         blocks = network.backbone.get_submodule("features")
-        return [(f"features.{name}.", child) for name, child in blocks.named_children()]
+        children = [(f"features.{name}.", child) for name, child in blocks.named_children()]
+        hidden = (
+            [("feats.", network.backbone.get_submodule("feats"))] if network.backbone_name != "mobilenet_v2" else []
+        )
+        return [*children, *hidden]
     last = {"resnet34": "fc"}.get(network.backbone_name)
     return [(f"{name}.", child) for name, child in network.backbone.named_children() if name != last]
 
@@ -261,6 +293,13 @@ def set_training_mode(network: nn.Module, frozen: Iterable[nn.Module], frozen_ba
                     module.eval()
 
 
+def hold_batchnorm(network: nn.Module) -> None:
+    """Lets all normalisation layers use their running statistics, and leave them as they are."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
 @torch.no_grad()
 def reestimate_batchnorm(network: AgeNet, batches: Iterable[Tensor]) -> None:
     """Replaces the running statistics of all normalisation layers by those of these batches.
@@ -284,6 +323,8 @@ def reestimate_batchnorm(network: AgeNet, batches: Iterable[Tensor]) -> None:
 
 def _headless(name: str) -> tuple[nn.Module, int]:
     """A torchvision network that ends in features, and their number."""
+    if name == mobilenet_face.NAME:
+        return mobilenet_face.FaceMobileNet(), mobilenet_face.WIDTH
     network = torchvision.models.get_model(name, weights=None)
     if name == "resnet34":
         width = network.fc.in_features

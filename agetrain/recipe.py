@@ -8,13 +8,14 @@ from agetrain.augment import Augmentation
 from agetrain.errors import UsageError
 
 PRECISIONS = ("auto", "fp32", "bf16")
-BACKBONES = ("mobilenet_v2", "resnet34", "vgg16")
+BACKBONES = ("mobilenet_v2", "resnet34", "vgg16", "mobilenet_v1_face")
 HEADS = ("linear", "distribution")
 CHOICES = {
     "backbone": BACKBONES,
     "head": HEADS,
     "precision": PRECISIONS,
     "frozen_batchnorm": ("eval", "train"),
+    "batchnorm": ("train", "eval"),
     "crop": ("box", "landmarks", "resize"),
     "labels": ("true", "stored"),
     "loss": ("distribution", "l1", "mse"),
@@ -29,13 +30,15 @@ class Recipe:
     """How a network is trained. The defaults are the recipe ``best``; `agetrain.experiments` holds the others.
 
     Attributes:
-        backbone: a torchvision network that starts from ImageNet.
+        backbone: a torchvision network that starts from ImageNet, or that of `agetrain.mobilenet_face`.
         head: ``distribution`` (a probability for each year) or ``linear`` (one neuron).
         dropout: before the last layer.
         frozen_children: how many leading children of the backbone are not trained (see
             `agetrain.networks.backbone_children`); -1 for all, so that the head alone is.
         frozen_batchnorm: mode of the normalisation layers among them. ``train`` is a quirk of the original
             experiments: their running statistics drift although their weights are frozen.
+        batchnorm: mode of all the other normalisation layers while the network learns; ``eval``: their running
+            statistics stand still.
         normalise: mean and deviation of ImageNet; without it, pixels are only brought to 0 to 1.
         crop: kind of the face crop, see `ageinfer.cropspec.CropSpec`.
         size: side of the network's input in pixels.
@@ -51,12 +54,15 @@ class Recipe:
         loss: ``mse`` or ``l1`` of the decoded age, or ``distribution``: divergence from a Gaussian label.
         target_std_years: width of the Gaussian label where raters gave none.
         l1_weight: of the absolute error of the decoded age beside the distribution loss (DLDL-v2).
+        age_balance: how far rare ages count more: each face by its age's density to the power of minus this, within
+            a factor of 4 (Yang et al., ICML 2021, with a smoothed density); 0: all faces alike.
         auxiliary_weight: of a second head that learns the other of real and apparent age where it is known; 0: none.
         teacher_weight: of what a teacher says, beside the label; used when one is given.
         doubt_beyond: labels that lie more than so many of the teacher's deviations from its answer are not learned; the
             face is still learned from the teacher. 0: every label is believed.
         optimiser: ``adamw`` or ``adam``.
         lr: largest learning rate.
+        backbone_rate: of the backbone, as a share of that of the head: below 1 it moves more slowly.
         weight_decay: on weight matrices; biases and normalisation are left alone.
         schedule: ``cosine`` after the warm-up, ``constant``, or ``step``.
         warmup_epochs: of linear warm-up.
@@ -80,6 +86,7 @@ class Recipe:
     dropout: float = 0.2
     frozen_children: int = 0
     frozen_batchnorm: str = "eval"
+    batchnorm: str = "train"
     normalise: bool = True
     crop: str = "landmarks"
     size: int = 112
@@ -93,11 +100,13 @@ class Recipe:
     loss: str = "distribution"
     target_std_years: float = 2.5
     l1_weight: float = 0.1
+    age_balance: float = 0.0
     auxiliary_weight: float = 0.5
     teacher_weight: float = 1.0
     doubt_beyond: float = 0.0
     optimiser: str = "adamw"
     lr: float = 1e-3
+    backbone_rate: float = 1.0
     weight_decay: float = 0.02
     schedule: str = "cosine"
     warmup_epochs: float = 1.0
@@ -126,7 +135,8 @@ class Recipe:
             if not getattr(self, name) > 0:
                 raise UsageError(f"{_option(name)} {getattr(self, name)}: must be above 0")
         for name in ("weight_decay", "warmup_epochs", "clip_norm", "patience", "l1_weight", "auxiliary_weight",
-                     "teacher_weight", "doubt_beyond", "seed", "selection_seed"):  # fmt: skip
+                     "backbone_rate", "age_balance", "teacher_weight", "doubt_beyond", "seed",
+                     "selection_seed"):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise UsageError(f"{_option(name)} {getattr(self, name)}: use 0 or more")
         if not 8 <= self.size <= 1024 or not -0.4 <= self.margin <= 4:

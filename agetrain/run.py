@@ -157,6 +157,8 @@ def open_datasets(
     datasets, folders, notes = [], [], []
     for name, own in pairs:
         dataset, folder = load_dataset(name, own or options.data, label)
+        if not dataset.parts["train"]:
+            raise UsageError(f"--dataset {name}: it is for measuring alone and has no train part; leave it out")
         if options.split_csv:
             dataset = with_csvs(dataset, options.split_csv)
         elif options.split:

@@ -19,12 +19,14 @@ from agetrain.augment import augment, centre
 from agetrain.data import Batch, Batches, Teacher, TrainingSet
 from agetrain.distributed import Processes
 from agetrain.errors import CheckpointError, DatasetError, DivergedError, UsageError
-from agetrain.losses import total_loss
+from agetrain.losses import total_loss, weights_by_age
 from agetrain.metrics import Metrics, measure
+from agetrain.mobilenet_face import FaceMobileNet, put_normalisation_back
 from agetrain.networks import (
     AgeNet,
     Start,
     freeze,
+    hold_batchnorm,
     load_imagenet_weights,
     reestimate_batchnorm,
     set_training_mode,
@@ -41,6 +43,7 @@ STATE_FILE, CONFIG_FILE = "last.pth", "config.json"
 BEST_FILES = ("best.pth", "best-real.pth", "best-apparent.pth")
 _STATE_FORMAT = "agetrain-state-1"
 _REESTIMATION_BATCHES = 40
+_NORMALISATION_BATCHES = 10
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +140,10 @@ def train(
         whole = batches if processes.world == 1 else Batches(data, recipe, device, teacher)
         some = whole.epoch(1, _REESTIMATION_BATCHES)
         reestimate_batchnorm(network, (centre(batch.wide, recipe.size) for batch in some))
+    if start.folded and state is None and isinstance(network.backbone, FaceMobileNet):
+        whole = batches if processes.world == 1 else Batches(data, recipe, device, teacher)
+        views = (centre(batch.wide, recipe.size) for batch in whole.epoch(1, _NORMALISATION_BATCHES))
+        put_normalisation_back(network.backbone, ((view - network.mean) / network.std for view in views))
     averaged = None
     if recipe.ema_decay:
         averaged = AveragedModel(network, multi_avg_fn=running_mean(recipe.ema_decay), use_buffers=True)
@@ -158,6 +165,7 @@ def train(
             )
         report.write_json(out / CONFIG_FILE, config)
     bf16 = uses_bf16(recipe.precision, device)
+    age_weights = weights_by_age(batches.crops.ages, recipe.age_balance).to(device) if recipe.age_balance else None
     tracker = Tracker(wandb_mode if processes.first else "disabled", "agetrain", config, out, done.tracker_id)
     done.tracker_id = tracker.run_id
     if processes.first:
@@ -171,16 +179,19 @@ def train(
         began = time.perf_counter()
         torch.manual_seed(recipe.seed + 1_000_003 * epoch + processes.rank)  # of dropout
         set_training_mode(network, frozen, recipe.frozen_batchnorm)
+        if recipe.batchnorm == "eval":
+            hold_batchnorm(network)
         sums = torch.zeros(4, dtype=torch.float64, device=device)  # loss, absolute error, faces, labels
         for step, batch in enumerate(
             progress(batches.epoch(epoch), f"epoch {epoch}/{recipe.epochs}", "step", batches.steps)
         ):
             rate = learning_rate(recipe, epoch - 1, step, batches.steps)
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("share", 1.0)
             faces = augment(batch.wide, recipe.size, data.crop.fill, recipe.augmentation, batch.draws)
             if networks and recipe.teacher_weight:
                 batch = replace(batch, taught=networks.distribution(faces, bf16=bf16))
+            batch = replace(batch, weights=age_weights)
             loss, decoded = take_step(learner, network, optimiser, faces, batch, recipe, bf16=bf16)
             if averaged:
                 averaged.update_parameters(network)
@@ -215,6 +226,7 @@ def train(
             )  # fmt: skip
             facts: dict[str, Any] = {
                 "data": list(data.facts), "start": start.source, "train_median": train_median,
+                **({"start_terms": start.terms} if start.terms else {}),
                 "experiment": config["experiment"], "recipe": recipe.to_dict(), "epoch": epoch,
                 **checkpoint.environment(),
             }  # fmt: skip

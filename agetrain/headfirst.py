@@ -1,0 +1,141 @@
+"""``python -m agetrain.headfirst START --dataset ... -o FILE``: the head alone, as a start for all layers.
+
+Whoever trains all layers from a bad head wrecks what the start knew before the head is any good (Kumar et al., ICLR
+2022). So hidden layer and head are learned first, on features that are computed once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from agetrain import cache, checkpoint
+from agetrain.command import add_debug, guarded
+from agetrain.datasets import load_dataset
+from agetrain.errors import DatasetError, UsageError
+from agetrain.files import replacing
+from agetrain.frozen import Frozen, frozen_features, learn_head
+from agetrain.mobilenet_face import FILE, NAME, FaceMobileNet, put_normalisation_back
+from agetrain.networks import AgeNet, load_imagenet_weights
+from agetrain.recipe import Recipe
+from agetrain.run import split_selection
+
+_STATISTICS_FACES = 640
+_BINS = np.arange(101)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m agetrain.headfirst",
+        description="Learn hidden layer and head of the face network while all before them stays frozen: a start for "
+        "python -m agetrain --weights, in minutes.",
+        epilog="exit status: 0 done, 1 internal error, 2 wrong options, 3 data set, 4 weights, 5 checkpoint, "
+        "7 diverged, 130 interrupted",
+    )
+    parser.add_argument("start", type=Path, metavar="START", help=f"{FILE}, or the folder that holds it")
+    parser.add_argument(
+        "--dataset", action="append", required=True, metavar="NAME[=DIR]", help="its train part; may be repeated"
+    )
+    parser.add_argument("--size", type=int, default=224, help="of the faces, in pixels (default 224)")
+    parser.add_argument("--margin", type=float, default=0.15, help="of the box crop (default 0.15)")
+    parser.add_argument("--start-weight", type=float, default=0.3, metavar="W", help="of the start's own answers")
+    parser.add_argument("--age-balance", type=float, default=0.0, metavar="P", help="how far rare ages count more")
+    parser.add_argument("--selection-share", type=float, default=0.05, help="of train, left out as a run leaves it out")
+    parser.add_argument("--seed", type=int, default=0, help="of order and dropout")
+    parser.add_argument("--cache", type=Path, default=Path("cache"), metavar="DIR", help="of crops and features")
+    parser.add_argument(
+        "--predictions", type=Path, metavar="FILE", help="also write the start's own answers to train, for --teacher"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the checkpoint to be written")
+    add_debug(parser)
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Does what the command line says."""
+    recipe = Recipe(
+        backbone=NAME, crop="box", size=options.size, margin=options.margin, selection_share=options.selection_share,
+        seed=options.seed, age_balance=options.age_balance,
+    )  # fmt: skip
+    network = AgeNet(recipe.backbone, recipe.head)
+    backbone = cast(FaceMobileNet, network.backbone)
+    start = load_imagenet_weights(network, options.start)
+    parts: list[Frozen] = []
+    held: list[Frozen] = []
+    facts: list[dict[str, Any]] = []
+    answered: list[tuple[np.ndarray, np.ndarray]] = []
+    some: list[np.ndarray] = []
+    for argument in options.dataset:
+        name, _, folder = argument.partition("=")
+        dataset, _ = load_dataset(name, folder or None)
+        samples = dataset.parts["train"]
+        if not samples:
+            raise UsageError(f"--dataset {name}: it has no train part and is only measured on; leave it out")
+        crops = cache.prepare(samples, recipe.crop_spec, options.cache, name)
+        of_all = frozen_features(network, crops, options.cache, f"{name}: features")
+        learn, select = split_selection(samples, recipe.selection_share, recipe.selection_seed)
+        place = np.cumsum(crops.found) - 1
+        parts.append(of_all.rows(place[[i for i in learn if crops.found[i]]]))
+        held.append(of_all.rows(place[[i for i in select if crops.found[i]]]))
+        answered.append((crops.digests[crops.found], of_all.answers))
+        found = np.flatnonzero(crops.found)
+        step = max(1, len(found) * len(options.dataset) // _STATISTICS_FACES)
+        some.append(crops.crops[found[::step]])
+        facts.append({
+            "dataset": name, "label": dataset.label, "licence": dataset.licence, "page": dataset.page, "part": "train",
+            "n": len(parts[-1].ages), "split": dataset.split, "split_sha256": dataset.split_sha256(),
+        })  # fmt: skip
+    head = learn_head(parts, teacher_weight=options.start_weight, age_balance=options.age_balance, seed=options.seed)
+    head.put_into(network)
+    pixels = torch.from_numpy(np.concatenate(some)).permute(0, 3, 1, 2)
+    normalised = ((piece.float() - network.mean) / network.std for piece in torch.split(pixels, 32))
+    put_normalisation_back(backbone, normalised)
+    metrics: list[dict[str, Any]] = []
+    for fact, part in zip(facts, held, strict=True):
+        mae = float(np.abs(head.ages(part.features) - part.ages).mean())
+        measured = {"n": len(part.ages), "mae": round(mae, 4), "mae_found": round(mae, 4)}
+        metrics.append({"dataset": fact["dataset"], "label": "real", "part": "selection", **measured})
+        print(f"{fact['dataset']}: MAE {mae:.2f} on {len(part.ages)} faces that were left out of train")
+    training = {
+        "data": facts, "start": start.source, "start_terms": start.terms, "recipe": recipe.to_dict(),
+        "train_median": float(np.median(np.concatenate([part.ages for part in parts]))),
+        "head_first": {"start_weight": options.start_weight, "epochs": 20}, **checkpoint.environment(),
+    }  # fmt: skip
+    checkpoint.save(
+        options.output, checkpoint.values_of(network.eval(), recipe.crop_spec, "real", 0.0, training, metrics)
+    )
+    if options.predictions:
+        write_predictions(options.predictions, answered)
+    print(f"{options.output}: next: python -m agetrain --backbone {NAME} --weights {options.output} ...")
+
+
+def write_predictions(path: Path, answered: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Writes answers by the hash of the picture's file, for `agetrain.data.Teacher`.
+
+    Raises:
+        DatasetError: the file cannot be written.
+    """
+    digests = np.concatenate([d for d, _ in answered])
+    probability = np.concatenate([a for _, a in answered]).astype(np.float64)
+    probability /= probability.sum(axis=1, keepdims=True)
+    ages = probability @ _BINS
+    stds = np.sqrt((probability * (_BINS - ages[:, None]) ** 2).sum(axis=1))
+    try:
+        with replacing(path) as unfinished, unfinished.open("wb") as stream:
+            np.savez_compressed(stream, digests=digests, ages=ages.astype(np.float16), stds=stds.astype(np.float16))
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    return guarded("agetrain.headfirst", run, build_parser().parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
