@@ -168,12 +168,12 @@ def learn_head(
     widths = torch.nan_to_num(stds, nan=target_std_years).clamp_min(1.0)
     weights = weights_by_age(ages.numpy(), age_balance)[ages.round().long().clamp(0, _AGES - 1)]
     optimiser = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=0.02)
-    steps = max(1, epochs * (len(ages) // 256 or 1))
+    steps = max(1, epochs * (len(ages) // _BATCH or 1))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for epoch in range(epochs):
         order = torch.randperm(len(ages))
-        for start in range(0, max(1, len(ages) - 255), 256):
-            chosen = order[start : start + 256]
+        for start in range(0, max(1, len(ages) - _BATCH + 1), _BATCH):
+            chosen = order[start : start + _BATCH]
             label = torch.softmax(-0.5 * ((bins - ages[chosen, None]) / widths[chosen, None]).square(), dim=1)
             target = (1 - teacher_weight) * label + teacher_weight * answers[chosen]
             log_probability = head.train()(features[chosen]).log_softmax(dim=1)

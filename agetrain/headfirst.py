@@ -7,18 +7,22 @@ Whoever trains all layers from a bad head wrecks what the start knew before the 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 
+from ageinfer.cropspec import CropSpec
 from agetrain import cache, checkpoint
 from agetrain.command import add_debug, guarded
+from agetrain.data import Teacher
 from agetrain.datasets import load_dataset
 from agetrain.errors import DatasetError, UsageError
 from agetrain.files import replacing
 from agetrain.frozen import Frozen, frozen_features, learn_head
+from agetrain.leave_one_out import START_CROP
 from agetrain.mobilenet_face import FILE, NAME, FaceMobileNet, put_normalisation_back
 from agetrain.networks import AgeNet, load_imagenet_weights
 from agetrain.recipe import Recipe
@@ -33,23 +37,28 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m agetrain.headfirst",
         description="Learn hidden layer and head of the face network while all before them stays frozen: a start for "
-        "python -m agetrain --weights, in minutes.",
+        "python -m agetrain --weights, in minutes. Of a checkpoint that was trained so: its head anew, on what its "
+        "other layers have become.",
         epilog="exit status: 0 done, 1 internal error, 2 wrong options, 3 data set, 4 weights, 5 checkpoint, "
         "7 diverged, 130 interrupted",
     )
-    parser.add_argument("start", type=Path, metavar="START", help=f"{FILE}, or the folder that holds it")
+    parser.add_argument("start", type=Path, metavar="START", help=f"{FILE}, or a checkpoint of the face network")
     parser.add_argument(
         "--dataset", action="append", required=True, metavar="NAME[=DIR]", help="its train part; may be repeated"
     )
-    parser.add_argument("--size", type=int, default=224, help="of the faces, in pixels (default 224)")
-    parser.add_argument("--margin", type=float, default=0.15, help="of the box crop (default 0.15)")
-    parser.add_argument("--start-weight", type=float, default=0.3, metavar="W", help="of the start's own answers")
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="FILE",
+        help="answers to be learned beside the labels (.npz); default: START's own",
+    )
+    parser.add_argument("--teacher-weight", type=float, default=0.3, metavar="W", help="their share (default 0.3)")
     parser.add_argument("--age-balance", type=float, default=0.0, metavar="P", help="how far rare ages count more")
     parser.add_argument("--selection-share", type=float, default=0.05, help="of train, left out as a run leaves it out")
     parser.add_argument("--seed", type=int, default=0, help="of order and dropout")
     parser.add_argument("--cache", type=Path, default=Path("cache"), metavar="DIR", help="of crops and features")
     parser.add_argument(
-        "--predictions", type=Path, metavar="FILE", help="also write the start's own answers to train, for --teacher"
+        "--predictions", type=Path, metavar="FILE", help="also write START's own answers, for --teacher"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the checkpoint to be written")
     add_debug(parser)
@@ -58,13 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Does what the command line says."""
-    recipe = Recipe(
-        backbone=NAME, crop="box", size=options.size, margin=options.margin, selection_share=options.selection_share,
-        seed=options.seed, age_balance=options.age_balance,
-    )  # fmt: skip
-    network = AgeNet(recipe.backbone, recipe.head)
-    backbone = cast(FaceMobileNet, network.backbone)
-    start = load_imagenet_weights(network, options.start)
+    network, crop, training = opened(options.start)
+    teacher = Teacher.load([options.teacher]) if options.teacher else None
     parts: list[Frozen] = []
     held: list[Frozen] = []
     facts: list[dict[str, Any]] = []
@@ -76,25 +80,30 @@ def run(options: argparse.Namespace) -> None:
         samples = dataset.parts["train"]
         if not samples:
             raise UsageError(f"--dataset {name}: it has no train part and is only measured on; leave it out")
-        crops = cache.prepare(samples, recipe.crop_spec, options.cache, name)
+        crops = cache.prepare(samples, crop, options.cache, name)
         of_all = frozen_features(network, crops, options.cache, f"{name}: features")
-        learn, select = split_selection(samples, recipe.selection_share, recipe.selection_seed)
+        found = np.flatnonzero(crops.found)
+        answered.append((crops.digests[found], of_all.answers))
+        if teacher:
+            of_all = replace(of_all, answers=as_distributions(*teacher.lookup(crops.digests[found]), of_all.answers))
+        learn, select = split_selection(samples, options.selection_share, 0)
         place = np.cumsum(crops.found) - 1
         parts.append(of_all.rows(place[[i for i in learn if crops.found[i]]]))
         held.append(of_all.rows(place[[i for i in select if crops.found[i]]]))
-        answered.append((crops.digests[crops.found], of_all.answers))
-        found = np.flatnonzero(crops.found)
         step = max(1, len(found) * len(options.dataset) // _STATISTICS_FACES)
         some.append(crops.crops[found[::step]])
         facts.append({
             "dataset": name, "label": dataset.label, "licence": dataset.licence, "page": dataset.page, "part": "train",
             "n": len(parts[-1].ages), "split": dataset.split, "split_sha256": dataset.split_sha256(),
         })  # fmt: skip
-    head = learn_head(parts, teacher_weight=options.start_weight, age_balance=options.age_balance, seed=options.seed)
+    head = learn_head(
+        parts, teacher_weight=options.teacher_weight, age_balance=options.age_balance, seed=options.seed
+    )  # fmt: skip
     head.put_into(network)
-    pixels = torch.from_numpy(np.concatenate(some)).permute(0, 3, 1, 2)
-    normalised = ((piece.float() - network.mean) / network.std for piece in torch.split(pixels, 32))
-    put_normalisation_back(backbone, normalised)
+    if "recipe" not in training:  # of the start file, whose normalisation is folded
+        pixels = torch.from_numpy(np.concatenate(some)).permute(0, 3, 1, 2)
+        normalised = ((piece.float() - network.mean) / network.std for piece in torch.split(pixels, 32))
+        put_normalisation_back(cast(FaceMobileNet, network.backbone), normalised)
     metrics: list[dict[str, Any]] = []
     for fact, part in zip(facts, held, strict=True):
         mae = float(np.abs(head.ages(part.features) - part.ages).mean())
@@ -102,16 +111,45 @@ def run(options: argparse.Namespace) -> None:
         metrics.append({"dataset": fact["dataset"], "label": "real", "part": "selection", **measured})
         print(f"{fact['dataset']}: MAE {mae:.2f} on {len(part.ages)} faces that were left out of train")
     training = {
-        "data": facts, "start": start.source, "start_terms": start.terms, "recipe": recipe.to_dict(),
-        "train_median": float(np.median(np.concatenate([part.ages for part in parts]))),
-        "head_first": {"start_weight": options.start_weight, "epochs": 20}, **checkpoint.environment(),
+        "recipe": Recipe(backbone=NAME, crop="box", size=crop.size, margin=crop.margin).to_dict(), **training,
+        "data": facts, "train_median": float(np.median(np.concatenate([part.ages for part in parts]))),
+        "head_alone": {
+            "teacher": options.teacher.name if options.teacher else "its own answers",
+            "teacher_weight": options.teacher_weight, "age_balance": options.age_balance,
+        }, **checkpoint.environment(),
     }  # fmt: skip
-    checkpoint.save(
-        options.output, checkpoint.values_of(network.eval(), recipe.crop_spec, "real", 0.0, training, metrics)
-    )
+    checkpoint.save(options.output, checkpoint.values_of(network.eval(), crop, "real", 0.0, training, metrics))
     if options.predictions:
         write_predictions(options.predictions, answered)
     print(f"{options.output}: next: python -m agetrain --backbone {NAME} --weights {options.output} ...")
+
+
+def opened(path: Path) -> tuple[AgeNet, CropSpec, dict[str, Any]]:
+    """The network, its crop and what is known of its training.
+
+    Raises:
+        UsageError: it is of another backbone.
+        CheckpointError: the checkpoint cannot be used.
+        WeightsError: it is neither a checkpoint nor the start file.
+    """
+    if path.is_file() and "format" in torch.load(path, map_location="cpu", weights_only=True):
+        values = checkpoint.load(path)
+        if values["backbone"] != NAME or values["head"] != "distribution":
+            raise UsageError(f"{path}: of {values['backbone']}/{values['head']}; give one of {NAME}/distribution")
+        network = checkpoint.rebuild({**values, "mirrored": False, "calibration": {}})
+        return network, CropSpec.from_dict(values["crop"]), dict(values["training"])
+    network = AgeNet(NAME, "distribution").eval()
+    start = load_imagenet_weights(network, path)
+    return network, START_CROP, {"start": start.source, "start_terms": start.terms}
+
+
+def as_distributions(ages: np.ndarray, stds: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+    """Answers as distributions over 0 to 100 years, float32 ``[n, 101]``; ``otherwise`` where there is none."""
+    widths = np.maximum(stds, 1.0)[:, None]
+    powers = np.exp(-0.5 * ((_BINS - ages[:, None]) / widths) ** 2)
+    with np.errstate(invalid="ignore"):
+        distributions = powers / powers.sum(axis=1, keepdims=True)
+    return np.where(np.isfinite(ages)[:, None], distributions, otherwise).astype(np.float32)
 
 
 def write_predictions(path: Path, answered: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:

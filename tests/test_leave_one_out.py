@@ -181,11 +181,11 @@ def test_one_command_makes_the_table(start, tmp_path, astronaut, capsys):
 def test_head_first_leaves_a_start_for_all_layers(start, tmp_path, astronaut, capsys):
     appa = write_appa_real(tmp_path / "appa", astronaut, train=24, valid=2)
     made = tmp_path / "head.pth"
-    options = ["--size", "96", "--cache", str(tmp_path / "cache"), "--predictions", str(tmp_path / "start.npz")]
+    options = ["--cache", str(tmp_path / "cache"), "--predictions", str(tmp_path / "start.npz")]
     assert headfirst.main([str(start), "--dataset", f"appa-real={appa}", *options, "-o", str(made)]) == 0
     values = checkpoint.load(made)
     assert values["crop"]["kind"] == "box"
-    assert values["crop"]["size"] == 96
+    assert values["crop"]["size"] == 224
     assert "VGGFace2" in values["training"]["start"]
     assert "MIT" in values["training"]["start_terms"]
     assert values["training"]["data"][0]["n"] == 23  # one of 24 is left out, as a run leaves it out
@@ -201,13 +201,23 @@ def test_head_first_leaves_a_start_for_all_layers(start, tmp_path, astronaut, ca
     teacher = Teacher.load([tmp_path / "start.npz"])
     assert len(teacher.ages) == 24
     assert np.isfinite(teacher.stds).all()
+    # Its head anew, on the layers as they are, with the kept answers.
+    again = tmp_path / "again.pth"
+    more = ["--cache", str(tmp_path / "cache"), "--teacher", str(tmp_path / "start.npz"), "--teacher-weight", "0.9"]
+    assert headfirst.main([str(made), "--dataset", f"appa-real={appa}", *more, "-o", str(again)]) == 0
+    anew = checkpoint.load(again)
+    assert anew["training"]["head_alone"]["teacher"] == "start.npz"
+    assert anew["training"]["start"] == values["training"]["start"]
+    for name, value in anew["weights"].items():
+        same = torch.equal(value, values["weights"][name])
+        assert same == (not name.startswith(("head.", "backbone.feats."))), name
 
 
 def test_between_two_networks(start, tmp_path, astronaut, capsys):
     appa = write_appa_real(tmp_path / "appa", astronaut, train=24, valid=2)
     made = [tmp_path / "a.pth", tmp_path / "b.pth"]
     for seed, path in enumerate(made):
-        options = ["--size", "96", "--cache", str(tmp_path / "cache"), "--seed", str(seed)]
+        options = ["--cache", str(tmp_path / "cache"), "--seed", str(seed)]
         assert headfirst.main([str(start), "--dataset", f"appa-real={appa}", *options, "-o", str(path)]) == 0
     a, b = (checkpoint.load(path) for path in made)
     out = tmp_path / "between.pth"

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from agetrain import facestart
 from agetrain.errors import UsageError, WeightsError
 from agetrain.mobilenet_face import FaceMobileNet, SameConv2d, put_normalisation_back
 from agetrain.networks import AgeNet, Start, backbone_children, freeze, load_imagenet_weights, set_training_mode
@@ -181,7 +182,7 @@ def test_without_the_file_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.delenv("AGETRAIN_WEIGHTS", raising=False)
     network = AgeNet("mobilenet_v1_face", "distribution")
     for where in (None, tmp_path):
-        with pytest.raises(WeightsError, match=r"faceres_hse\.onnx .*docs/training\.md .*--weights"):
+        with pytest.raises(WeightsError, match=r"faceres_hse\.onnx .*agetrain\.facestart .*--weights"):
             load_imagenet_weights(network, where)
 
 
@@ -201,12 +202,35 @@ def test_a_linear_head_starts_anew(start):
     assert isinstance(network.head[1], nn.Linear)
 
 
+def test_the_start_file_is_made_of_the_onnx_file(folded, tmp_path, capsys):
+    onnx = pytest.importorskip("onnx")
+    named = {"feats.weight": "feats_w", "feats.bias": "feats_b", "age.weight": "age_w", "age.bias": "age_b"}
+    constants = []
+    for name, value in folded.items():
+        own = named.get(name) or name.replace("weight", "w").replace("bias", "b")
+        values = value.T if name in ("feats.weight", "age.weight") else value
+        constants.append(onnx.numpy_helper.from_array(values.contiguous().numpy(), own))
+    constants.append(onnx.numpy_helper.from_array(np.zeros(3, np.float32), "other"))
+    graph = onnx.helper.make_graph([], "g", [], [], constants)
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "peer.onnx")
+    made = tmp_path / "face_mobilenet_v1.pth"
+    assert facestart.main([str(tmp_path / "peer.onnx"), "-o", str(made)]) == 0
+    weights = torch.load(made, weights_only=True)
+    assert set(weights) == set(folded)
+    assert all(torch.equal(weights[name], folded[name]) for name in folded)
+    del graph.initializer[0]
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "peer.onnx")
+    assert facestart.main([str(tmp_path / "peer.onnx"), "-o", str(made)]) == 4
+    assert facestart.main([str(tmp_path / "none.onnx"), "-o", str(made)]) == 4
+    made.with_name("peer.onnx").write_bytes(b"no onnx")
+    assert facestart.main([str(tmp_path / "peer.onnx"), "-o", str(made)]) == 4
+    assert capsys.readouterr().err.count("faceres_hse.onnx") >= 2
+
+
 @pytest.mark.shared
 def test_real_faces_are_answered_as_by_the_published_file(shared_data, tmp_path):
     """Within 1e-4 on real faces, at 224 px and at another side."""
-    import onnx
     import onnxruntime
-    from onnx import numpy_helper
 
     from ageinfer.detect import YuNet, detect_closely
     from ageinfer.faces import CropSpec, crop_face
@@ -216,15 +240,7 @@ def test_real_faces_are_answered_as_by_the_published_file(shared_data, tmp_path)
     pictures = sorted((shared_data / "public-domain").glob("*.jpg"))[:12]
     if not peer.is_file() or not pictures:
         pytest.skip(f"no {peer}, or no portraits in {shared_data}")
-    named = {"feats_w": "feats.weight", "feats_b": "feats.bias", "age_w": "age.weight", "age_b": "age.bias"}
-    weights = {}
-    for item in onnx.load(peer).graph.initializer:
-        values = torch.from_numpy(numpy_helper.to_array(item).copy())
-        if item.name in named:
-            weights[named[item.name]] = values.T.contiguous() if item.name.endswith("_w") else values
-        elif item.name.startswith("body."):
-            weights[f"{item.name[:-1]}{'weight' if item.name.endswith('w') else 'bias'}"] = values
-    torch.save(weights, tmp_path / "face_mobilenet_v1.pth")
+    assert facestart.main([str(peer), "-o", str(tmp_path / "face_mobilenet_v1.pth")]) == 0
     network = AgeNet("mobilenet_v1_face", "distribution")
     load_imagenet_weights(network, tmp_path)
     detector = YuNet(provider="cpu")
