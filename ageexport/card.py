@@ -161,6 +161,8 @@ def _training(t: dict[str, Any]) -> str:
         text = ", ".join(said) + f"; licence: {d['licence']}; <{d['page']}>"
         rows.append(("data", text + (f"; SHA-256 of the split `{d['split_sha256']}`" if d.get("split_sha256") else "")))
     rows.append(("network", f"{t['backbone']}, {t['head']} head; started from {t.get('start') or 'not recorded'}"))
+    if t.get("start_terms"):
+        rows.append(("terms of that start", t["start_terms"]))
     if t.get("teacher"):
         rows.append(("taught by", " and ".join(f"`{file}`" for file in t["teacher"])))
     if t.get("mirrored"):

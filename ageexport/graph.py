@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ageexport.errors import ExportError, UsageError
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, graph_sha256
+from agetrain.network import mobilenet_face
 from agetrain.network.agenet import AgeNet
 from agetrain.network.checkpoint import AGE_RANGE, Checkpoint
 
@@ -97,6 +98,8 @@ class _Features(nn.Module):
 def with_plain_pooling(network: AgeNet, side: int) -> nn.Module:
     """Replaces the poolings of a backbone by one or two plain operators that every runtime has."""
     backbone = network.backbone
+    if network.backbone_name == mobilenet_face.NAME:
+        return backbone  # its pooling is a mean already
     if network.backbone_name == "mobilenet_v2":
         return _Features(backbone.get_submodule("features"))
     pooled: int = backbone.avgpool.output_size[0]  # type: ignore[index, union-attr, assignment]
@@ -192,7 +195,8 @@ def sealed(
             METADATA_KEY: metadata.to_json(),
             "model_author": "ageinfer project",
             "model_license": "weights learned from "
-            + ", ".join(f"{data['dataset']} ({data['licence']})" for data in training["data"]),
+            + ", ".join(f"{data['dataset']} ({data['licence']})" for data in training["data"])
+            + (f"; the weights that it started from: {training['start_terms']}" if training.get("start_terms") else ""),
         },
     )
     return model.SerializeToString()

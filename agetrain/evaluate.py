@@ -52,6 +52,24 @@ def build_parser() -> argparse.ArgumentParser:
         "--robustness", type=int, nargs="?", const=500, default=0, metavar="N",
         help="measure N pictures (default: 500) under other margins, blur, JPEG, size, rotation and light as well",
     )  # fmt: skip
+    parser.add_argument(
+        "--leave-one-out", action="store_true",
+        help="instead: for each data set, learn a head on the frozen network's features of the train parts of all "
+        "others, and measure it on the train part of that one; MODEL is a checkpoint, or the start file of the face "
+        "network",
+    )  # fmt: skip
+    parser.add_argument(
+        "--start-weight", type=float, default=0.3, metavar="W",
+        help="with --leave-one-out: share of the network's own answers in what is learned (default: 0.3)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--age-balance", type=float, default=0.0, metavar="P",
+        help="with --leave-one-out: how far rare ages count more (default: 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cache", type=Path, default=Path("cache"), metavar="DIR",
+        help="with --leave-one-out: folder of crops and features (default: cache)",
+    )  # fmt: skip
     parser.add_argument("--resamples", type=int, default=2000, help="resamples of the bootstrap (default: 2000)")
     parser.add_argument("--device", default="cpu", help="device for checkpoints: cpu, cuda (default: cpu)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -102,6 +120,9 @@ def evaluations(options: argparse.Namespace) -> list[Evaluation]:
 
 def report_evaluations(options: argparse.Namespace) -> None:
     """Measures, prints, and writes the files that were asked for."""
+    if options.leave_one_out:
+        report_leave_one_out(options)
+        return
     done = evaluations(options)
     records: list[dict[str, Any]] = [evaluation.record for evaluation in done]
     if options.predictions:
@@ -111,6 +132,27 @@ def report_evaluations(options: argparse.Namespace) -> None:
         write_text(options.out / "evaluation.md", report.markdown(records))
         report.draw(options.out / "evaluation.png", records, [e.answers for e in done])
         print(f"{options.out}: evaluation.json, evaluation.md, evaluation.png")
+
+
+def report_leave_one_out(options: argparse.Namespace) -> None:
+    """Prints the table of ``--leave-one-out``, and writes it where that was asked for.
+
+    Raises:
+        AgeError: the options do not fit together, or the model or a data set cannot be read.
+    """
+    from agetrain.evaluation.leave_one_out import leave_one_out, markdown
+
+    if len(options.models) > 1:
+        raise UsageError("--leave-one-out takes one checkpoint, or start file")
+    records = leave_one_out(
+        options.models[0], options.dataset, options.cache, start_weight=options.start_weight,
+        age_balance=options.age_balance,
+    )  # fmt: skip
+    text = markdown(records)
+    print(text, end="")
+    if options.out:
+        write_json(options.out / "leave-one-out.json", {"leave_one_out": records})
+        write_text(options.out / "leave-one-out.md", text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,13 +8,14 @@ from agetrain.errors import UsageError
 
 AUGMENTATIONS = ("none", "original", "best")
 PRECISIONS = ("auto", "fp32", "bf16")
-BACKBONES = ("mobilenet_v2", "resnet34", "vgg16")
+BACKBONES = ("mobilenet_v2", "resnet34", "vgg16", "mobilenet_v1_face")
 HEADS = ("linear", "distribution")
 CHOICES = {
     "backbone": BACKBONES,
     "head": HEADS,
     "precision": PRECISIONS,
     "frozen_batchnorm": ("eval", "train"),
+    "batchnorm": ("train", "eval"),
     "crop": ("box", "landmarks", "resize"),
     "labels": ("true", "stored"),
     "loss": ("distribution", "l1", "mse"),
@@ -106,7 +107,10 @@ class Recipe:
     The ``help`` text of each field says what it does; each field is an option of ``python -m agetrain``.
     """
 
-    backbone: str = field(default="mobilenet_v2", metadata={"help": "the network, which starts from ImageNet weights"})
+    backbone: str = field(
+        default="mobilenet_v2",
+        metadata={"help": "the network; it starts from ImageNet, mobilenet_v1_face from weights that know faces"},
+    )
     head: str = field(
         default="distribution",
         metadata={"help": "distribution: a probability for each year; linear: one neuron that answers in years"},
@@ -124,6 +128,13 @@ class Recipe:
         metadata={
             "help": "mode of the BatchNorm layers in frozen children; in train mode their running statistics drift "
             "although their weights are frozen, as in the original experiments"
+        },
+    )
+    batchnorm: str = field(
+        default="train",
+        metadata={
+            "help": "mode of all other BatchNorm layers while the network learns; in eval mode their running "
+            "statistics do not change"
         },
     )
     normalise: bool = field(
@@ -178,6 +189,13 @@ class Recipe:
         default=0.1,
         metadata={"help": "weight of the absolute error of the decoded age beside the distribution loss (DLDL-v2)"},
     )
+    age_balance: float = field(
+        default=0.0,
+        metadata={
+            "help": "how far rare ages count more: each face by the density of its age to the power of minus this, "
+            "within a factor of 4 (Yang et al., ICML 2021); 0 counts all faces alike"
+        },
+    )
     auxiliary_weight: float = field(
         default=0.5,
         metadata={
@@ -197,6 +215,10 @@ class Recipe:
     )
     optimiser: str = field(default="adamw", metadata={"help": "the optimiser"})
     lr: float = field(default=1e-3, metadata={"help": "largest learning rate"})
+    backbone_rate: float = field(
+        default=1.0,
+        metadata={"help": "learning rate of the backbone, as a share of that of the head"},
+    )
     weight_decay: float = field(
         default=0.02, metadata={"help": "decay of weight matrices; biases and BatchNorm do not decay"}
     )
@@ -248,7 +270,8 @@ class Recipe:
             if not getattr(self, name) > 0:
                 raise UsageError(f"{_option(name)} {getattr(self, name)}: must be above 0")
         for name in ("weight_decay", "warmup_epochs", "clip_norm", "patience", "l1_weight", "auxiliary_weight",
-                     "teacher_weight", "doubt_beyond", "seed", "selection_seed"):  # fmt: skip
+                     "teacher_weight", "doubt_beyond", "age_balance", "backbone_rate", "seed",
+                     "selection_seed"):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise UsageError(f"{_option(name)} {getattr(self, name)}: use 0 or more")
         if not 8 <= self.size <= 1024 or not -0.4 <= self.margin <= 4:

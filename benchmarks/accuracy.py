@@ -121,7 +121,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     records: list[dict[str, Any]] = [
         {
             "name": e.name, "peer": peer, "version": e.version, "ours": not peer, "megabytes": round(e.megabytes, 2),
-            "ages_known": e.ages_known, "learned_from": e.learned_from, "tuning": {}, "accuracy": {}, "speed": {},
+            "ages_known": e.ages_known, "learned_from": e.learned_from, "seen": e.seen, "tuning": {}, "accuracy": {},
+            "speed": {},
         }
         for peer, e in zip(peers, estimators, strict=True)
     ]  # fmt: skip
@@ -183,17 +184,19 @@ def accuracy(
         name, _, folder = argument.partition("=")
         dataset, _ = load_dataset(name, folder or None)
         train, valid = dataset.parts["train"], dataset.parts["valid"]
-        medians[name] = dataset.train_median
+        # A set that is only measured on has no median of train; that of the others serves where no face is found.
+        others = [of["train_median"] for of in sets.values()] or [0.0]
+        medians[name] = dataset.train_median if train else float(np.mean(others))
         chosen = random.Random(options.seed).sample(train, min(options.tune, len(train)))  # noqa: S311
-        if any(len(e.crops) > 1 for e in estimators):
+        if train and any(len(e.crops) > 1 for e in estimators):
             say(f"{name}: crops on {len(chosen)} pictures of train")
-            tuned.append(errors_by_crop(estimators, found_in(chosen, detector), dataset.train_median))
+            tuned.append(errors_by_crop(estimators, found_in(chosen, detector), medians[name]))
         say(f"{name}: looking for faces in {len(valid)} pictures of valid")
         held_out[name] = found_in(valid, detector)
         labels = years(held_out[name])
-        nobody = measure(labels, labels, np.zeros(len(labels), bool), dataset.train_median)
+        nobody = measure(labels, labels, np.zeros(len(labels), bool), medians[name])
         sets[name] = {
-            "n": len(valid), "split_sha256": dataset.split_sha256(), "train_median": dataset.train_median,
+            "n": len(valid), "split_sha256": dataset.split_sha256(), "train_median": medians[name],
             "mae_of_train_median": round(nobody.mae, 3), "found": sum(p.face is not None for p in held_out[name]),
             "adults": int(adults(labels).sum()),
         }  # fmt: skip
@@ -338,7 +341,7 @@ def merged(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One result of several; what an estimator has in more than one of them is taken from the first that has it."""
     whole: dict[str, Any] = {"sets": {}, "runs": [], "estimators": {}, "not_here": {}}
     for result in results:
-        if result["sets"] and whole["sets"] and result["sets"] != whole["sets"]:
+        if any(whole["sets"] and whole["sets"].get(name, of) != of for name, of in result["sets"].items()):
             raise SystemExit("the files are about different pictures: measure them with the same data sets")
         whole["sets"] = whole["sets"] or result["sets"]
         whole["not_here"] |= result["not_here"]
@@ -366,7 +369,7 @@ def table(results: dict[str, Any]) -> str:
     """All of it as Markdown."""
     sets, records = results["sets"], results["estimators"]
     by_error = sorted(records, key=lambda r: mean_of(r, "mae") or 0.0)
-    heads = ["estimator", "MB", "crop", *(f"{name} ({of['n']})" for name, of in sets.items())]
+    heads = ["estimator", "MB", "crop", "learned from", *(f"{name} ({of['n']})" for name, of in sets.items())]
     heads += ["mean", f"mean, {ADULTS[0]} to {ADULTS[1]} years"] if sets else []
     timed = any(r["speed"] for r in records)
     heads += [f"time, {n} face{'s' * (n > 1)}" for n in FACES] if timed else []
@@ -374,6 +377,7 @@ def table(results: dict[str, Any]) -> str:
     for r in by_error:
         row = [f"**{r['name']}**" if r["ours"] else r["name"], f"{r['megabytes']:.1f}"]
         row.append(r["crop"])
+        row.append(", ".join(r.get("learned_from") or r.get("seen") or ["not said"]))
         if sets:
             row += [f"{r['accuracy'][name]['mae']:.2f}" if name in r["accuracy"] else "-" for name in sets]
             row += [f"{mean:.2f}" if (mean := mean_of(r, figure)) else "-" for figure in ("mae", "mae_adults")]
@@ -383,7 +387,7 @@ def table(results: dict[str, Any]) -> str:
     if sets:
         medians = [of["mae_of_train_median"] for of in sets.values()]
         answers = [f"{v:.2f}" for v in [*medians, np.mean(medians)]]
-        row = ["always the median of train", "", "", *answers]
+        row = ["always the median of train", "", "", "", *answers]
         rows.append(row + [""] * (len(heads) - len(row)))
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     notes = []

@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 from types import ModuleType
 
-from agetrain.datasets import afad, all_age_faces, appa_real, cacd, utkface
+from agetrain.datasets import afad, all_age_faces, appa_real, cacd, uk_mps, us_congress, utkface
 from agetrain.datasets.base import Dataset, Sample
 from agetrain.errors import DatasetError, UsageError
 
-_MODULES = (appa_real, afad, cacd, utkface, all_age_faces)
+_MODULES = (appa_real, afad, cacd, utkface, all_age_faces, us_congress, uk_mps)
 DATASETS: dict[str, ModuleType] = {module.NAME: module for module in _MODULES}
 
 __all__ = ["DATASETS", "Dataset", "Sample", "load_dataset", "module_of"]

@@ -111,6 +111,9 @@ def evaluate(answers: Answers, *, resamples: int = 2000, seed: int = 0) -> dict[
         "by_attribute": {name: by_group(values, a, interval) for name, values in a.attributes.items()},
         "thresholds": {str(t): threshold(a, t) for t in THRESHOLDS_YEARS},
     }
+    known = [group["mae"] for group in figures["by_true_decade"].values() if "mae" in group]
+    figures["mae_of_decades"] = round(float(np.mean(known)), 4) if known else None  # each decade counts alike
+    figures["sixty_and_more"] = by_group(np.where(a.labels >= 60, "60+", ""), a, interval).get("60+", {"n": 0})
     figures["children"] = children(a)
     figures["worst_group"] = worst_group({"age": figures["by_true_decade"], **figures["by_attribute"]})
     if np.isfinite(a.label_stds).all() and (a.label_stds > 0).any():

@@ -1,10 +1,11 @@
-"""The networks: a torchvision backbone without its classifier, and a head that answers in years."""
+"""The networks: a backbone without its classifier, and a head that answers in years."""
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from agetrain.errors import UsageError
+from agetrain.network import mobilenet_face
 from agetrain.network.calibration import SMALLEST_STD_YEARS, Calibration
 from agetrain.recipe import BACKBONES, HEADS
 
@@ -23,7 +24,8 @@ class AgeNet(nn.Module):
         backbone: one of `agetrain.recipe.BACKBONES`.
         head: one of `agetrain.recipe.HEADS`.
         dropout: before the last layer.
-        normalise: by mean and deviation of ImageNet; without it, pixels are brought to 0 to 1.
+        normalise: by mean and deviation of ImageNet; without it, pixels are brought to 0 to 1. The face backbone has
+            its own.
         auxiliary: a second head beside the first, which learns another label and is left out of checkpoints.
 
     Attributes:
@@ -49,8 +51,11 @@ class AgeNet(nn.Module):
         self.calibration = Calibration()
         self.mirrored = False
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if normalise else ((0.0,) * 3, (1.0,) * 3)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255)
+        scale = 255.0
+        if backbone == mobilenet_face.NAME:  # its weights know no other, and know theirs exactly
+            mean, std, scale = mobilenet_face.MEAN, mobilenet_face.STD, 1.0
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * scale)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * scale)
         self.register_buffer("ages", torch.arange(_AGES, dtype=torch.float32))
         # Spread of the linear head's errors on held-out faces, set after training.
         self.register_buffer("residual_std", torch.zeros(()))
@@ -102,7 +107,9 @@ class AgeNet(nn.Module):
 
 
 def _headless(name: str) -> tuple[nn.Module, int]:
-    """Builds a torchvision network that ends in features; returns it with their number."""
+    """Builds a network that ends in features; returns it with their number."""
+    if name == mobilenet_face.NAME:
+        return mobilenet_face.FaceMobileNet(), mobilenet_face.WIDTH
     network = torchvision.models.get_model(name, weights=None)
     if name == "resnet34":
         width = network.fc.in_features

@@ -1,4 +1,4 @@
-"""Starting weights: ImageNet weights of a backbone, or another checkpoint."""
+"""Starting weights: those of a backbone from ImageNet or from faces, or another checkpoint."""
 
 import logging
 import os
@@ -9,10 +9,11 @@ from urllib.error import URLError
 
 import torch
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
 from agetrain._files import file_sha256
 from agetrain.errors import CheckpointError, WeightsError
+from agetrain.network import mobilenet_face
 from agetrain.network.agenet import AgeNet
 from agetrain.network.checkpoint import FORMAT, Checkpoint
 
@@ -35,12 +36,16 @@ class Start:
         substitute: the file is not torchvision's own, byte for byte, so that figures may differ from published ones.
         missing: names of the backbone's tensors that it did not hold and that therefore start at random.
         with_head: the head was loaded as well.
+        folded: its BatchNorm is folded into the convolutions and has to be put back before it is trained.
+        terms: of its licence, where they are not those of torchvision.
     """
 
     source: str
     substitute: bool
     missing: tuple[str, ...]
     with_head: bool = False
+    folded: bool = False
+    terms: str = ""
 
 
 def load_imagenet_weights(network: AgeNet, file: str | Path | None = None) -> Start:
@@ -59,6 +64,8 @@ def load_imagenet_weights(network: AgeNet, file: str | Path | None = None) -> St
     """
     name = network.backbone_name
     file = file or os.environ.get(WEIGHTS_VARIABLE) or None
+    if file is None and name == mobilenet_face.NAME:
+        raise WeightsError(f"there are no weights of {name} to download: {mobilenet_face.REMEDY}")
     if file is None:
         try:
             weights = _ImageNet[name].get_state_dict(progress=True, check_hash=True)
@@ -75,6 +82,8 @@ def load_imagenet_weights(network: AgeNet, file: str | Path | None = None) -> St
         raise WeightsError(f"{path}: not a file of weights ({type(error).__name__}); fetch it again") from error
     if not isinstance(weights, Mapping) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise WeightsError(f"{path}: not a state dict of tensors; give torchvision's file for {name}")
+    if isinstance(network.backbone, mobilenet_face.FaceMobileNet):
+        return _load_face(network, network.backbone, weights, path)
     missing = _load(network, weights, str(path))
     digest = file_sha256(path)
     official = Path(_ImageNet[name].url).stem.rpartition("-")[2]  # torchvision names its files by their hash
@@ -90,13 +99,25 @@ def weights_file(path: Path, backbone: str) -> Path:
         WeightsError: there is none.
     """
     if path.is_dir():
-        matches = sorted(path.glob(f"{backbone}*.pth"))
+        matches = sorted(path.glob(mobilenet_face.FILE if backbone == mobilenet_face.NAME else f"{backbone}*.pth"))
+        if not matches and backbone == mobilenet_face.NAME:
+            raise WeightsError(f"{path}: holds no {mobilenet_face.FILE}: {mobilenet_face.REMEDY}")
         if not matches:
             raise WeightsError(f"{path}: holds no {backbone}*.pth; put torchvision's weights of {backbone} there")
         return matches[0]
     if not path.is_file():
         raise WeightsError(f"{path}: no such file of weights; check --weights and the variable {WEIGHTS_VARIABLE}")
     return path
+
+
+def _load_face(
+    network: AgeNet, backbone: mobilenet_face.FaceMobileNet, weights: Mapping[str, Tensor], path: Path
+) -> Start:
+    head = network.head[1]
+    known = head if isinstance(head, nn.Linear) and network.head_name == "distribution" else None
+    mobilenet_face.load_folded(backbone, known, weights, str(path))
+    source = f"{mobilenet_face.ORIGIN}, {path.name}, SHA-256 {file_sha256(path)[:16]}"
+    return Start(source, False, (), known is not None, folded=True, terms=mobilenet_face.TERMS)
 
 
 def _load(network: AgeNet, weights: Mapping[str, Tensor], source: str) -> tuple[str, ...]:
@@ -140,4 +161,8 @@ def start_from(network: AgeNet, path: str | Path | None) -> Start | None:
     with_head = start.head == network.head_name
     parts = ("backbone.", "head.") if with_head else ("backbone.",)
     network.load_state_dict({k: v for k, v in start.weights.items() if k.startswith(parts)}, strict=False)
-    return Start(f"checkpoint {Path(path).name}, SHA-256 {file_sha256(path)[:16]}", False, (), with_head)
+    source = f"checkpoint {Path(path).name}, SHA-256 {file_sha256(path)[:16]}"
+    terms = start.training.get("start_terms", "")
+    if terms:  # where the weights of a start come from is not lost on the way
+        source += f", which started from {start.training['start'].rpartition('which started from ')[2]}"
+    return Start(source, False, (), with_head, terms=terms)

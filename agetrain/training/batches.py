@@ -35,6 +35,7 @@ class Batch:
         ages, stds, others, other_stds: float32 ``[n]``, as the network is to learn them; NaN where unknown.
         teacher_ages, teacher_stds: likewise a teacher's answers to the pictures; None without one.
         taught: what teaching networks say of these faces as they are shown, float32 ``[n, 101]``; None: there are none.
+        weights: how much a label of each age from 0 to 100 counts, float32 ``[101]``; None: all alike.
     """
 
     draws: augment.Draws
@@ -47,6 +48,7 @@ class Batch:
     teacher_ages: Tensor | None = None
     teacher_stds: Tensor | None = None
     taught: Tensor | None = None
+    weights: Tensor | None = None
 
 
 class Batches:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from agetrain.errors import UsageError, WeightsError
+from agetrain.network import mobilenet_face
 from agetrain.network.agenet import AgeNet
 from agetrain.network.weights import Start
 
@@ -15,11 +16,15 @@ def backbone_children(network: AgeNet) -> list[tuple[str, nn.Module]]:
 
     They are torchvision's ``children()`` without the last layer, as the original scripts counted them: conv1, bn1,
     relu, maxpool, layer1 to layer4 and avgpool of ResNet34; features, avgpool and classifier of VGG16. MobileNetV2 has
-    only one such child before its classifier, so there its 19 blocks count.
+    only one such child before its classifier, so there its 19 blocks count; of the face backbone, its 14 blocks and its
+    hidden layer do.
     """
-    if network.backbone_name == "mobilenet_v2":
+    if network.backbone_name in ("mobilenet_v2", mobilenet_face.NAME):
         blocks = network.backbone.get_submodule("features")
-        return [(f"features.{name}.", child) for name, child in blocks.named_children()]
+        children = [(f"features.{name}.", child) for name, child in blocks.named_children()]
+        if network.backbone_name == mobilenet_face.NAME:
+            children.append(("feats.", network.backbone.get_submodule("feats")))
+        return children
     last = {"resnet34": "fc"}.get(network.backbone_name)
     return [(f"{name}.", child) for name, child in network.backbone.named_children() if name != last]
 
@@ -63,6 +68,13 @@ def set_training_mode(network: nn.Module, frozen: Iterable[nn.Module], frozen_ba
             for module in child.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
+
+
+def hold_batchnorm(network: nn.Module) -> None:
+    """Lets all BatchNorm layers use their running statistics, and leave them as they are."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """The losses: what a network learns from labels, a second label and teachers."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,7 +10,9 @@ from agetrain.recipe import Recipe
 from agetrain.training.batches import Batch
 
 
-def loss_and_age(network: AgeNet, raw: Tensor, ages: Tensor, stds: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+def loss_and_age(
+    network: AgeNet, raw: Tensor, ages: Tensor, stds: Tensor, recipe: Recipe, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Computes the loss of a batch by one label, and its decoded ages.
 
     ``l1`` and ``mse`` are of the decoded age. ``distribution`` is the divergence from a Gaussian round the true age, as
@@ -22,12 +25,20 @@ def loss_and_age(network: AgeNet, raw: Tensor, ages: Tensor, stds: Tensor, recip
         ages: ``[n]`` years; a face without a label (NaN) counts as learned.
         stds: ``[n]`` years, NaN where unknown.
         recipe: for the constants.
+        weights: of the ages from 0 to 100, see `agetrain.training.batches.Batch`.
     """
     decoded, _ = network.decode(raw)
     known = torch.isfinite(ages)
     ages = torch.where(known, ages, decoded.detach())
     if recipe.loss == "mse":
         return F.mse_loss(decoded, ages), decoded
+    if weights is not None:
+        of_each = weights[ages.round().long().clamp(0, len(weights) - 1)]
+        absolute = (of_each * (decoded - ages).abs()).mean()
+        if recipe.loss == "l1":
+            return absolute, decoded
+        divergence = _divergence(network, raw, ages, stds, recipe)
+        return (of_each * divergence * known).mean() + recipe.l1_weight * absolute, decoded
     absolute = F.l1_loss(decoded, ages)
     if recipe.loss == "l1":
         return absolute, decoded
@@ -43,7 +54,7 @@ def total_loss(
     2015), each where it is known. A teacher's distributions for the very faces of the batch come before its answers to
     the pictures.
     """
-    loss, decoded = loss_and_age(network, raw, batch.ages, batch.stds, recipe)
+    loss, decoded = loss_and_age(network, raw, batch.ages, batch.stds, recipe, batch.weights)
     if auxiliary is not None:
         other, _ = loss_and_age(network, auxiliary, batch.others, batch.other_stds, recipe)
         loss = loss + recipe.auxiliary_weight * other
@@ -53,6 +64,21 @@ def total_loss(
         taught, _ = loss_and_age(network, raw, batch.teacher_ages, batch.teacher_stds, recipe)
         loss = loss + recipe.teacher_weight * taught
     return loss, decoded
+
+
+def weights_by_age(ages: np.ndarray, power: float) -> Tensor:
+    """Computes how much a label of each age counts, float32 ``[101]``: the rarer the age, the more.
+
+    Args:
+        ages: ``[n]`` years, of what is learned.
+        power: of the density, which is smoothed over three years to each side.
+    """
+    counts = np.bincount(np.clip(np.rint(ages[np.isfinite(ages)]), 0, 100).astype(int), minlength=101).astype(float)
+    kernel = np.exp(-0.5 * (np.arange(-6, 7) / 3) ** 2)
+    density = np.convolve(counts, kernel / kernel.sum(), mode="same") + 1
+    weights = density**-power
+    weights /= (weights * counts).sum() / counts.sum()
+    return torch.from_numpy(np.clip(weights, 0.25, 4)).float()
 
 
 def _distance(network: AgeNet, raw: Tensor, decoded: Tensor, taught: Tensor, recipe: Recipe) -> Tensor:

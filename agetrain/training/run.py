@@ -236,6 +236,8 @@ def open_datasets(config: RunConfig, experiment: Experiment) -> tuple[list[Datas
     datasets, folders = [], []
     for text in config.datasets:
         dataset, folder = open_dataset(text, label, split=config.split, split_csv=config.split_csv)
+        if not dataset.parts["train"]:
+            raise UsageError(f"--dataset {dataset.name}: it is for measuring alone and has no train part; leave it out")
         check_overlap(dataset, consent=bool(config.split_csv) or config.allow_overlap)
         datasets.append(dataset)
         folders.append(folder)

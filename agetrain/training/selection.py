@@ -67,6 +67,7 @@ def _facts(run: Run, epoch: int, train_median: float) -> dict[str, Any]:
     """How the network of this epoch was made, for its checkpoint."""
     facts: dict[str, Any] = {
         "data": list(run.data.facts), "start": run.start.source, "train_median": train_median,
+        **({"start_terms": run.start.terms} if run.start.terms else {}),
         "experiment": run.record["experiment"], "recipe": run.recipe.to_dict(), "epoch": epoch, **run.made_with,
     }  # fmt: skip
     teaching = run.networks or run.predictions

@@ -17,12 +17,14 @@ from agetrain.errors import DatasetError, UsageError
 from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
 from agetrain.network.checkpoint import Checkpoint
+from agetrain.network.mobilenet_face import FaceMobileNet, put_normalisation_back
 from agetrain.network.weights import Start, load_imagenet_weights, start_from
 from agetrain.recipe import Recipe
 from agetrain.training.augment import centre
 from agetrain.training.batches import Batches
 from agetrain.training.distributed import Processes
 from agetrain.training.freezing import freeze, reestimate_batchnorm
+from agetrain.training.losses import weights_by_age
 from agetrain.training.optim import make_optimiser, running_mean
 from agetrain.training.predict import uses_bf16
 from agetrain.training.state import (
@@ -39,6 +41,7 @@ from agetrain.training.teachers import NetworkTeacher, Teacher
 from agetrain.training.wandb_log import WandbLog
 
 _REESTIMATION_BATCHES = 40
+_NORMALISATION_BATCHES = 10
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +79,7 @@ class Run:
         frozen: children of the backbone that are not trained.
         start: where its weights are from.
         label_offset: years to add to what the network answers.
+        age_weights: how much a label of each age counts, float32 ``[101]``; None counts all alike.
         bf16: whether to compute in bf16.
         wandb: W&B.
         state: how far the run is.
@@ -98,6 +102,7 @@ class Run:
     frozen: list[nn.Module]
     start: Start
     label_offset: float
+    age_weights: Tensor | None
     bf16: bool
     wandb: WandbLog
     state: RunState = field(default_factory=RunState)
@@ -119,7 +124,8 @@ class Run:
             "format": STATE_FORMAT, "config": self.record, "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged else None,
             "optimiser": self.optimiser.state_dict(), "start": self.start.source,
-            "start_missing": list(self.start.missing), "progress": self.state.to_dict(),
+            "start_missing": list(self.start.missing), "start_terms": self.start.terms,
+            "progress": self.state.to_dict(),
             "best": {name: best.to_values() for name, best in self.best.items()},
         }  # fmt: skip
         checkpoint.write(self.out / STATE_FILE, values)
@@ -185,11 +191,14 @@ def start_run(
         if values is None:
             remove_earlier_run(out, {"--weights": [weights] if weights else [], "--teacher": record.get("teacher", ())})
         write_json(out / CONFIG_FILE, record)
+    age_weights = None
+    if recipe.age_balance:
+        age_weights = weights_by_age(batches.crops.ages, recipe.age_balance).to(device)
     wandb_log = WandbLog(wandb if processes.first else "disabled", "agetrain", record, out, state.tracker_id)
     state.tracker_id = wandb_log.run_id
     run = Run(
         recipe, data, out, processes, record, predictions, networks, batches, network, learner, averaged, optimiser,
-        frozen, start, offset, uses_bf16(recipe.precision, device), wandb_log, state, best,
+        frozen, start, offset, age_weights, uses_bf16(recipe.precision, device), wandb_log, state, best,
     )  # fmt: skip
     if processes.first:
         _say_what_starts(run)
@@ -207,17 +216,25 @@ def _network(
         recipe.backbone, recipe.head, recipe.dropout, normalise=recipe.normalise,
         auxiliary=recipe.auxiliary_weight > 0 and other_known,
     )  # fmt: skip
-    start = Start(values["start"], False, tuple(values["start_missing"])) if values else None
+    start = None
+    if values:
+        terms = values.get("start_terms", "")
+        start = Start(values["start"], False, tuple(values["start_missing"]), terms=terms)
     start = start or start_from(network, weights) or load_imagenet_weights(network, weights)
     frozen = freeze(network, recipe.frozen_children, start)
     if recipe.start_at_mean and recipe.head == "linear" and not start.with_head:
         nn.init.constant_(cast(nn.Linear, network.head[1]).bias, float(batches.crops.ages.mean()) - offset)
     network.to(processes.device).to(memory_format=torch.channels_last)
-    if start.substitute and values is None:
-        # Whole batches in each process, so that the start does not depend on how many there are.
-        whole = batches if processes.world == 1 else Batches(data, recipe, processes.device, batches.teacher)
+    if values is not None or not (start.substitute or start.folded):
+        return network, start, frozen
+    # Whole batches in each process, so that the start does not depend on how many there are.
+    whole = batches if processes.world == 1 else Batches(data, recipe, processes.device, batches.teacher)
+    if start.substitute:
         some = whole.epoch(1, _REESTIMATION_BATCHES)
         reestimate_batchnorm(network, (centre(batch.wide, recipe.size) for batch in some))
+    if start.folded and isinstance(network.backbone, FaceMobileNet):
+        views = (centre(batch.wide, recipe.size) for batch in whole.epoch(1, _NORMALISATION_BATCHES))
+        put_normalisation_back(network.backbone, ((view - network.mean) / network.std for view in views))
     return network, start, frozen
 
 

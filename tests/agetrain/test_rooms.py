@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("ageinfer", "agetrain", "ageexport")
 COMMANDS = {
     "agetrain.train", "agetrain.prepare", "agetrain.splits", "agetrain.audit", "agetrain.evaluate",
-    "agetrain.calibrate", "ageexport.__main__", "ageexport.inspect",
+    "agetrain.calibrate", "agetrain.headfirst", "agetrain.interpolate", "agetrain.facestart",
+    "ageexport.__main__", "ageexport.inspect",
 }  # fmt: skip
 
 
