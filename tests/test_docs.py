@@ -64,7 +64,7 @@ def test_the_readme_names_every_option_of_ageinfer_and_no_other():
 
 COMMANDS = (
     "agetrain.cli", "agetrain.prepare", "agetrain.audit", "agetrain.splits", "agetrain.evaluate", "agetrain.calibrate",
-    "ageexport.__main__", "ageexport.inspect",
+    "ageexport.__main__", "ageexport.inspect", "agetrain.facestart", "agetrain.headfirst", "agetrain.interpolate",
 )  # fmt: skip
 
 
