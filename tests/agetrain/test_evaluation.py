@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agetrain.evaluation import report
-from agetrain.evaluation.figures import Answers, Bootstrap, evaluate
+from agetrain.evaluation.figures import (
+    Answers,
+    Bootstrap,
+    decades,
+    epsilon_error,
+    evaluate,
+    over_seeds,
+    slope,
+)
 
 NAN = float("nan")
 
@@ -69,11 +77,11 @@ def test_the_slope_is_that_of_least_squares(pairs):
         labels[0] += 10
     if labels.std() > 0:
         expected = scipy.stats.linregress(labels, answers).slope
-        assert figures.slope(labels, answers) == pytest.approx(expected, abs=1e-3)
+        assert slope(labels, answers) == pytest.approx(expected, abs=1e-3)
 
 
 def test_there_is_no_slope_over_one_age():
-    assert figures.slope(np.array([30.0, 30.0]), np.array([20.0, 40.0])) is None
+    assert slope(np.array([30.0, 30.0]), np.array([20.0, 40.0])) is None
     assert "- |" in report.markdown([record([30.0] * 3, [20.0, 30.0, 40.0])])
 
 
@@ -81,7 +89,7 @@ def test_the_epsilon_error_is_that_of_the_challenge():
     errors, stds = [0, 5, -3, 12, 0.05], [3, 5, 2, 4, 0]
     expected = [1 - math.exp(-(e**2) / (2 * s**2)) for e, s in zip(errors[:4], stds[:4], strict=True)]
     expected.append(1 - math.exp(-(0.05**2) / (2 * 0.1**2)))
-    found = figures.epsilon_error(np.array(errors, float), np.array(stds, float))
+    found = epsilon_error(np.array(errors, float), np.array(stds, float))
     assert found == pytest.approx(statistics.mean(expected), abs=1e-4)
 
 
@@ -177,7 +185,7 @@ def test_a_side_without_people_has_no_share():
 def test_decades():
     years = np.array([-3, 0, 9.99, 10, 29.5, 79.9, 80, 104])
     expected = ["0-9", "0-9", "0-9", "10-19", "20-29", "70-79", "80+", "80+"]
-    assert figures.decades(years).tolist() == expected
+    assert decades(years).tolist() == expected
 
 
 def test_decades_come_in_their_order():
@@ -294,9 +302,9 @@ def test_evaluate_resamples_subjects():
 
 def test_several_models_have_a_mean_and_a_deviation():
     results = [{"mae": 4.0}, {"mae": 5.0}, {"mae": 7.5}]
-    found = figures.over_seeds(results, lambda r: r["mae"])
+    found = over_seeds(results, lambda r: r["mae"])
     assert found == {"n": 3, "mean": 5.5, "sd": round(statistics.stdev([4, 5, 7.5]), 4)}
-    assert figures.over_seeds(results[:1], lambda r: r["mae"]) == {"n": 1, "mean": 4, "sd": 0}
+    assert over_seeds(results[:1], lambda r: r["mae"]) == {"n": 1, "mean": 4, "sd": 0}
 
 
 # All together

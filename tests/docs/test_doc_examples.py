@@ -16,7 +16,7 @@ WITH_EXAMPLES = sorted(
     for path in (ROOT / package).rglob("*.py")
     if re.search(r"^ *>>> (?!.*doctest: \+SKIP)", path.read_text(), re.MULTILINE)
 )
-# They need a data set: tests/agetrain/test_library.py runs them on a small one.
+# They need a data set: tests/agetrain/test_train_library.py runs them on a small one.
 WITH_EXAMPLES = [name for name in WITH_EXAMPLES if name not in TESTED_ELSEWHERE]
 EXAMPLES = blocks("python")
 
