@@ -130,7 +130,7 @@ def from_folder(folder: Path) -> Evidence:
     file = folder / LABELS_FILE
     samples: dict[str, list[Sample]] = {part: [] for part in PARTS}
     try:
-        with file.open(newline="", encoding="utf-8") as stream:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
             for number, row in enumerate(csv.DictReader(stream), 2):
                 where, part = f"{file}, line {number}", row.get("part") or "valid"
                 if part not in PARTS:

@@ -125,7 +125,7 @@ def rewrite_csv(path: Path, target: Path, kept: set[str]) -> tuple[int, int]:
         DatasetError: it cannot be read or written.
     """
     try:
-        with path.open(newline="") as stream:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             columns = list(reader.fieldnames or [])
             rows = list(reader)

@@ -56,7 +56,7 @@ def load(folder: Path, label: str = "real") -> Dataset:
 def _ignored(file: Path) -> set[str]:
     if not file.exists():
         return set()
-    with file.open(newline="") as stream:
+    with file.open(newline="", encoding="utf-8-sig") as stream:
         try:
             return {f"{row['img_name']}_face.jpg" for row in csv.DictReader(stream)}
         except KeyError as error:
@@ -67,7 +67,7 @@ def _attributes(file: Path) -> dict[str, tuple[tuple[str, str], ...]]:
     """Attributes by file name; none where there is no such list."""
     if not file.exists():
         return {}
-    with file.open(newline="") as stream:
+    with file.open(newline="", encoding="utf-8-sig") as stream:
         try:
             return {
                 row["file"]: tuple((name, row[column]) for column, name in _ATTRIBUTES.items() if row.get(column))
@@ -82,7 +82,7 @@ def _read_part(
 ) -> list[Sample]:
     samples = []
     try:
-        with file.open(newline="") as stream:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
             for row in csv.DictReader(stream):
                 real = (_age(row, "real_age"), None)
                 apparent = (_age(row, "apparent_age_avg"), float(row["apparent_age_std"]))

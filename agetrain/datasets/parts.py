@@ -88,7 +88,7 @@ def read_csv(path: Path, dataset: str) -> list[Row]:
     module = module_of(dataset)
     rows: list[Row] = []
     try:
-        with path.open(newline="") as stream:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             columns = reader.fieldnames or []
             file_column = _first(columns, ("path", "file", "file_name"), path)
@@ -178,7 +178,7 @@ def with_split_file(dataset: Dataset, path: Path) -> Dataset:
     named: set[Path] = set()
     try:
         data = path.read_bytes()
-        for row in csv.DictReader(data.decode().splitlines()):
+        for row in csv.DictReader(data.decode("utf-8-sig").splitlines()):
             part, file = row["part"], row["file"]
             if file is None:
                 raise DatasetError(f"{path}: a line names no file; make one with python -m agetrain.splits")

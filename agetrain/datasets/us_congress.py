@@ -50,7 +50,7 @@ def read_intervals(folder: Path, columns: tuple[str, ...]) -> list[Sample]:
     """
     lists = folder / LISTS
     try:
-        with lists.open(newline="", encoding="utf-8") as stream:
+        with lists.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
             if missing:

@@ -226,6 +226,13 @@ def test_an_original_list_of_afad_is_read_as_it_is(tmp_path):
     ]
 
 
+def test_a_list_that_a_spreadsheet_saved_is_read(tmp_path):
+    """Its first column is the one that is needed, behind a byte order mark."""
+    path = tmp_path / "afad_valid.csv"
+    path.write_text("path,age\r\n39/112/474596-0.jpg,24\r\n", encoding="utf-8-sig")
+    assert [(r.file, r.age_years) for r in read_csv(path, "afad")] == [("39/112/474596-0.jpg", 39)]
+
+
 def test_an_original_list_of_cacd_is_read_as_it_is(tmp_path):
     """Its first column is an index without a name."""
     path = write_csv(

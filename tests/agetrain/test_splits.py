@@ -1,5 +1,6 @@
 """Which picture is in which part: split files, random and identity-exclusive splits, and what overlaps."""
 
+import codecs
 import csv
 import hashlib
 from collections import Counter
@@ -68,6 +69,14 @@ def test_a_split_file_gives_back_the_parts_that_were_written(tmp_path, folder, d
     assert digest == hashlib.sha256((tmp_path / "split.csv").read_bytes()).hexdigest()
     assert digest[:16] in read.split
     assert "split.csv" in read.split
+
+
+def test_a_split_file_that_a_spreadsheet_saved_is_read(tmp_path, folder, dataset):
+    """Spreadsheets put a byte order mark before the first column's name."""
+    write_split(tmp_path / "split.csv", dataset, folder)
+    saved = tmp_path / "saved.csv"
+    saved.write_bytes(codecs.BOM_UTF8 + (tmp_path / "split.csv").read_bytes())
+    assert names(with_split_file(dataset, saved)) == names(dataset)
 
 
 def test_a_split_file_can_be_read_by_anyone(tmp_path, folder, dataset):
