@@ -24,6 +24,7 @@ class RunConfig:
         split: a split file of ``python -m agetrain.splits``, for a single data set.
         split_csv: the lists of the original work, for a single data set: train, valid and, optionally, test.
         allow_overlap: whether to train although a person is in more than one part.
+        strict: whether pictures that cannot be read end the run, instead of being left out.
         out: folder for the results; None for ``runs/NAME-LABEL-EXPERIMENT``.
         cache: folder of the face crops, which are made once.
         weights: ImageNet weights, a file or a folder with ``BACKBONE*.pth``, or a checkpoint to start from; None for
@@ -43,6 +44,7 @@ class RunConfig:
     split: Path | None = None
     split_csv: tuple[Path, ...] = ()
     allow_overlap: bool = False
+    strict: bool = False
     out: Path | None = None
     cache: Path = Path("cache")
     weights: Path | None = None
@@ -70,7 +72,8 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Returns what decides the result as JSON values, for ``config.json``.
 
-        Places and the machine are left out: ``out``, ``cache``, ``device``, ``wandb``, ``resume`` and ``overwrite``.
+        Places and the machine are left out: ``out``, ``cache``, ``strict``, ``device``, ``wandb``, ``resume`` and
+        ``overwrite``.
         """
         experiment, recipe = self.chosen()
         pairs = [name_and_folder(text) for text in self.datasets]

@@ -51,6 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     splits.add_argument("--allow-overlap", action="store_true", help="train although a person is in more than one part")
     parser.add_argument(
+        "--strict", action="store_true", help="end at pictures that cannot be read instead of leaving them out"
+    )
+    parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the results (default: runs/NAME-LABEL-EXPERIMENT)"
     )
     parser.add_argument(
@@ -146,7 +149,7 @@ def config_of(options: argparse.Namespace) -> RunConfig:
     return RunConfig(
         datasets=datasets, label=label, experiment=experiment.id, recipe=recipe,
         split=options.split or base.split, split_csv=tuple(options.split_csv or base.split_csv),
-        allow_overlap=options.allow_overlap or base.allow_overlap,
+        allow_overlap=options.allow_overlap or base.allow_overlap, strict=options.strict,
         out=options.out or _default_out(names, label, experiment.id, packed), cache=options.cache,
         weights=options.weights or base.weights, teachers=tuple(options.teacher or base.teachers), packed=packed,
         resume=options.resume, overwrite=options.overwrite, device=options.device, wandb=options.wandb,

@@ -180,12 +180,14 @@ def write_pack(folder, proof, spec, count=None):
     """Writes ``parity.npz`` of the first pictures of a folder with labels, as a training run would."""
     from ageexport.evidence import from_folder
     from agetrain.crops import cache
-    from agetrain.crops.parity_pack import write_parity_pack
+    from agetrain.crops.parity_pack import ParityPictures, write_parity_pack
 
     known = from_folder(proof)
     samples = known.samples[:count]
     crops = cache.open_crops(samples, spec, folder / "cache", "crops")
-    write_parity_pack(folder / "parity.npz", samples, known.calibration, crops, "real", seed=0)
+    write_parity_pack(
+        folder / "parity.npz", ParityPictures(tuple(samples), tuple(known.calibration)), crops, "real", seed=0
+    )
 
 
 def tampered(data, change_graph=None, **changes):

@@ -12,7 +12,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -32,6 +32,7 @@ CACHE_VERSION = 2
 VALUES = ("found", "ages", "stds", "others", "other_stds", "digests")
 _PICTURES_PER_PROCESS = 64  # fewer are not worth the start of one
 _MOST_PROCESSES = 61  # that a pool may have on Windows
+_MOST_NAMED = 20  # pictures that one message names
 _cropper: "_Cropper"  # of a process that does nothing else, see _open_cropper
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,10 @@ def join(caches: Sequence[CropCache]) -> CropCache:
     return CropCache(JoinedCrops(arrays), *(np.concatenate([getattr(c, name) for c in caches]) for name in VALUES))
 
 
-def open_crops(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title: str) -> CropCache:
+def open_crops(
+    samples: Sequence[Sample], spec: CropSpec, folder: str | Path, title: str,
+    unreadable: dict[Path, str] | None = None,
+) -> CropCache:  # fmt: skip
     """Opens the crops of these pictures, and makes them first where they are not in the cache yet.
 
     The cache's name is a hash over the pictures' bytes, the crop specification and the detector, so a changed picture
@@ -99,18 +103,21 @@ def open_crops(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, ti
         spec: how to crop; ``spec.detector`` must be the runtime's default detector, or none for a ``resize`` crop.
         folder: holds all caches.
         title: of the progress bar.
+        unreadable: takes the reasons by the paths of pictures that cannot be read, which then count as pictures
+            without a face; None refuses such pictures.
 
     Raises:
-        DatasetError: a picture or the cache cannot be read, or no space is left.
+        DatasetError: a picture cannot be read and ``unreadable`` is None, the cache cannot be read, or no space is
+            left.
     """
     if spec.detector not in (DEFAULT_DETECTOR, NO_DETECTOR):
         raise DatasetError(f"crops for detector {spec.detector!r} cannot be made; this release has {DEFAULT_DETECTOR}")
-    digests = [picture_digest(sample.path) for sample in samples]
+    digests = [_digest(sample.path, strict=unreadable is None) for sample in samples]
     key = hashlib.sha256(json.dumps([CACHE_VERSION, spec.to_dict()], sort_keys=True).encode() + b"".join(digests))
     target = Path(folder) / key.hexdigest()[:16]
     if not (target / "crops.npy").is_file():
         try:
-            _build(samples, spec, target, title)
+            _build(samples, spec, target, title, strict=unreadable is None)
         except OSError as error:
             raise DatasetError(
                 f"{target}: cannot write the cache: {error.strerror or error}; free some space"
@@ -123,8 +130,14 @@ def open_crops(samples: Sequence[Sample], spec: CropSpec, folder: str | Path, ti
         crops, found = np.load(target / "crops.npy", mmap_mode="r"), np.load(target / "found.npy")
         if not len(crops) == len(found) == len(samples):
             raise ValueError(f"{len(crops)} crops and {len(found)} entries for {len(samples)} pictures")
+        record = target / "unreadable.json"
+        reasons = {int(i): str(r) for i, r in json.loads(record.read_text()).items()} if record.is_file() else {}
     except (OSError, ValueError, EOFError) as error:
         raise DatasetError(f"{target}: a damaged cache ({error}); delete this folder, it is made again") from error
+    if reasons and unreadable is None:
+        raise DatasetError(_named(reasons))
+    if unreadable is not None:
+        unreadable.update({samples[i].path: reason for i, reason in reasons.items()})
     return CropCache(
         crops=crops,
         found=found,
@@ -153,7 +166,22 @@ def picture_digest(path: Path) -> bytes:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}; unpack the data set again") from error
 
 
-def _build(samples: Sequence[Sample], spec: CropSpec, target: Path, title: str) -> None:
+def _digest(path: Path, *, strict: bool) -> bytes:
+    try:
+        return picture_digest(path)
+    except DatasetError:
+        if strict:
+            raise
+        return bytes(32)  # whoever crops it says why
+
+
+def _named(reasons: Mapping[int, str]) -> str:
+    """Returns one line about pictures that cannot be read."""
+    more = f"; and {len(reasons) - _MOST_NAMED} more" if len(reasons) > _MOST_NAMED else ""
+    return "; ".join(list(reasons.values())[:_MOST_NAMED]) + more
+
+
+def _build(samples: Sequence[Sample], spec: CropSpec, target: Path, title: str, *, strict: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -165,12 +193,19 @@ def _build(samples: Sequence[Sample], spec: CropSpec, target: Path, title: str) 
         if hasattr(os, "posix_fallocate"):
             with crops.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, crops.stat().st_size)
-        found = np.zeros(len(samples), bool)
+        found, reasons = np.zeros(len(samples), bool), {}
         with _cropping([sample.path for sample in samples], spec, crops) as outcomes:
             for i, outcome in zip(progress(range(len(samples)), title, "img"), outcomes, strict=True):
-                found[i] = outcome
+                if isinstance(outcome, str):
+                    reasons[i] = outcome
+                else:
+                    found[i] = outcome
+        if reasons and strict:
+            raise DatasetError(_named(reasons))
         np.lib.format.open_memmap(crops, mode="r+").flush()  # before the name that says it is complete
         np.save(unfinished / "found.npy", found)
+        if reasons:
+            (unfinished / "unreadable.json").write_text(json.dumps(reasons))
         try:
             unfinished.rename(target)
         except OSError:
@@ -192,9 +227,17 @@ class _Cropper:
         self._spec = spec
         self._crops = np.lib.format.open_memmap(crops, mode="r+")
 
-    def crop(self, i: int, path: Path) -> bool:
-        """Writes the crop of a picture as the ``i``-th one; returns whether there is a face."""
-        crop = crop_labelled_face(self._detector, read_labelled_picture(path), self._spec)
+    def crop(self, i: int, path: Path) -> bool | str:
+        """Writes the crop of a picture as the ``i``-th one.
+
+        Returns:
+            Whether there is a face, or why the picture cannot be read.
+        """
+        try:
+            image = read_labelled_picture(path)
+        except DatasetError as error:
+            return str(error)
+        crop = crop_labelled_face(self._detector, image, self._spec)
         if crop is None:
             return False
         self._crops[i] = crop
@@ -202,8 +245,8 @@ class _Cropper:
 
 
 @contextmanager
-def _cropping(paths: Sequence[Path], spec: CropSpec, crops: Path) -> Iterator[Iterator[bool]]:
-    """Crops pictures, on all cores where there are many; gives for each, in order, whether there is a face."""
+def _cropping(paths: Sequence[Path], spec: CropSpec, crops: Path) -> Iterator[Iterator[bool | str]]:
+    """Crops pictures, on all cores where there are many; gives for each, in order, what `_Cropper.crop` returns."""
     processes = min(available_cores(), len(paths) // _PICTURES_PER_PROCESS, _MOST_PROCESSES)
     cropper = _Cropper(spec, crops, None)  # what is missing or broken is to be said here, not in every process
     if processes < 2:
@@ -242,5 +285,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _crop(i: int, path: Path) -> bool:
+def _crop(i: int, path: Path) -> bool | str:
     return _cropper.crop(i, path)

@@ -5,7 +5,6 @@ beside them. It contains faces of the data sets: their licences apply.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -15,9 +14,9 @@ import numpy as np
 from ageinfer.crop.spec import CropSpec
 from agetrain._files import replacing, write_json
 from agetrain.crops.cache import VALUES, CropCache, JoinedCrops, join
-from agetrain.crops.parity_pack import write_parity_pack
+from agetrain.crops.parity_pack import ParityPictures, write_parity_pack
 from agetrain.crops.training_set import TrainingSet
-from agetrain.datasets import Sample, module_of
+from agetrain.datasets import module_of
 from agetrain.errors import DatasetError, UsageError
 from agetrain.recipe import Recipe
 from agetrain.run_config import RunConfig
@@ -41,7 +40,7 @@ _PIXELS = (
 
 def save(
     folder: Path, data: TrainingSet, config: dict[str, Any], recipe: Recipe,
-    parity: tuple[Sequence[Sample], Sequence[Sample]] | None,
+    parity: ParityPictures | None,
 ) -> None:  # fmt: skip
     """Writes a training set into a folder; the description comes last, so a folder that has one is complete.
 
@@ -57,7 +56,7 @@ def save(
         shards = {name: _save_cache(folder, name, cache) for name, cache in caches.items()}
         if parity is not None:
             crops = join(data.valid)
-            write_parity_pack(folder / "parity.npz", *parity, crops, data.label, recipe.seed)
+            write_parity_pack(folder / "parity.npz", parity, crops, data.label, recipe.seed)
         description = {
             "version": _VERSION, "facts": list(data.facts), "label": data.label, "label_offset": data.label_offset,
             "crop": data.crop.to_dict(), "shards": shards, "config": config,

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,22 @@ PARITY_PICTURES = 500
 CALIBRATION_PICTURES = 300
 
 
-def write_parity_pack(
-    path: Path, valid: Sequence[Sample], train: Sequence[Sample], crops: CropCache, label: str, seed: int
-) -> None:
+@dataclass(frozen=True, slots=True)
+class ParityPictures:
+    """What the pictures of a parity pack are chosen from.
+
+    Attributes:
+        valid: pictures that an export is proved on.
+        train: pictures that int8 is calibrated on.
+        unreadable: pictures among them that cannot be read.
+    """
+
+    valid: tuple[Sample, ...]
+    train: tuple[Sample, ...]
+    unreadable: frozenset[Path] = frozenset()
+
+
+def write_parity_pack(path: Path, pictures: ParityPictures, crops: CropCache, label: str, seed: int) -> None:
     """Writes the pictures on which an export is proved, and pictures from train to calibrate int8 on.
 
     The file holds their encoded bytes, one behind the other (``valid_bytes``, ``valid_ends``, and the same with
@@ -28,9 +40,8 @@ def write_parity_pack(
 
     Args:
         path: of the pack.
-        valid: pictures to choose from.
-        train: pictures to choose from.
-        crops: of ``valid``, in its order.
+        pictures: to choose from.
+        crops: of ``pictures.valid``, in its order.
         label: ``real`` or ``apparent``: what ``age_years`` of the samples is.
         seed: of the choice.
     """
@@ -38,10 +49,11 @@ def write_parity_pack(
     arrays: dict[str, np.ndarray] = {}
     facts: dict[str, Any] = {"label": label, "seed": seed}
     for name, samples, most in (
-        ("valid", valid, PARITY_PICTURES),
-        ("calibration", train, CALIBRATION_PICTURES),
+        ("valid", pictures.valid, PARITY_PICTURES),
+        ("calibration", pictures.train, CALIBRATION_PICTURES),
     ):
-        chosen = random.permutation(len(samples))[:most].tolist()
+        order = random.permutation(len(samples)).tolist()
+        chosen = [i for i in order if samples[i].path not in pictures.unreadable][:most]
         encoded = [samples[i].path.read_bytes() for i in chosen]
         arrays[f"{name}_bytes"] = np.frombuffer(b"".join(encoded), np.uint8)
         arrays[f"{name}_ends"] = np.cumsum([len(e) for e in encoded])

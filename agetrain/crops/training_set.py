@@ -1,6 +1,7 @@
 """The training set: the crops of all data sets that a run needs."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,15 @@ import numpy as np
 from ageinfer.crop.spec import CropSpec
 from agetrain.crops import cache
 from agetrain.crops.cache import CropCache, join
+from agetrain.crops.parity_pack import ParityPictures
 from agetrain.datasets import Dataset, Sample
 from agetrain.errors import UsageError
 from agetrain.recipe import Recipe
 
 WIDE_CROP_FACTOR = 1.4
+_MOST_NAMED = 20  # pictures that the log names
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,12 +51,24 @@ class TrainingSet:
 
 
 def training_set(
-    datasets: Sequence[Dataset], recipe: Recipe, folder: Path
-) -> tuple[TrainingSet, tuple[Sequence[Sample], Sequence[Sample]]]:
+    datasets: Sequence[Dataset], recipe: Recipe, folder: Path, *, strict: bool = False
+) -> tuple[TrainingSet, ParityPictures]:
     """Makes the training set of data sets; pictures are cropped where the cache does not hold them yet.
 
+    Pictures that cannot be read are named in the log and left out.
+
+    Args:
+        datasets: to learn from, and to report on.
+        recipe: how to crop and to choose.
+        folder: holds all caches of crops.
+        strict: refuse pictures that cannot be read.
+
     Returns:
-        The training set, and the valid and train pictures for a parity pack.
+        The training set, and the pictures for a parity pack.
+
+    Raises:
+        UsageError: the data sets store their labels differently.
+        DatasetError: ``strict``, and a picture cannot be read; or the cache cannot be read or written.
     """
     exact = recipe.crop_spec
     wide = exact.widened(WIDE_CROP_FACTOR)
@@ -60,6 +77,7 @@ def training_set(
         raise UsageError("--labels stored: these data sets store their labels differently; use --labels true")
     facts, learn, select, valid = [], [], [], []
     learned: list[Sample] = []
+    bad: dict[Path, str] | None = None if strict else {}
     for dataset in datasets:
         train_samples = dataset.parts["train"] + (() if recipe.ignore_bad else dataset.ignored)
         if recipe.select_on == "valid":
@@ -68,10 +86,10 @@ def training_set(
             chosen, held_out = split_selection(train_samples, recipe.selection_share, recipe.selection_seed)
             learn_samples = [train_samples[i] for i in chosen]
             select.append(
-                cache.open_crops([train_samples[i] for i in held_out], exact, folder, f"{dataset.name}: choose")
+                cache.open_crops([train_samples[i] for i in held_out], exact, folder, f"{dataset.name}: choose", bad)
             )
-        learn.append(cache.open_crops(learn_samples, wide, folder, f"{dataset.name}: learn"))
-        valid.append(cache.open_crops(dataset.parts["valid"], exact, folder, f"{dataset.name}: report"))
+        learn.append(cache.open_crops(learn_samples, wide, folder, f"{dataset.name}: learn", bad))
+        valid.append(cache.open_crops(dataset.parts["valid"], exact, folder, f"{dataset.name}: report", bad))
         learned += learn_samples
         facts.append(
             {
@@ -88,7 +106,18 @@ def training_set(
     data = TrainingSet(
         tuple(facts), datasets[0].label, max(offsets), exact, tuple(learn), join(select or valid), tuple(valid)
     )
-    return data, ([s for d in datasets for s in d.parts["valid"]], learned)
+    if bad:
+        _say_what_is_left_out(bad)
+    return data, ParityPictures(
+        tuple(s for d in datasets for s in d.parts["valid"]), tuple(learned), frozenset(bad or ())
+    )
+
+
+def _say_what_is_left_out(bad: Mapping[Path, str]) -> None:
+    for reason in list(bad.values())[:_MOST_NAMED]:
+        log.warning("left out: %s", reason)
+    more = f", {_MOST_NAMED} of them named above" if len(bad) > _MOST_NAMED else ""
+    log.warning("%d pictures cannot be read and are left out%s; --strict ends the run instead", len(bad), more)
 
 
 def split_selection(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[int], list[int]]:

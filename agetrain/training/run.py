@@ -10,9 +10,9 @@ from typing import Any
 from agetrain._files import file_sha256
 from agetrain.crops import packing, precrop
 from agetrain.crops.cache import join
-from agetrain.crops.parity_pack import write_parity_pack
+from agetrain.crops.parity_pack import ParityPictures, write_parity_pack
 from agetrain.crops.training_set import TrainingSet, training_set
-from agetrain.datasets import Dataset, Sample
+from agetrain.datasets import Dataset
 from agetrain.datasets.parts import check_overlap, open_dataset
 from agetrain.errors import OutputError, UsageError, WeightsError
 from agetrain.experiments import Experiment
@@ -40,7 +40,7 @@ class Prepared:
         recipe: how to train.
         data: what to learn from.
         record: what decides the result, as JSON values.
-        parity: valid and train pictures for a parity pack; None where they are packed.
+        parity: pictures for a parity pack; None where they are packed.
     """
 
     config: RunConfig
@@ -48,7 +48,7 @@ class Prepared:
     recipe: Recipe
     data: TrainingSet
     record: dict[str, Any]
-    parity: tuple[Sequence[Sample], Sequence[Sample]] | None
+    parity: ParityPictures | None
 
 
 def fit(config: RunConfig) -> TrainingResult:
@@ -161,10 +161,10 @@ def prepare_run(config: RunConfig, processes: Processes) -> Prepared:
         record = {**replace(config, datasets=opened).to_dict(), "notes": notes}
         # The first process makes the crops, the others then find them.
         if processes.first:
-            data, parity = training_set(datasets, recipe, config.cache)
+            data, parity = training_set(datasets, recipe, config.cache, strict=config.strict)
         processes.agreed(None)
         if not processes.first:
-            data, parity = training_set(datasets, recipe, config.cache)
+            data, parity = training_set(datasets, recipe, config.cache, strict=config.strict)
     return Prepared(config, experiment, recipe, data, record, parity)
 
 
@@ -172,7 +172,7 @@ def _write_parity_pack(prepared: Prepared, out: Path) -> None:
     path, packed = out / "parity.npz", prepared.config.packed
     if prepared.parity is not None:
         data = prepared.data
-        write_parity_pack(path, *prepared.parity, join(data.valid), data.label, prepared.recipe.seed)
+        write_parity_pack(path, prepared.parity, join(data.valid), data.label, prepared.recipe.seed)
     elif packed is not None and (packed / "parity.npz").is_file():
         path.write_bytes((packed / "parity.npz").read_bytes())
 

@@ -331,7 +331,7 @@ def test_a_pack_of_another_label_is_turned_round(exported_distribution, proof, t
     """One run learns real and apparent age and leaves one pack: each checkpoint is proved on its own label."""
     from ageexport import evidence
     from agetrain.crops import cache
-    from agetrain.crops.parity_pack import write_parity_pack
+    from agetrain.crops.parity_pack import ParityPictures, write_parity_pack
     from agetrain.datasets import Sample
 
     pictures = evidence.from_folder(proof).samples[:5]
@@ -339,7 +339,7 @@ def test_a_pack_of_another_label_is_turned_round(exported_distribution, proof, t
         Sample(s.path, 30 + i, None, 40 + i, 3.0 + i, f"p{i}", (("sex", "female"),)) for i, s in enumerate(pictures)
     ]
     crops = cache.open_crops(samples, CropSpec(size=64), tmp_path / "cache", "crops")
-    write_parity_pack(tmp_path / "parity.npz", samples, samples[:2], crops, "real", 0)
+    write_parity_pack(tmp_path / "parity.npz", ParityPictures(tuple(samples), tuple(samples[:2])), crops, "real", 0)
     real = evidence.from_pack(tmp_path / "parity.npz", "real", tmp_path / "a")
     apparent = evidence.from_pack(tmp_path / "parity.npz", "apparent", tmp_path / "b")
     assert sorted(s.age_years for s in real.samples) == [30, 31, 32, 33, 34]

@@ -184,6 +184,25 @@ def test_a_broken_picture_is_named_and_leaves_nothing(samples, folder, damage):
     assert open_crops(samples, SPEC, folder, "test").found[3]
 
 
+def test_pictures_that_cannot_be_read_are_all_named_and_count_as_without_a_face(samples, folder):
+    whole = open_crops(samples, SPEC, folder, "test").crops[0]
+    samples[1].path.write_bytes(b"")
+    samples[3].path.unlink()
+    for _ in range(2):  # made, and found again
+        bad = {}
+        cache = open_crops(samples, SPEC, folder, "test", bad)
+        assert cache.found.tolist() == [True, False, False, False]
+        np.testing.assert_array_equal(cache.crops[0], whole)
+        assert list(bad) == [samples[1].path, samples[3].path]
+        assert all(str(path) in reason for path, reason in bad.items())
+    samples[3].path.write_bytes(b"")
+    open_crops(samples, SPEC, folder, "test", {})
+    with pytest.raises(DatasetError, match=r"1\.png.*3\.png"):  # of a cache that is there already
+        open_crops(samples, SPEC, folder, "test")
+    with pytest.raises(DatasetError, match=r"1\.png.*3\.png"):
+        open_crops(samples, WHOLE, folder, "test")
+
+
 def test_a_picture_that_vanished_is_named(samples, folder):
     samples[3].path.unlink()
     with pytest.raises(DatasetError, match=r"3\.png"):

@@ -372,6 +372,29 @@ def test_a_folder_for_results_that_cannot_be_made(tmp_path, arguments, capsys):
     assert capsys.readouterr().err.splitlines()[-1].startswith("agetrain: ")
 
 
+def test_broken_pictures_are_named_and_left_out_or_end_a_strict_run(tmp_path, arguments, appa_real, place, capsys):
+    data = shutil.copytree(appa_real, tmp_path / "data")
+    [learned, *_], [reported, *_] = (sorted((data / part).glob("*_face.jpg")) for part in ("train", "valid"))
+    learned.write_bytes(b"")
+    reported.write_bytes(reported.read_bytes()[:100])
+    command = arguments(tmp_path / "out", "--epochs", "1")
+    command[command.index("--data") + 1] = str(data)
+    assert main([*command, "--strict"]) == 3
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("agetrain: ")]
+    assert learned.name in line or reported.name in line
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert f"left out: {learned}" in said
+    assert f"left out: {reported}" in said
+    assert "2 pictures cannot be read and are left out" in said
+    checkpoint = Checkpoint.load(tmp_path / "out" / "best.pth")
+    assert checkpoint.metrics[-1]["detection_rate_percent"] < 100
+    with np.load(tmp_path / "out" / "parity.npz") as pack:
+        pictures = np.split(pack["valid_bytes"], pack["valid_ends"][:-1])
+    assert len(pictures) == len(list((data / "valid").glob("*_face.jpg"))) - 1
+    assert all(cv2.imdecode(picture, cv2.IMREAD_COLOR) is not None for picture in pictures)
+
+
 @pytest.mark.parametrize(
     ("replaced", "status", "words"),
     [
