@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -131,7 +132,27 @@ def decode_picture(data: bytes, path: str) -> Image:
             raise SourceError(f"{path}: OpenCV refuses the picture ({error.err}); make it smaller") from error
     if image is None:
         raise SourceError(f"{path}: the picture cannot be decoded; copy it again or convert it to JPEG or PNG")
+    if more := _of_which_the_first_is_read(data):
+        log.warning("%s: only the first of its %s is read; convert it to a GIF or a video to have all", path, more)
     return image
+
+
+def _of_which_the_first_is_read(data: bytes) -> str:
+    """Names what a file holds several of, from its structure alone: ``frames``, ``pages``, or nothing."""
+    if data.startswith(b"\x89PNG"):
+        before_pixels = data[: max(data.find(b"IDAT"), 0)]
+        at = before_pixels.find(b"acTL")
+        return "frames" if at > 0 and int.from_bytes(data[at + 4 : at + 8], "big") > 1 else ""
+    if data[8:16] == b"WEBPVP8X":
+        return "frames" if data[20] & 2 else ""
+    if data[4:8] == b"ftyp" and b"avis" in data[8 : min(int.from_bytes(data[:4], "big"), _LONGEST_BRANDS)]:
+        return "frames"
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
+        first = int.from_bytes(data[4:8], order)
+        after = first + 2 + 12 * int.from_bytes(data[first : first + 2], order)
+        return "pages" if int.from_bytes(data[after : after + 4], order) else ""
+    return ""
 
 
 def _is_cut_off(data: bytes) -> bool:

@@ -172,3 +172,31 @@ def test_an_avif_that_cannot_be_decoded_is_refused_like_any_picture(file):
         SourceError, match=r"a\.avif: the picture cannot be decoded; copy it again or convert it to JPEG or PNG$"
     ):
         frames_of(path)
+
+
+def write_several(path, frames):
+    if path.suffix == ".tif":
+        assert cv2.imwritemulti(str(path), frames)
+        return
+    animation = cv2.Animation()
+    animation.frames, animation.durations = frames, [100] * len(frames)
+    assert cv2.imwriteanimation(str(path), animation)
+
+
+@pytest.mark.skipif(not hasattr(cv2, "imwriteanimation"), reason="this OpenCV writes no animations")
+@pytest.mark.parametrize(
+    ("suffix", "word"), [(".png", "frames"), (".webp", "frames"), (".avif", "frames"), (".tif", "pages")]
+)
+def test_what_is_not_read_of_an_animation_is_said(tmp_path, astronaut, caplog, suffix, word):
+    path = tmp_path / f"several{suffix}"
+    write_several(path, [astronaut, astronaut[:, ::-1].copy(), astronaut])
+    assert read_picture(path).shape == astronaut.shape
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"{path}: only the first of its {word} is read")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".avif", ".tif", ".jpg", ".bmp"])
+def test_of_a_single_picture_nothing_is_said(tmp_path, astronaut, caplog, suffix):
+    assert cv2.imwrite(str(tmp_path / f"one{suffix}"), astronaut)
+    assert read_picture(tmp_path / f"one{suffix}").shape == astronaut.shape
+    assert not caplog.records
