@@ -2,6 +2,7 @@
 
 import codecs
 import glob
+import io
 import logging
 import os
 import stat
@@ -17,7 +18,7 @@ from ageinfer.images import cv2
 from ageinfer.sources.base import Source
 from ageinfer.types import Frame, Image
 
-# HEIC cannot be read. It is in this list so that such a photo in a folder is reported and not skipped silently.
+# HEIC needs a package. It is in this list so that such a photo in a folder is reported and not skipped silently.
 PICTURE_SUFFIXES = frozenset(
     {
         ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
@@ -88,7 +89,7 @@ def read_picture(path: str | Path) -> Image:
 
     Raises:
         SourceError: there is no such file, it is not a picture, it is cut off, or OpenCV cannot decode its format,
-            such as HEIC.
+            and HEIC without the extra ``heic``.
 
     Example:
         >>> read_picture("samples/astronaut.jpg").shape
@@ -115,13 +116,11 @@ def decode_picture(data: bytes, path: str) -> Image:
         path: how messages call it.
 
     Raises:
-        SourceError: it is not a picture, cut off, or in a format that OpenCV cannot decode, as HEIC is.
+        SourceError: it is not a picture, cut off, or in a format that OpenCV cannot decode, as HEIC is
+            without the extra ``heic``.
     """
     if is_heic(data):  # OpenCV cannot decode it
-        raise SourceError(
-            f"{path}: a HEIC photo cannot be read; convert it to JPEG, or set the phone's camera to "
-            '"most compatible" for new photos'
-        )
+        return _decode_heic(data, path)
     if _is_cut_off(data):
         raise SourceError(f"{path}: the picture is cut off before its end; copy it again")
     image = None
@@ -135,6 +134,26 @@ def decode_picture(data: bytes, path: str) -> Image:
     if more := _of_which_the_first_is_read(data):
         log.warning("%s: only the first of its %s is read; convert it to a GIF or a video to have all", path, more)
     return image
+
+
+def _decode_heic(data: bytes, path: str) -> Image:
+    """Decodes a HEIC photo by pillow-heif (libheif), turned as the file says."""
+    try:
+        import pillow_heif
+    except ModuleNotFoundError as error:
+        raise SourceError(
+            f"{path}: a HEIC photo needs pip install 'ageinfer[heic]'; or convert it to JPEG, or set the phone's "
+            'camera to "most compatible" for new photos'
+        ) from error
+    try:
+        image = np.asarray(pillow_heif.open_heif(io.BytesIO(data), bgr_mode=True))
+    except (ValueError, EOFError, SyntaxError, RuntimeError, OSError) as error:  # as the package documents
+        reason = " ".join(str(error).split())
+        raise SourceError(f"{path}: the HEIC photo cannot be decoded ({reason}); copy it again") from error
+    if image.dtype != np.uint8:  # a grey one of more than 8 bits
+        image = (image >> 8).astype(np.uint8)
+    grey = image if image.ndim == 2 else image[:, :, 0] if image.shape[2] < 3 else None
+    return cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR) if grey is not None else np.ascontiguousarray(image[:, :, :3])
 
 
 def _of_which_the_first_is_read(data: bytes) -> str:

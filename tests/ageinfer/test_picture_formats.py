@@ -1,6 +1,8 @@
 """Pictures of every format: orientation, bit depth, transparency, HEIC and AVIF, cut files."""
 
+import io
 import struct
+import sys
 import zlib
 
 import cv2
@@ -16,8 +18,11 @@ pytest_plugins = ["media_files"]
 
 def with_exif(jpeg: bytes, orientation: int) -> bytes:
     """The JPEG with an EXIF block that holds nothing but the orientation (tag 0x0112, one SHORT)."""
-    tiff = b"II*\x00" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
-    return jpeg[:2] + jpeg_segment(0xE1, b"Exif\x00\x00" + tiff) + jpeg[2:]
+    return jpeg[:2] + jpeg_segment(0xE1, exif_of(orientation)) + jpeg[2:]
+
+
+def exif_of(orientation: int) -> bytes:
+    return b"Exif\x00\x00II*\x00" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm", ".jpg", ".webp", ".JPG"])
@@ -129,7 +134,10 @@ HEIC_STARTS = [
 
 
 @pytest.mark.parametrize("start", HEIC_STARTS, ids=lambda start: start[8:].decode().replace("\0", " "))
-def test_a_heic_photo_is_refused_and_never_opened_as_a_video(file, tmp_path, write_video, small, start):
+def test_a_heic_photo_is_refused_without_its_package_and_never_opened_as_a_video(
+    file, tmp_path, write_video, small, start, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     # FFmpeg decodes the first tile of such a photo and calls it a video: behind the mark there is one here, too.
     video = write_video(tmp_path / "v.mp4", [small] * 3).read_bytes()
     for name in ("photo.heic", "photo.jpg", "photo"):
@@ -138,7 +146,40 @@ def test_a_heic_photo_is_refused_and_never_opened_as_a_video(file, tmp_path, wri
         assert source.kind == "picture"
         with pytest.raises(SourceError, match=rf"{name}: a HEIC photo.*convert it to JPEG.*most compatible") as caught:
             list(source)
+        assert "ageinfer[heic]" in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def heic(image, mode="BGR", **options):
+    """A HEIC photo of pixels."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    photo = pillow_heif.from_bytes(mode, (image.shape[1], image.shape[0]), image.tobytes())
+    data = io.BytesIO()
+    photo.save(data, quality=95, **options)
+    return data.getvalue()
+
+
+def test_a_heic_photo_is_read(file, small):
+    for suffix in (".heic", ".jpg"):  # phones' exports are often named wrongly
+        [frame] = open_source(file("photo" + suffix, heic(small)))
+        assert frame.image.dtype == np.uint8
+        assert np.abs(frame.image.astype(int) - small).mean() < 5
+    transparent = np.dstack([small, np.full(small.shape[:2], 200, np.uint8)])
+    assert read_picture(file("a.heic", heic(transparent, "BGRA"))).shape == small.shape
+    grey = read_picture(file("g.heic", heic(small[:, :, 1].copy(), "L")))
+    assert np.abs(grey.astype(int) - small[:, :, 1:2]).mean() < 5
+
+
+def test_a_heic_photo_is_turned_once(file, small):
+    """Phones write the turn into the container and into EXIF; by the standard only the first counts."""
+    turned = read_picture(file("turned.heic", heic(small, exif=exif_of(6))))
+    assert np.abs(turned.astype(int) - np.rot90(small, -1)).mean() < 5
+
+
+def test_a_heic_photo_that_is_cut_off_is_named(file, small):
+    data = heic(small)
+    with pytest.raises(SourceError, match=r"half\.heic: the HEIC photo cannot be decoded .*; copy it again"):
+        read_picture(file("half.heic", data[: len(data) // 2]))
 
 
 @pytest.mark.parametrize("brand", [b"isom", b"mp42", b"M4V ", b"qt  ", b"iso5"])
