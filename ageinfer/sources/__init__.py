@@ -19,6 +19,7 @@ from ageinfer.sources.pictures import (
     PictureListSource,
     PictureSource,
     begins,
+    is_animated_png,
     looks_like_picture,
     open_pattern,
     open_standard_input,
@@ -88,7 +89,8 @@ def open_source(source: str | Path, *, stall_s: float = 5.0, reconnect_for_s: fl
         raise SourceError(f"{redacted(str(path))}: cannot be read: {error.strerror}; check its permissions") from error
     except ValueError as error:  # a null character
         raise SourceError(f"{str(path)!a}: not a path ({error}); check it") from None
-    if looks_like_picture(head) and path.suffix.lower() not in MOTION_JPEG_SUFFIXES:
+    is_picture = looks_like_picture(head) and not is_animated_png(head)
+    if is_picture and path.suffix.lower() not in MOTION_JPEG_SUFFIXES:
         return PictureSource(path)
     # FFmpeg would draw a text file, letter by letter, and follow a playlist to other files.
     is_text = b"\0" not in head and not head.startswith((b"YUV4MPEG2", b"\xff\xd8\xff"))

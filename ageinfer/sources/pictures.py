@@ -25,7 +25,7 @@ PICTURE_SUFFIXES = frozenset(
         ".avif", ".heic", ".heif",
     }
 )  # fmt: skip
-# JPEG, PNG, BMP, TIFF, PNM. (A GIF is read as a video. WebP, AVIF and HEIC have their marks at bytes 4 to 12.)
+# JPEG, PNG, BMP, TIFF, PNM. (A GIF and an animated PNG are videos. WebP, AVIF and HEIC have their marks at 4 to 12.)
 _PICTURE_SIGNATURES = (
     b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6",
 )  # fmt: skip
@@ -48,6 +48,13 @@ def looks_like_picture(head: bytes) -> bool:
     # FFmpeg would open a HEIC photo as a video of its first tile.
     is_still = head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS | _HEIC_BRANDS
     return is_still or head[8:12] == b"WEBP" or any(head.startswith(signature) for signature in _PICTURE_SIGNATURES)
+
+
+def is_animated_png(data: bytes) -> bool:
+    """Tells from the first bytes of a file, up to its pixels, whether it is a PNG of several frames."""
+    before_pixels = data.partition(b"IDAT")[0] if data.startswith(b"\x89PNG") else b""
+    at = before_pixels.find(b"acTL")
+    return at > 0 and int.from_bytes(data[at + 4 : at + 8], "big") > 1
 
 
 def is_heic(data: bytes) -> bool:
@@ -158,10 +165,8 @@ def _decode_heic(data: bytes, path: str) -> Image:
 
 def _of_which_the_first_is_read(data: bytes) -> str:
     """Names what a file holds several of, from its structure alone: ``frames``, ``pages``, or nothing."""
-    if data.startswith(b"\x89PNG"):
-        before_pixels = data[: max(data.find(b"IDAT"), 0)]
-        at = before_pixels.find(b"acTL")
-        return "frames" if at > 0 and int.from_bytes(data[at + 4 : at + 8], "big") > 1 else ""
+    if is_animated_png(data):
+        return "frames"
     if data[8:16] == b"WEBPVP8X":
         return "frames" if data[20] & 2 else ""
     if data[4:8] == b"ftyp" and b"avis" in data[8 : min(int.from_bytes(data[:4], "big"), _LONGEST_BRANDS)]:

@@ -236,6 +236,17 @@ def test_what_is_not_read_of_an_animation_is_said(tmp_path, astronaut, caplog, s
     assert said.startswith(f"{path}: only the first of its {word} is read")
 
 
+@pytest.mark.skipif(not hasattr(cv2, "imwriteanimation"), reason="this OpenCV writes no animations")
+def test_an_animated_png_is_a_video(tmp_path, astronaut):
+    write_several(tmp_path / "moving.png", [astronaut, astronaut[:, ::-1].copy(), astronaut])
+    source = open_source(tmp_path / "moving.png")
+    assert source.kind == "video"
+    frames = list(source)
+    assert [frame.time_s for frame in frames] == pytest.approx([0, 0.1, 0.2], abs=0.001)
+    for frame, expected in zip(frames, (astronaut, astronaut[:, ::-1], astronaut), strict=True):
+        assert np.abs(frame.image.astype(int) - expected).mean() < 2
+
+
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".avif", ".tif", ".jpg", ".bmp"])
 def test_of_a_single_picture_nothing_is_said(tmp_path, astronaut, caplog, suffix):
     assert cv2.imwrite(str(tmp_path / f"one{suffix}"), astronaut)
