@@ -15,6 +15,8 @@ from ageinfer.sources.pictures import looks_like_picture
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "http": 80, "https": 443}
 _PROXIED = ("http", "https")
+_PLAYLIST_SUFFIXES = (".m3u8", ".m3u", ".mpd", ".sdp")
+_PLAYLIST_KINDS = ("mpegurl", "dash+xml", "application/sdp")
 _LARGEST_PICTURE = 1 << 28  # bytes
 NO_ANSWER = "the server does not answer as it should; check the address, and that the stream is on"
 
@@ -75,7 +77,12 @@ def explain(address: str, timeout_s: float = 3.0) -> str:
         return f"the server answers with an error ({status}); check the address, and that the stream is on"
     if content.startswith("text/html"):
         return "the server sends a web page, not a video; give the address of the stream itself"
-    return "no video comes; check the address, that the stream is on, and that this OpenCV can decode it"
+    if parts.path.lower().endswith(_PLAYLIST_SUFFIXES) or any(kind in content for kind in _PLAYLIST_KINDS):
+        return (
+            "a playlist (HLS, DASH), which is not followed, because it may name files of this machine and other hosts; "
+            "give the RTSP address of the camera, or the address of a recording itself"
+        )
+    return "no video comes; check the address, that the stream is on, and that it is a format that FFmpeg decodes"
 
 
 def picture_at(address: str, timeout_s: float = 3.0) -> bytes | None:

@@ -70,5 +70,6 @@ def test_a_recording_by_address_gives_every_frame_and_ends(images, tmp_path, suf
 def test_what_is_neither_is_refused_with_the_reason(tmp_path):
     with serving({"page.html": b"<html>", "list.m3u8": b"#EXTM3U\n#EXTINF:2,\nfile:///etc/hosts\n"}) as web:
         for name in ("page.html", "list.m3u8", "gone.png"):
-            with pytest.raises(SourceError, match=name):
+            with pytest.raises(SourceError, match=name) as caught:
                 open_source(f"{web.address}/{name}")
+            assert ("a playlist (HLS, DASH), which is not followed" in str(caught.value)) == (name == "list.m3u8")
