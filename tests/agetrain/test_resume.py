@@ -343,7 +343,7 @@ def test_an_interrupted_run_says_what_is_left(tmp_path, arguments, monkeypatch, 
 def test_a_run_that_is_interrupted_before_it_begins_leaves_the_folder_as_it_is(copy, arguments, monkeypatch, capsys):
     """And does not take the state of the earlier run in it for its own."""
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     before = bytes_of(copy)
