@@ -20,14 +20,6 @@ ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("AGEINFER_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory):
-    """What the runtime remembers stays out of the user's cache; processes that a test starts inherit that."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AGEINFER_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="session")
 def astronaut_path() -> Path:
     """A portrait of one person, 512 x 512, public domain."""

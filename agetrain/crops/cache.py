@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ageinfer.crop.spec import DEFAULT_DETECTOR, NO_DETECTOR, CropSpec
+from ageinfer.engine.cores import usable_cores
 from agetrain._progress import progress
 from agetrain.crops.labelled_face import crop_labelled_face, read_labelled_picture
 from agetrain.datasets import Sample
@@ -32,7 +33,7 @@ CACHE_VERSION = 2
 VALUES = ("found", "ages", "stds", "others", "other_stds", "digests")
 _PICTURES_PER_PROCESS = 64  # fewer are not worth the start of one
 _MOST_PROCESSES = 61  # that a pool may have on Windows
-_MOST_NAMED = 20  # pictures that one message names
+MOST_NAMED = 20  # pictures that one message names
 _cropper: "_Cropper"  # of a process that does nothing else, see _open_cropper
 
 log = logging.getLogger(__name__)
@@ -150,8 +151,8 @@ def open_crops(
 
 
 def available_cores() -> int:
-    """Returns how many processor cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Returns how many processor cores this process may keep busy, 1 or more, quotas of containers included."""
+    return max(1, int(usable_cores()))
 
 
 def picture_digest(path: Path) -> bytes:
@@ -177,8 +178,8 @@ def _digest(path: Path, *, strict: bool) -> bytes:
 
 def _named(reasons: Mapping[int, str]) -> str:
     """Returns one line about pictures that cannot be read."""
-    more = f"; and {len(reasons) - _MOST_NAMED} more" if len(reasons) > _MOST_NAMED else ""
-    return "; ".join(list(reasons.values())[:_MOST_NAMED]) + more
+    more = f"; and {len(reasons) - MOST_NAMED} more" if len(reasons) > MOST_NAMED else ""
+    return "; ".join(list(reasons.values())[:MOST_NAMED]) + more
 
 
 def _build(samples: Sequence[Sample], spec: CropSpec, target: Path, title: str, *, strict: bool) -> None:

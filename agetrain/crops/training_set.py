@@ -10,14 +10,13 @@ import numpy as np
 
 from ageinfer.crop.spec import CropSpec
 from agetrain.crops import cache
-from agetrain.crops.cache import CropCache, join
+from agetrain.crops.cache import MOST_NAMED, CropCache, join
 from agetrain.crops.parity_pack import ParityPictures
 from agetrain.datasets import Dataset, Sample
 from agetrain.errors import UsageError
 from agetrain.recipe import Recipe
 
 WIDE_CROP_FACTOR = 1.4
-_MOST_NAMED = 20  # pictures that the log names
 
 log = logging.getLogger(__name__)
 
@@ -114,9 +113,9 @@ def training_set(
 
 
 def _say_what_is_left_out(bad: Mapping[Path, str]) -> None:
-    for reason in list(bad.values())[:_MOST_NAMED]:
+    for reason in list(bad.values())[:MOST_NAMED]:
         log.warning("left out: %s", reason)
-    more = f", {_MOST_NAMED} of them named above" if len(bad) > _MOST_NAMED else ""
+    more = f", {MOST_NAMED} of them named above" if len(bad) > MOST_NAMED else ""
     log.warning("%d pictures cannot be read and are left out%s; --strict ends the run instead", len(bad), more)
 
 

@@ -7,8 +7,7 @@ never saw. Whoever learns from them, or chooses by them, loses that measure: the
 from pathlib import Path
 
 from agetrain.datasets.base import Dataset, only_real
-from agetrain.datasets.us_congress import LISTS, read_intervals
-from agetrain.errors import DatasetError
+from agetrain.datasets.us_congress import read_intervals
 
 NAME = "uk-mps-2017"
 PAGE = "https://members.parliament.uk/"
@@ -31,7 +30,5 @@ def load(folder: Path, label: str = "real") -> Dataset:
         DatasetError: there is no list, or a line of it is wrong.
     """
     only_real(NAME, label)
-    samples = read_intervals(folder, _COLUMNS)
-    if not samples:
-        raise DatasetError(f"{folder / LISTS}: names no picture; it can be had from {PAGE}")
+    samples = read_intervals(folder, _COLUMNS, PAGE)
     return Dataset(NAME, label, PAGE, LICENCE, {"train": (), "valid": tuple(samples)}, "all of it is measured on")

@@ -29,24 +29,23 @@ def subject_of(file: str) -> str | None:
 def load(folder: Path, label: str = "real") -> Dataset:
     """Reads ``labels.csv``: file, age_min, age_max, person.
 
-    The label is the middle of the interval; half of its width, as a deviation, widens what is learned.
+    The label is the middle of the interval. Its deviation is that of an age anywhere in the interval, beside the 2.5
+    years of an exact label.
 
     Raises:
         UsageError: the label is not ``real``.
         DatasetError: there is no list, or a line of it is wrong.
     """
     only_real(NAME, label)
-    samples = read_intervals(folder, _COLUMNS)
-    if not samples:
-        raise DatasetError(f"{folder / LISTS}: names no picture; it can be had from {PAGE}")
+    samples = read_intervals(folder, _COLUMNS, PAGE)
     return Dataset(NAME, label, PAGE, LICENCE, hold_out(samples, VALID_PICTURES), "100 held out by a hash")
 
 
-def read_intervals(folder: Path, columns: tuple[str, ...]) -> list[Sample]:
-    """The samples of a list with ``age_min`` and ``age_max``; an exact ``age`` counts before them where it is given.
+def read_intervals(folder: Path, columns: tuple[str, ...], page: str) -> list[Sample]:
+    """Reads a list with ``age_min`` and ``age_max``; an exact ``age`` counts before them where it is given.
 
     Raises:
-        DatasetError: there is no list, or a line of it is wrong.
+        DatasetError: there is no list, it names no picture, or a line of it is wrong.
     """
     lists = folder / LISTS
     try:
@@ -55,11 +54,14 @@ def read_intervals(folder: Path, columns: tuple[str, ...]) -> list[Sample]:
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
             if missing:
                 raise DatasetError(f"{lists}: has no column {missing[0]}; it needs {', '.join(columns)}")
-            return [_sample(folder, row, f"{lists} line {i}") for i, row in enumerate(reader, 2)]
+            samples = [_sample(folder, row, f"{lists} line {i}") for i, row in enumerate(reader, 2)]
     except FileNotFoundError:
         raise DatasetError(f"{lists}: not there; a list with {', '.join(columns)} is needed") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{lists}: cannot be read ({error}); put the list there again") from error
+    if not samples:
+        raise DatasetError(f"{lists}: names no picture; it can be had from {page}")
+    return samples
 
 
 def _sample(folder: Path, row: dict[str, str], where: str) -> Sample:

@@ -19,7 +19,7 @@ from ageinfer.crop.cut import central_face, crop_face
 from ageinfer.crop.spec import NO_DETECTOR, CropSpec
 from ageinfer.detect import YuNet
 from ageinfer.sources import read_picture
-from agetrain.crops.cache import VALUES, join, open_crops
+from agetrain.crops.cache import VALUES, available_cores, join, open_crops
 from agetrain.datasets import Sample
 from agetrain.errors import DatasetError
 
@@ -401,3 +401,9 @@ def test_a_join_of_joined_caches_loses_nothing(samples, folder):
     cache = open_crops(samples, SPEC, folder, "whole")
     joined = join([join([cache, cache]), cache])
     np.testing.assert_array_equal(joined.crops[np.arange(12)], np.concatenate([cache.crops] * 3))
+
+
+@pytest.mark.parametrize(("quota", "processes"), [(0.5, 1), (1.9, 1), (4.0, 4)])
+def test_no_more_processes_than_a_container_gives_cores(monkeypatch, quota, processes):
+    monkeypatch.setattr("agetrain.crops.cache.usable_cores", lambda: quota)
+    assert available_cores() == processes
