@@ -46,7 +46,7 @@ class VideoSource(Source):
     def __iter__(self) -> Iterator[Frame]:
         self._begin()
         decoded = iter(self._decoder)
-        index, bad_since_s = 0, None
+        index, bad_since_s, bad_in_a_row = 0, None, 0
         try:
             while (picture := self._next(decoded)) is not None:
                 if picture.damaged and bad_since_s is None:
@@ -55,6 +55,7 @@ class VideoSource(Source):
                     log.warning("%s: damaged from %.2f s to %.2f s", self.name, bad_since_s, picture.time_s)
                     bad_since_s = None
                 self.damaged += picture.damaged
+                bad_in_a_row = bad_in_a_row + 1 if picture.damaged else 0
                 self.begins_s = self._decoder.begins_s
                 frame = Frame(self.name, index, picture.time_s, picture.image, damaged=picture.damaged)
                 del picture  # 100 MB of an 8k video, while the next one is decoded
@@ -66,7 +67,7 @@ class VideoSource(Source):
             self.close()
         if ended:
             self.finished = True
-            self._check_end(index, bad_since_s)
+            self._check_end(index, bad_since_s, bad_in_a_row)
 
     def _next(self, decoded: Iterator[Decoded]) -> Decoded | None:
         with self._reading:
@@ -80,17 +81,19 @@ class VideoSource(Source):
             finally:
                 self._reading.release()
 
-    def _check_end(self, frames: int, bad_since_s: float | None) -> None:
+    def _check_end(self, frames: int, bad_since_s: float | None, bad_at_end: int) -> None:
         if frames == 0:
             raise SourceError(f"{self.name}: no frame of this video can be decoded; convert it to MP4 (H.264)")
-        if bad_since_s is not None:
-            log.warning("%s: damaged from %.2f s to its end", self.name, bad_since_s)
         self.damaged += self._decoder.lost
+        if self._decoder.cut_off:
+            self.truncated = True
+            log.warning("%s: the video is cut off after %d frames; copy or record it again", self.name, frames)
+            if self.damaged == bad_at_end + self._decoder.lost:
+                return  # the frames at the cut itself
+        elif bad_since_s is not None:
+            log.warning("%s: damaged from %.2f s to its end", self.name, bad_since_s)
         if self.damaged:
             log.warning(
                 "%s: %d of %d frames are damaged; no age is estimated from them",
                 self.name, self.damaged, frames + self._decoder.lost,
             )  # fmt: skip
-        if self._decoder.cut_off:
-            self.truncated = True
-            log.warning("%s: the video is cut off after %d frames; copy or record it again", self.name, frames)

@@ -111,6 +111,20 @@ def test_with_stride_2_an_even_side_is_padded_below_and_to_the_right_alone(side)
         np.testing.assert_allclose(conv.folded(values, conv.weight, torch.ones(4)), expected + 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("side", [96, 97])
+def test_a_depthwise_layer_answers_and_learns_the_same_by_the_shorter_way(side):
+    random = torch.Generator().manual_seed(1)
+    conv = SameConv2d(6, 6, 2, groups=6)
+    faces = torch.randn(2, 6, side, side, generator=random).requires_grad_()
+    shorter = conv(faces)
+    gradients = torch.autograd.grad(shorter.square().sum(), [faces, conv.weight])
+    plain = conv.folded(faces, conv.weight, torch.zeros(6))
+    assert shorter.shape == plain.shape == (2, 6, 48 + side % 2, 48 + side % 2)
+    torch.testing.assert_close(shorter, plain)
+    for one, other in zip(gradients, torch.autograd.grad(plain.square().sum(), [faces, conv.weight]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
 def test_normalisation_comes_back_without_changing_an_answer(start):
     network = AgeNet("mobilenet_v1_face", "distribution")
     load_imagenet_weights(network, start)
