@@ -61,7 +61,7 @@ class SameConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Convolves ``[n, inputs, h, w]`` into ``[n, outputs, ceil(h / stride), ceil(w / stride)]``."""
         if self.stride[0] == 2 and self.groups > 1 and torch.is_grad_enabled() and input.device.type == "cpu":
-            # The same numbers. On a CPU the gradient of a depthwise convolution takes 2 to 8 times as long with stride 2.
+            # The same numbers; with stride 2 the gradient takes 2 to 8 times as long on a CPU.
             rows, columns = (1 - side % 2 for side in input.shape[2:])
             return F.conv2d(input, self.weight, None, 1, 1, groups=self.groups)[:, :, rows::2, columns::2]
         return super().forward(self._padded(input))
