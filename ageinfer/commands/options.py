@@ -64,6 +64,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--serve-at", metavar="HOST:PORT", help="serve the page at this address; off loopback it needs a token"
     )
     out.add_argument(
+        "--fast", action="store_true",
+        help="show a recording on the page or in the window as fast as it is done, not at its own speed",
+    )  # fmt: skip
+    out.add_argument(
         "--blur", action="store_true",
         help="make faces unrecognisable in pictures, in video and on the page: every frame is searched at all scales, "
         "which takes several times as long; voices stay, see --no-audio",

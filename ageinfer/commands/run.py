@@ -3,9 +3,9 @@
 import argparse
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from functools import partial
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,9 +18,10 @@ from ageinfer.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from ageinfer.pipeline import Pipeline
-    from ageinfer.sinks import Sink
+    from ageinfer.sinks import Playback, Sink
     from ageinfer.sources import Source
 
+_IDLE_S = 0.03
 _TOKEN_VARIABLE = "AGEINFER_TOKEN"  # noqa: S105 - the name, not the token
 
 
@@ -36,19 +37,35 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
         put(json.dumps(record_schema(), indent=2))
         return ExitStatus.OK
     check_options(options)
+    from ageinfer.sinks import JsonlSink, Playback
     from ageinfer.sources import open_camera, open_sources
 
     pipeline = open_pipeline(options)
     patience_s = None if options.reconnect_for == float("inf") else options.reconnect_for
-    with ExitStack() as stack:
-        if options.camera is None:
-            source = stack.enter_context(open_sources(options.source, reconnect_for_s=patience_s))
-        else:
-            source = stack.enter_context(open_camera(options.camera, reconnect_for_s=patience_s))
-        sinks = [stack.enter_context(sink) for sink in open_sinks(options, source, pipeline, interrupts)]
-        process(source, pipeline, sinks, interrupts, quiet=options.quiet, blur=options.blur)
-    if interrupts.requested:
-        raise KeyboardInterrupt
+
+    def opened() -> "Source":
+        if options.camera is not None:
+            return open_camera(options.camera, reconnect_for_s=patience_s)
+        return open_sources(options.source, reconnect_for_s=patience_s)
+
+    with ExitStack() as until_nobody_watches:
+        with ExitStack() as until_the_end:
+            source = until_the_end.enter_context(opened())
+            files = [until_the_end.enter_context(sink) for sink in open_files(options, source)]
+            playback = Playback(fast=options.fast, whole=bool(files)) if source.kind == "video" else None
+            shown = [
+                until_nobody_watches.enter_context(sink)
+                for sink in open_shown(options, source, pipeline, interrupts, playback)
+            ]
+            if not files and not shown:
+                files.append(until_the_end.enter_context(JsonlSink("-")))
+            watched = playback if shown else None
+            announce(pipeline, shown, quiet=options.quiet)
+            process(source, pipeline, [*files, *shown], interrupts, watched, quiet=options.quiet, blur=options.blur)
+        if interrupts.requested:
+            raise KeyboardInterrupt
+        if source.kind != "camera" and any(sink.stays for sink in shown):
+            stay(opened, pipeline, shown, interrupts, playback or Playback(), options)
     if source.truncated:
         return ExitStatus.TRUNCATED
     if source.damaged:
@@ -56,19 +73,15 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     return ExitStatus.SOME_FAILED if source.failed else ExitStatus.OK
 
 
-def open_sinks(
-    options: argparse.Namespace, source: "Source", pipeline: "Pipeline", interrupts: Interrupts
-) -> "Iterator[Sink]":
-    """Opens the outputs that were asked for, one by one; without any, a window, or records on standard output.
+def open_files(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]":
+    """Opens the outputs that are files or a pipe, one by one.
 
     Raises:
         AgeError: one of them cannot be opened.
     """
     from ageinfer import sinks
 
-    live = source.kind == "camera"
     files = getattr(source, "files", ())  # those that are still to be read, too
-    window = partial(sinks.WindowSink, hold_pictures=not live, should_end=lambda: interrupts.requested)
     if options.jsonl:
         yield sinks.JsonlSink(options.jsonl, untouchable=files)
     if options.csv:
@@ -81,20 +94,36 @@ def open_sinks(
             yield sinks.FolderSink(path, untouchable=files)
         else:
             sound_of = None if options.no_audio else source
-            yield sinks.VideoSink(path, source.fps, real_time=live, sound_of=sound_of, codec=options.codec)
+            real_time = source.kind == "camera"
+            yield sinks.VideoSink(path, source.fps, real_time=real_time, sound_of=sound_of, codec=options.codec)
     if options.faces:
         yield sinks.FaceSnapshots(Path(options.faces), untouchable=files)
+
+
+def open_shown(
+    options: argparse.Namespace, source: "Source", pipeline: "Pipeline", interrupts: Interrupts,
+    playback: "Playback | None",
+) -> "Iterator[Sink]":  # fmt: skip
+    """Opens page and window, where a person watches; a window also where nothing at all was asked for.
+
+    Raises:
+        AgeError: one of them cannot be opened.
+    """
+    from ageinfer import sinks
+
     serves = options.serve or options.serve_at
     if serves:
-        yield _open_web_view(options, source, pipeline)
-    if options.window:
-        yield window()
-    if not (options.jsonl or options.csv or options.output or options.faces or serves or options.window):
-        shows = source.kind in ("camera", "video") and sinks.display_works()
-        yield window() if shows else sinks.JsonlSink("-")
+        yield _open_web_view(options, source, pipeline, playback)
+    asked = options.jsonl or options.csv or options.output or options.faces or serves or options.window
+    if options.window or (not asked and source.kind in ("camera", "video") and sinks.display_works()):
+        yield sinks.WindowSink(
+            playback=playback, hold_pictures=source.kind != "camera", should_end=lambda: interrupts.requested
+        )
 
 
-def _open_web_view(options: argparse.Namespace, source: "Source", pipeline: "Pipeline") -> "Sink":
+def _open_web_view(
+    options: argparse.Namespace, source: "Source", pipeline: "Pipeline", playback: "Playback | None"
+) -> "Sink":
     from ageinfer.sources.address import without_secrets
     from ageinfer.web import WebInfo, WebSink, make_token
 
@@ -111,15 +140,11 @@ def _open_web_view(options: argparse.Namespace, source: "Source", pipeline: "Pip
         model=metadata.name, label=label, provider=pipeline.estimator.provider,
         detector=pipeline.detector.identifier, source=source.name, version=ageinfer.__version__,
     )  # fmt: skip
-    return WebSink(host, int(port), token=token, about=about)
+    return WebSink(host, int(port), token=token, about=about, playback=playback)
 
 
-def process(
-    source: "Source", pipeline: "Pipeline", sinks: "Sequence[Sink]", interrupts: Interrupts, *, quiet: bool,
-    blur: bool = False,
-) -> None:  # fmt: skip
-    """Passes every frame through pipeline and sinks, until the source ends or somebody wants no more."""
-    from ageinfer.sinks.draw import AnnotatedFrame
+def announce(pipeline: "Pipeline", shown: "Sequence[Sink]", *, quiet: bool) -> None:
+    """Says what the run works with, and where its page is."""
     from ageinfer.web import WebSink
 
     if not quiet:
@@ -127,7 +152,7 @@ def process(
         model = f"{estimator.metadata.name} on {estimator.provider} ({estimator.metadata.precision})"
         faces = f"faces by {pipeline.detector.identifier}, {estimator.threads} thread(s) a network"
         say(f"ageinfer {ageinfer.__version__}: {model}, {faces}")
-    for sink in sinks:
+    for sink in shown:
         if isinstance(sink, WebSink):
             # A token that was given stays out of what may be a log.
             given = bool(os.environ.get(_TOKEN_VARIABLE))
@@ -136,10 +161,39 @@ def process(
                 if given
                 else f"the page: {sink.url}"
             )
+
+
+def process(
+    source: "Source", pipeline: "Pipeline", sinks: "Sequence[Sink]", interrupts: Interrupts,
+    playback: "Playback | None" = None, *, quiet: bool, blur: bool = False,
+) -> None:  # fmt: skip
+    """Passes every frame through pipeline and sinks, until the source ends or somebody wants no more.
+
+    Args:
+        source: whose frames they are; it is closed in the end.
+        pipeline: finds faces and ages.
+        sinks: take the results.
+        interrupts: of a person or the system.
+        playback: of a recording that a person watches.
+        quiet: says nothing about the progress.
+        blur: hides faces.
+    """
+    from ageinfer.sinks.draw import AnnotatedFrame
+
+    def wanted() -> bool:
+        for sink in sinks:
+            sink.idle()
+        again = playback is not None and playback.repeat_wanted
+        return not (again or interrupts.requested or any(sink.stop_requested for sink in sinks))
+
     progress = ProgressLine(source.frame_count, quiet=quiet)
     results = pipeline.run(source)
     try:
         for frame, result in results:
+            if playback is not None:
+                playback.wait(frame.time_s, wanted)
+                if not wanted():
+                    break
             with interrupts.held():
                 annotated = AnnotatedFrame(frame, result, blur=blur)
                 for sink in sinks:
@@ -155,3 +209,31 @@ def process(
         if progress.frames and not quiet:
             rate = f" ({progress.frames / progress.seconds:.0f} frames a second)" if progress.frames > 1 else ""
             say(f"frames {progress.frames}, faces {progress.faces}, {progress.seconds:.1f} s{rate}")
+
+
+def stay(
+    opened: "Callable[[], Source]", pipeline: "Pipeline", shown: "Sequence[Sink]", interrupts: Interrupts,
+    playback: "Playback", options: argparse.Namespace,
+) -> None:  # fmt: skip
+    """Keeps page and window until a person ends them, and shows the recording again when one wants that.
+
+    Raises:
+        AgeError: the recording cannot be read again.
+    """
+    told = options.quiet
+    while not (interrupts.requested or any(sink.stop_requested for sink in shown)):
+        if playback.repeat_wanted:
+            playback.begin()
+            for sink in shown:
+                sink.begin()
+            with opened() as source, suppress(KeyboardInterrupt):
+                process(source, pipeline, shown, interrupts, playback, quiet=True, blur=options.blur)
+            continue
+        playback.ended = True
+        if not told:
+            say("it has ended and stays on view; Ctrl-C ends it")
+            told = True
+        with interrupts.held():
+            for sink in shown:
+                sink.idle()
+            time.sleep(_IDLE_S)

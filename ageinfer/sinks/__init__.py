@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ageinfer.sinks.base import Sink, file_identity
 from ageinfer.sinks.pictures import FolderSink, PictureSink, write_picture
+from ageinfer.sinks.playback import Playback
 from ageinfer.sinks.records import CSV_COLUMNS, CsvSink, JsonlSink, csv_rows, record_schema
 from ageinfer.sinks.snapshots import FaceSnapshots, view_quality
 from ageinfer.sinks.window import WindowSink, display_works
 
 __all__ = [
     "CSV_COLUMNS", "CsvSink", "FaceSnapshots", "FolderSink", "JsonlSink", "PictureSink",
-    "Sink", "VideoSink", "WindowSink", "csv_rows", "display_works", "file_identity", "record_schema",
+    "Playback", "Sink", "VideoSink", "WindowSink", "csv_rows", "display_works", "file_identity", "record_schema",
     "view_quality", "write_picture",
 ]  # fmt: skip
 

@@ -20,6 +20,7 @@ class Sink(AbstractContextManager["Sink", None]):
 
     Attributes:
         stop_requested: whether a person at the sink wants the run to end.
+        stays: whether a person may still look at it when the source has ended.
 
     Example:
         >>> with JsonlSink("records.jsonl") as sink:  # doctest: +SKIP
@@ -28,6 +29,7 @@ class Sink(AbstractContextManager["Sink", None]):
     """
 
     stop_requested = False
+    stays = False
 
     def write(self, annotated: AnnotatedFrame) -> None:
         """Writes or shows the next frame.
@@ -36,6 +38,12 @@ class Sink(AbstractContextManager["Sink", None]):
             OutputError: the frame cannot be written.
         """
         raise NotImplementedError
+
+    def idle(self) -> None:
+        """Attends to a person at the sink; it is called many times a second while no frame is due."""
+
+    def begin(self) -> None:
+        """Notes that a recording begins anew, because a person wants to see it again."""
 
     def close(self) -> None:
         """Completes the output; it is called once, also after an error."""

@@ -14,11 +14,13 @@ from ageinfer.images import cv2
 from ageinfer.sinks.base import Sink
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.sinks.pictures import write_picture
+from ageinfer.sinks.playback import Playback
 from ageinfer.types import Image
 
 _QUIT = {ord("q"), ord("Q"), 27}
 _PAUSE = {ord(" "), ord("p"), ord("P")}
 _SAVE = {ord("s"), ord("S")}
+_REPEAT = {ord("r"), ord("R")}
 _NO_KEY = -1
 # How long keys are waited for, in milliseconds: with the next frame coming, and without.
 _BRIEFLY_MS, _PAUSED_MS = 1, 30
@@ -31,11 +33,13 @@ log = logging.getLogger(__name__)
 class WindowSink(Sink):
     """Shows annotated frames in a window on the desktop.
 
-    The keys are ``q`` or Escape to end the run, space or ``p`` to pause it and to go on, and ``s`` to save the shown
-    picture as ``ageinfer-YYYYmmdd-HHMMSS-FRAME.png``. Closing the window ends the run, too.
+    The keys are ``q`` or Escape to end the run, space or ``p`` to pause it and to go on, ``r`` to see a recording from
+    its beginning, and ``s`` to save the shown picture as ``ageinfer-YYYYmmdd-HHMMSS-FRAME.png``. Closing the window
+    ends the run, too.
 
     Args:
         folder: the folder for saved pictures.
+        playback: of a recording; None: there is nothing to be seen again.
         hold_pictures: whether a picture stays until space or ``p`` is pressed. Frames of videos and cameras never stay.
         should_end: is called while a picture is held; the run ends if it returns true, for example after Ctrl-C.
 
@@ -44,48 +48,77 @@ class WindowSink(Sink):
     """
 
     _NAME = "ageinfer"
-    _KEYS = "q: quit, space: pause, s: save"
-    _PAUSED_KEYS = "paused - q: quit, space: go on, s: save"
 
     def __init__(
-        self, folder: Path = Path(), *, hold_pictures: bool = False, should_end: Callable[[], bool] = lambda: False
+        self,
+        folder: Path = Path(),
+        *,
+        playback: Playback | None = None,
+        hold_pictures: bool = False,
+        should_end: Callable[[], bool] = lambda: False,
     ) -> None:
         if not display_works():
             raise MissingDependencyError(
                 "there is no display for a window; leave --window out and use --output, --jsonl or --csv"
             )
         self._folder = folder
+        self._playback = playback or Playback(whole=True)
         self._hold_pictures = hold_pictures
         self._should_end = should_end
         self._opened = False
+        self._keys_shown = ""
+        self.stays = playback is not None
+        self._shown: AnnotatedFrame | None = None
 
     def write(self, annotated: AnnotatedFrame) -> None:
         """Shows the next frame and returns when the run goes on or a person ends it."""
         if self.stop_requested:
             return
         self._open(annotated.image)
+        self._shown = annotated
         cv2.imshow(self._NAME, annotated.image)
-        paused = self._hold_pictures and annotated.frame.time_s is None
-        if paused:
-            self._title(self._PAUSED_KEYS)
-        while True:
-            pressed = cv2.waitKey(_PAUSED_MS if paused else _BRIEFLY_MS)
-            key = _NO_KEY if pressed == _NO_KEY else pressed & 0xFF  # the higher bits hold shift, lock and the like
-            if key in _QUIT or self._is_closed() or (paused and self._should_end()):
+        if self._hold_pictures and annotated.frame.time_s is None:
+            self._playback.paused = True
+        self._attend(_BRIEFLY_MS)
+        while self._playback.paused and not self.stop_requested:
+            if self._should_end():
                 self.stop_requested = True
                 return
-            if key in _SAVE:
-                self._save(annotated)
-            if key in _PAUSE:
-                paused = not paused
-                self._title(self._PAUSED_KEYS if paused else self._KEYS)
-            if not paused:
-                return
+            self._attend(_PAUSED_MS)
+
+    def idle(self) -> None:
+        if self._opened and not self.stop_requested:
+            self._attend(_BRIEFLY_MS)
 
     def close(self) -> None:
         if self._opened:
             with suppress(cv2.error):  # the person has closed it already
                 cv2.destroyWindow(self._NAME)
+
+    def _attend(self, wait_ms: int) -> None:
+        """Does what the next key says, and shows in the title which keys there are."""
+        keys = self._keys()
+        if keys != self._keys_shown:  # else a note of what was saved stays
+            self._title(keys)
+            self._keys_shown = keys
+        pressed = cv2.waitKey(wait_ms)
+        key = _NO_KEY if pressed == _NO_KEY else pressed & 0xFF  # the higher bits hold shift, lock and the like
+        if key in _QUIT or self._is_closed():
+            self.stop_requested = True
+        elif key in _SAVE:
+            self._save()
+        elif key in _PAUSE:
+            self._playback.toggle()
+        elif key in _REPEAT:
+            self._playback.repeat()
+
+    def _keys(self) -> str:
+        again = ", r: again" if self._playback.repeatable else ""
+        if self._playback.ended:
+            return f"at its end - q: quit{again}, s: save"
+        if self._playback.paused:
+            return f"paused - q: quit, space: go on{again}, s: save"
+        return f"q: quit, space: pause{again}, s: save"
 
     def _open(self, image: Image) -> None:
         if self._opened:
@@ -93,7 +126,6 @@ class WindowSink(Sink):
         cv2.namedWindow(self._NAME, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         cv2.resizeWindow(self._NAME, *first_size(image.shape[1], image.shape[0]))
         self._opened = True
-        self._title(self._KEYS)
 
     def _is_closed(self) -> bool:
         try:
@@ -104,10 +136,12 @@ class WindowSink(Sink):
     def _title(self, text: str) -> None:
         cv2.setWindowTitle(self._NAME, f"ageinfer - {text}")
 
-    def _save(self, annotated: AnnotatedFrame) -> None:
-        path = self._folder / f"ageinfer-{time.strftime('%Y%m%d-%H%M%S')}-{annotated.frame.index}.png"
+    def _save(self) -> None:
+        if self._shown is None:
+            return
+        path = self._folder / f"ageinfer-{time.strftime('%Y%m%d-%H%M%S')}-{self._shown.frame.index}.png"
         try:
-            write_picture(path, annotated.image)
+            write_picture(path, self._shown.image)
         except OutputError as error:  # the run may have other outputs, so it goes on
             log.warning("%s", error)
             self._title(f"{path.name} could not be saved")

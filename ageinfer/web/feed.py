@@ -56,6 +56,11 @@ class Feed:
             if self._wanted:
                 self._changed.notify()
 
+    def forget(self) -> None:
+        """Forgets the ages of the last minute: a recording begins anew, and with it the numbers of its tracks."""
+        with self._changed:
+            self._samples.clear()
+
     def want(self) -> None:
         """Notes that a viewer waits for a picture."""
         with self._changed:

@@ -3,7 +3,7 @@
 import re
 import secrets
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
@@ -22,6 +22,9 @@ _SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+
+CONTROL = "/playback"  # the only place where something can be changed
 
 
 class Guard:
@@ -48,7 +51,7 @@ class Guard:
         if scope["type"] != "http":
             return
         headers = Headers(scope=scope)
-        refusal = self._refusal(scope["method"], headers, scope["query_string"])
+        refusal = self._refusal(scope["method"], scope["path"], headers, scope["query_string"])
         cookie = None
         if self._token is not None and refusal is None and self._is_right(_token_in_query(scope["query_string"])):
             cookie = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
@@ -63,14 +66,16 @@ class Guard:
 
         await (self._app if refusal is None else refusal)(scope, receive, send_with_headers)
 
-    def _refusal(self, method: str, headers: Headers, query: bytes) -> Response | None:
+    def _refusal(self, method: str, path: str, headers: Headers, query: bytes) -> Response | None:
         if self._hosts is not None and headers.get("host", "").lower() not in self._hosts:
             return PlainTextResponse("This server does not go by that name. Open the address it printed.\n", 421)
-        if method not in ("GET", "HEAD"):
+        if method not in ("GET", "HEAD") and (method, path) != ("POST", CONTROL):
             return PlainTextResponse("There is nothing to change here.\n", 405, {"Allow": "GET, HEAD"})
         if not self._is_authorised(headers, query):
             text = "Open the whole address that ageinfer printed, with its token.\n"
             return PlainTextResponse(text, 401, {"WWW-Authenticate": "Bearer"})
+        if method == "POST" and not _comes_from_here(headers):
+            return PlainTextResponse("Not for other sites.\n", 403)
         # Any page may link to this one, but a foreign page may not load a part of it, nor take up a place.
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-dest") != "document":
             return PlainTextResponse("Not for other sites.\n", 403)
@@ -96,6 +101,14 @@ class Guard:
         except CookieError:
             return None
         return None if morsel is None else morsel.value
+
+
+def _comes_from_here(headers: Headers) -> bool:
+    """Whether a request that changes something comes from the page itself, or from a program that is no browser."""
+    if headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        return False
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
 
 
 def _token_in_query(query: bytes) -> str | None:

@@ -1,4 +1,5 @@
 // The page of a run: one stream of pictures, one of state. Texts from the device are only ever shown as text.
+import { showPlayback } from "./playback.js";
 import { drawPlot } from "./plot.js";
 
 const RETRY_MS = 2000;
@@ -112,10 +113,13 @@ function show(state) {
   clock_s = state.clock_s;
   // Browsers do not say when a stream of pictures breaks off; the device does.
   if (state.picture_s === null && performance.now() - opened_ms > RETRY_MS) showPicture();
-  if (state.since_s === null) say("waiting", "Connected, waiting for the first picture");
+  showPlayback(state.playback);
+  if (state.playback?.ended && state.since_s !== null) say("live", "At its end");
+  else if (state.playback?.paused) say("waiting", "Paused");
+  else if (state.since_s === null) say("waiting", "Connected, waiting for the first picture");
   else if (state.since_s > STALLED_S) say("waiting", "Connected, but no new picture comes");
   else if ((state.picture_s ?? 0) > STALLED_S) say("waiting", "Connected, but the picture is late");
-  else say("live", "Live");
+  else say("live", state.playback ? "Playing" : "Live");
   setText(byId("fps"), state.fps.toFixed(state.fps < 9.95 ? 1 : 0));
   setText(byId("latency"), state.latency_ms === null ? "–" : `${state.latency_ms.toFixed(0)} ms`);
   setText(byId("caption"), describe(state));

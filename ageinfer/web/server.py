@@ -10,16 +10,17 @@ from importlib.resources import files
 from typing import Any
 
 from ageinfer.errors import MissingDependencyError, OutputError
+from ageinfer.sinks import Playback
 
 try:
     import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
-    from starlette.responses import Response
+    from starlette.responses import PlainTextResponse, Response
     from starlette.routing import Route
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
-    from ageinfer.web.guard import Guard
+    from ageinfer.web.guard import CONTROL, Guard
     from ageinfer.web.streams import Hub, make_streams
 except ModuleNotFoundError as error:
     raise MissingDependencyError(
@@ -29,6 +30,7 @@ except ModuleNotFoundError as error:
 _FILES = {
     "/": ("page.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
+    "/playback.js": ("playback.js", "text/javascript"),
     "/plot.js": ("plot.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
@@ -47,6 +49,7 @@ class WebServer:
     Args:
         listener: a listening socket; the server closes it.
         hub: gives pictures and state.
+        playback: of a recording, which the page can pause and repeat; None: there is nothing to change.
         token: the token that a viewer needs, or None.
         hosts: the host names that requests may use, or None for any.
 
@@ -54,11 +57,17 @@ class WebServer:
         OutputError: the server does not start.
     """
 
-    def __init__(self, listener: socket.socket, hub: Hub, *, token: str | None, hosts: frozenset[str] | None) -> None:
+    def __init__(
+        self, listener: socket.socket, hub: Hub, playback: Playback | None, *, token: str | None,
+        hosts: frozenset[str] | None,
+    ) -> None:  # fmt: skip
         closing = asyncio.Event()
         pictures, events = make_streams(hub, closing, lambda client: self._server.abort(client))
         routes = [Route(path, _file(*file)) for path, file in _FILES.items()]
-        app = Starlette(routes=[*routes, Route("/stream.mjpg", pictures), Route("/events", events)])
+        routes += [Route("/stream.mjpg", pictures), Route("/events", events)]
+        if playback is not None:
+            routes.append(Route(CONTROL, _control(playback), methods=["POST"]))
+        app = Starlette(routes=routes)
         guard = Guard(app, port=listener.getsockname()[1], token=token, hosts=hosts)
         self._server = _Server(guard, closing)
         self._listener = listener
@@ -147,6 +156,22 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.set_write_buffer_limits(high=0)
         super().connection_made(transport)
+
+
+def _control(playback: Playback) -> Callable[[Request], Any]:
+    """Makes a handler that does with the recording what the page asks for: ``?do=pause``, ``play`` or ``repeat``."""
+
+    async def answer(request: Request) -> Response:
+        wish = request.query_params.get("do")
+        if wish in ("pause", "play"):
+            playback.paused = wish == "pause"
+        elif wish == "repeat":
+            playback.repeat()
+        else:
+            return PlainTextResponse("Ask for ?do=pause, play or repeat.\n", 400)
+        return Response(status_code=204)
+
+    return answer
 
 
 def _file(name: str, media_type: str) -> Callable[[Request], Any]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from ageinfer.errors import OutputError, UsageError
-from ageinfer.sinks import Sink
+from ageinfer.sinks import Playback, Sink
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.web.encoder import Encoder
 from ageinfer.web.feed import Feed
@@ -50,6 +50,7 @@ class WebSink(Sink):
         port: the port to listen on, 0 to 65535; 0 takes any free port.
         token: the token that a viewer needs, see `make_token`; None: none, for this machine only.
         about: the facts about the run that the page shows.
+        playback: of a recording, for the buttons of the page; None: it has none.
         max_fps: the most pictures a second for a viewer, above 0 and up to 1000.
         jpeg_quality: 1 to 100.
         max_side: the largest width and height of the shown pictures, 16 to 65500 pixels.
@@ -68,6 +69,8 @@ class WebSink(Sink):
         ...     sink.write(annotated)
     """
 
+    stays = True
+
     def __init__(
         self,
         host: str = "127.0.0.1",
@@ -75,6 +78,7 @@ class WebSink(Sink):
         *,
         token: str | None = None,
         about: WebInfo,
+        playback: Playback | None = None,
         max_fps: float = 15,
         jpeg_quality: int = 80,
         max_side: int = 1280,
@@ -92,10 +96,10 @@ class WebSink(Sink):
         _check_token(token, host, is_local=is_local)
         listener = _listen(family, address, host, port)
         self._feed = Feed()
-        hub = Hub(self._feed, asdict(about), 1 / max_fps)
+        hub = Hub(self._feed, asdict(about), 1 / max_fps, playback)
         self.url = _url(host, address, listener.getsockname()[1], token)
         names = {"localhost", "127.0.0.1", "[::1]", host, _in_url(address)}
-        server = WebServer(listener, hub, token=token, hosts=frozenset(names) if is_local else None)
+        server = WebServer(listener, hub, playback, token=token, hosts=frozenset(names) if is_local else None)
         self._server = server
         self._encoder = Encoder(
             self._feed,
@@ -108,6 +112,9 @@ class WebSink(Sink):
 
     def write(self, annotated: AnnotatedFrame) -> None:
         self._feed.put(annotated)
+
+    def begin(self) -> None:
+        self._feed.forget()
 
     def close(self) -> None:
         self._feed.close()

@@ -14,6 +14,7 @@ from starlette.datastructures import QueryParams
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from ageinfer.sinks import Playback
 from ageinfer.web.encoder import Picture
 from ageinfer.web.feed import Feed
 
@@ -33,12 +34,14 @@ class Hub:
         feed: gives frames and state.
         about: the facts about the run that a viewer gets first, as JSON values.
         interval_s: the shortest time from one picture to the next, in seconds.
+        playback: of a recording, or None.
     """
 
-    def __init__(self, feed: Feed, about: dict[str, Any], interval_s: float) -> None:
+    def __init__(self, feed: Feed, about: dict[str, Any], interval_s: float, playback: Playback | None = None) -> None:
         self._feed = feed
         self._about = about
         self._interval_s = interval_s
+        self._playback = playback
         self._picture: Picture | None = None
         self._published = asyncio.Event()
         self._delivered_s: dict[str, float] = {}
@@ -84,22 +87,24 @@ class Hub:
     async def events(self, view: str) -> AsyncIterator[bytes]:
         """Yields server-sent events: one ``hello`` with the facts and the last minute, then many ``state`` events.
 
-        A state is sent after a new frame, and once a second without one, so that each side notices when the other is
-        gone. It holds the state of the `Feed` and ``picture_s``, the seconds since this viewer has received a picture,
-        or None if no pictures are sent to it.
+        A state is sent after a new frame, after a change of the playback, and once a second without one, so that each
+        side notices when the other is gone. It holds the state of the `Feed`; ``picture_s``, the seconds since this
+        viewer has received a picture, or None if no pictures are sent to it; and ``playback``, the state of the
+        `Playback`, or None.
 
         Args:
             view: the name under which the viewer gets its pictures.
         """
         yield _event("hello", self._about | {"history": self._feed.history()})
-        number, sent_s = -1, 0.0
+        known, sent_s = None, 0.0
         while True:
             now = time.monotonic()
-            if self._feed.number != number or now - sent_s >= _ALIVE_S:
-                number, sent_s = self._feed.number, now
+            playback = None if self._playback is None else self._playback.state()
+            if (self._feed.number, playback) != known or now - sent_s >= _ALIVE_S:
+                known, sent_s = (self._feed.number, playback), now
                 delivered_s = self._delivered_s.get(view)
                 picture_s = None if delivered_s is None else round(now - delivered_s, 2)
-                yield _event("state", self._feed.state() | {"picture_s": picture_s})
+                yield _event("state", self._feed.state() | {"picture_s": picture_s, "playback": playback})
             await asyncio.sleep(_STATE_S)
 
 

@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 
 from web_viewers import ANY_ADDRESS, INFO, TOKEN, ask, pictures_of, place_of, status_of
 
+from ageinfer.sinks import Playback
 from ageinfer.web import WebSink, make_token
 
 pytest_plugins = ["web_viewers"]
 
-PATHS = ("/", "/page.js", "/plot.js", "/page.css", "/icon.svg", "/events", "/stream.mjpg")
+PATHS = ("/", "/page.js", "/playback.js", "/plot.js", "/page.css", "/icon.svg", "/events", "/stream.mjpg")
 
 
 def test_every_answer_has_the_security_headers(serve):
@@ -48,6 +49,30 @@ def test_other_methods_are_refused(serve):
     sink = serve()
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"):
         assert [status_of(sink, path, method) for path in ("/", "/events", "/nothing")] == [405] * 3
+
+
+def test_only_the_page_itself_may_pause_a_recording(serve):
+    playback = Playback()
+    sink = serve(playback=playback, token=TOKEN)
+    port = place_of(sink)[1]
+    path, known = "/playback?do=pause", {"Authorization": f"Bearer {TOKEN}"}
+    for foreign in (
+        {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": f"http://127.0.0.1:{port + 1}"},
+        {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "none"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"},
+    ):  # fmt: skip
+        assert status_of(sink, path, "POST", **known, **foreign) == 403
+    assert status_of(sink, path, "POST") == 401
+    assert status_of(sink, path, "GET", **known) == 405
+    assert status_of(sink, "/playback?do=end", "POST", **known) == 400
+    assert status_of(sink, "/", "POST", **known) == 405
+    assert not playback.paused
+    own = {"Origin": f"http://127.0.0.1:{port}", "Sec-Fetch-Site": "same-origin"}
+    assert status_of(sink, path, "POST", **known, **own) == 204
+    assert playback.paused
+    assert status_of(sink, "/playback?do=play", "POST", **known) == 204  # a program without a page
+    assert not playback.paused
+    assert status_of(serve(token=TOKEN), path, "POST", **known) == 404  # of a camera
 
 
 def test_nothing_is_given_without_the_token(serve):
@@ -119,10 +144,12 @@ def test_on_port_80_browsers_leave_the_port_out():
     from ageinfer.web.guard import Guard
 
     guard = Guard(None, port=80, token=None, hosts=frozenset({"localhost"}))
-    refusals = [guard._refusal("GET", Headers({"host": host}), b"") for host in ("localhost", "localhost:80", "evil")]
+    refusals = [
+        guard._refusal("GET", "/", Headers({"host": host}), b"") for host in ("localhost", "localhost:80", "evil")
+    ]
     assert [refusal and refusal.status_code for refusal in refusals] == [None, None, 421]
     guard = Guard(None, port=8080, token=None, hosts=frozenset({"localhost"}))
-    assert guard._refusal("GET", Headers({"host": "localhost"}), b"").status_code == 421
+    assert guard._refusal("GET", "/", Headers({"host": "localhost"}), b"").status_code == 421
 
 
 def test_a_server_for_other_machines_goes_by_any_name_with_its_token():

@@ -11,63 +11,14 @@ import time
 import cv2
 import numpy as np
 import pytest
+from fake_screen import Screen
 
 from ageinfer.errors import MissingDependencyError
-from ageinfer.sinks import WindowSink, window
+from ageinfer.sinks import Playback, WindowSink
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.types import Frame, FrameResult
 
 NAME = re.compile(r"ageinfer-\d{8}-\d{6}-12\.png")
-
-
-class Screen:
-    """Stands in for the window functions of OpenCV: a person who presses keys, one each time they are asked for."""
-
-    def __init__(self, monkeypatch, keys):
-        self.keys = list(keys)
-        self.shown, self.titles, self.waits = [], [], []
-        self.is_open = self.gone = False
-        self.size = None
-        for name in ("namedWindow", "resizeWindow", "setWindowTitle", "imshow", "waitKey", "getWindowProperty"):
-            monkeypatch.setattr(cv2, name, getattr(self, name))
-        monkeypatch.setattr(cv2, "destroyWindow", self.destroyWindow)
-        monkeypatch.setattr(window, "display_works", lambda: True)
-
-    def namedWindow(self, _, flags):  # noqa: N802
-        assert not self.is_open
-        assert flags & cv2.WINDOW_NORMAL == cv2.WINDOW_NORMAL
-        assert not flags & (cv2.WINDOW_AUTOSIZE | cv2.WINDOW_FREERATIO)
-        self.is_open = True
-
-    def resizeWindow(self, _, width, height):  # noqa: N802
-        self.size = (width, height)
-
-    def setWindowTitle(self, _, title):  # noqa: N802
-        self.titles.append(title)
-
-    def imshow(self, _, image):
-        assert self.is_open
-        self.shown.append(image.copy())
-
-    def waitKey(self, delay):  # noqa: N802
-        self.waits.append(delay)
-        assert len(self.waits) < 100, "nobody would press a key any more"
-        key = self.keys.pop(0) if self.keys else -1
-        if key in ("close", "close the last"):
-            self.is_open = False
-            self.gone = key == "close the last"
-            return -1
-        return ord(key) if isinstance(key, str) else key
-
-    def getWindowProperty(self, *_):  # noqa: N802
-        if self.gone:
-            raise cv2.error("no window")
-        return float(self.is_open)
-
-    def destroyWindow(self, _):  # noqa: N802
-        if not self.is_open:
-            raise cv2.error("no such window")
-        self.is_open = False
 
 
 def frame(value=50, *, index=12, time_s=0.5, size=(96, 64)) -> AnnotatedFrame:
@@ -131,7 +82,7 @@ def test_a_paused_window_gives_way_when_the_run_is_to_end(monkeypatch):
     asked = iter([False, False, True])
     screen, taken = show(monkeypatch, [-1, " "], *[frame()] * 4, should_end=lambda: next(asked))
     assert taken == 2
-    assert len(screen.waits) == 5  # one for the first frame, and then until it was to end
+    assert len(screen.waits) == 4  # one for each frame, and then until it was to end
     assert next(asked, None) is None
 
 
@@ -191,6 +142,22 @@ def test_the_window_opens_in_a_useful_size_and_the_right_ratio(monkeypatch, size
 def test_the_title_names_the_keys(monkeypatch):
     screen, _ = show(monkeypatch, [], frame())
     assert screen.titles == ["ageinfer - q: quit, space: pause, s: save"]
+
+
+def test_a_window_of_a_recording_names_the_key_that_repeats_it_once_it_can_be_repeated(monkeypatch):
+    playback = Playback(whole=True)
+    screen = Screen(monkeypatch, [-1, "r", " ", " ", -1, "r"])
+    with WindowSink(playback=playback) as sink:
+        for _ in range(4):
+            sink.write(frame())
+        assert not playback.repeat_wanted
+        playback.ended = True
+        sink.idle()
+        assert playback.repeat_wanted
+    assert screen.titles == [
+        "ageinfer - q: quit, space: pause, s: save", "ageinfer - paused - q: quit, space: go on, s: save",
+        "ageinfer - q: quit, space: pause, s: save", "ageinfer - at its end - q: quit, r: again, s: save",
+    ]  # fmt: skip
 
 
 def test_a_window_without_a_display_says_what_to_use_instead(monkeypatch):
