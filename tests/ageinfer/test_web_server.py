@@ -7,7 +7,19 @@ import threading
 import time
 
 import pytest
-from web_viewers import ANY_ADDRESS, INFO, TOKEN, ask, events_of, never_read, pictures_of, place_of, status_of, writing
+from web_viewers import (
+    ANY_ADDRESS,
+    INFO,
+    TOKEN,
+    ask,
+    events_of,
+    never_read,
+    pictures_of,
+    place_of,
+    status_of,
+    wait_for,
+    writing,
+)
 
 from ageinfer.errors import ExitStatus, MissingDependencyError, OutputError, UsageError
 from ageinfer.web import WebSink
@@ -23,13 +35,12 @@ def test_closing_waits_for_no_viewer_and_says_nothing(serve, make_frame, caplog)
         viewer = threading.Thread(target=lambda: seen.extend(pictures_of(ask(sink, "/stream.mjpg"))))
         viewer.start()
         next(events)
-        time.sleep(0.5)
+        wait_for(lambda: seen)
         began = time.monotonic()
         sink.close()
         assert time.monotonic() - began < 2
         assert [name for name, _ in events][-1] == "end"
         viewer.join(1)
-        assert seen
         assert not viewer.is_alive()
     names = {thread.name for thread in threading.enumerate()}
     assert names.isdisjoint({"ageinfer-web", "ageinfer-web-encoder"})
