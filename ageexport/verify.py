@@ -15,8 +15,9 @@ from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, check_age_mod
 from ageinfer.errors import ModelError
 from agetrain.network.checkpoint import Checkpoint
 
-# What is computed from calibration faces (scales, zero points, quantised biases, the corrected bias of the last layer)
-# depends on rounding in the float network, which differs a little from processor to processor; weights do not.
+# What is computed from calibration faces (scales, zero points, quantised biases, the last layer, fitted to what
+# quantisation leaves) depends on rounding in the float network, which differs a little from processor to processor;
+# weights do not.
 _CALIBRATED_SHARE = 0.01
 
 log = logging.getLogger("ageexport")
@@ -158,12 +159,12 @@ def _same_graph(file: Path, given: onnx.ModelProto, again: onnx.ModelProto, meta
     if set(mine) != set(theirs):
         raise ParityError(f"{file}: other constants than the checkpoint gives: {min(set(mine) ^ set(theirs))}")
     quantised = metadata.precision in ("int8", "mixed")
-    corrected = precision.last_layer(given).input[2]
+    fitted = precision.last_layer(given).input[1:3]
     for name, array in mine.items():
         expected = theirs[name]
         if array.dtype != expected.dtype or array.shape != expected.shape:
             raise ParityError(f"{file}: {name} is {array.dtype} {array.shape}, not {expected.dtype} {expected.shape}")
-        weights = array.dtype == np.int8 or (array.dtype == np.float32 and array.size > 1 and name != corrected)
+        weights = array.dtype == np.int8 or (array.dtype == np.float32 and array.size > 1 and name not in fitted)
         if weights or not quantised:
             equal = array == expected
         else:
