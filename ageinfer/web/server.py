@@ -29,6 +29,7 @@ except ModuleNotFoundError as error:
 _FILES = {
     "/": ("page.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
+    "/people.js": ("people.js", "text/javascript"),
     "/plot.js": ("plot.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),

@@ -12,7 +12,7 @@ from ageinfer.web import WebSink, make_token
 
 pytest_plugins = ["web_viewers"]
 
-PATHS = ("/", "/page.js", "/plot.js", "/page.css", "/icon.svg", "/events", "/stream.mjpg")
+PATHS = ("/", "/page.js", "/people.js", "/plot.js", "/page.css", "/icon.svg", "/events", "/stream.mjpg")
 
 
 def test_every_answer_has_the_security_headers(serve):
