@@ -224,8 +224,6 @@ def stay(
     while not (interrupts.requested or any(sink.stop_requested for sink in shown)):
         if playback.repeat_wanted:
             playback.begin()
-            for sink in shown:
-                sink.begin()
             with opened() as source, suppress(KeyboardInterrupt):
                 process(source, pipeline, shown, interrupts, playback, quiet=True, blur=options.blur)
             continue

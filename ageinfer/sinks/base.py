@@ -42,9 +42,6 @@ class Sink(AbstractContextManager["Sink", None]):
     def idle(self) -> None:
         """Attends to a person at the sink; it is called many times a second while no frame is due."""
 
-    def begin(self) -> None:
-        """Notes that a recording begins anew, because a person wants to see it again."""
-
     def close(self) -> None:
         """Completes the output; it is called once, also after an error."""
 

@@ -1,17 +1,15 @@
 // The page of a run: one stream of pictures, one of state. Texts from the device are only ever shown as text.
+import { HISTORY_S, lines, onPointed, remember, setText, showPeople } from "./people.js";
 import { showPlayback } from "./playback.js";
 import { drawPlot } from "./plot.js";
 
 const RETRY_MS = 2000;
 const SILENCE_MS = 4000; // the device says something every second
 const STALLED_S = 5;
-const HISTORY_S = 60;
-const COLOURS = 7; // as draw.py gives them to the boxes
 const LABELS = { real: "real age", apparent: "apparent age (how old a face looks)" };
 
 const byId = (id) => document.getElementById(id);
 const picture = byId("picture");
-const lines = new Map(); // track -> { colour, points: [[clock_s, years], ...] }
 let events = null;
 let silence = 0;
 let retry = 0;
@@ -19,6 +17,7 @@ let opened = 0;
 let opened_ms = 0;
 let view = "";
 let clock_s = 0;
+let part = 0;
 let untracked = false;
 
 // The address with its token has done its work: a cookie holds it now.
@@ -39,6 +38,7 @@ picture.addEventListener("error", () => {
   setText(byId("no-picture"), "No picture at the moment: perhaps too many are watching");
 });
 new ResizeObserver(plot).observe(byId("plot"));
+onPointed(plot);
 
 function connect() {
   disconnect();
@@ -97,8 +97,8 @@ function greet(hello) {
   setText(byId("label"), LABELS[hello.label] || hello.label);
   setText(byId("version"), `ageinfer ${hello.version}`);
   picture.alt = `Live picture of ${hello.source}, with a box and an age on every face`;
-  lines.clear();
-  for (const [at_s, ages] of hello.history) for (const [track, years] of ages) remember(track, at_s, years);
+  part = 0;
+  remember(hello.history);
   showPicture();
 }
 
@@ -124,20 +124,18 @@ function show(state) {
   setText(byId("latency"), state.latency_ms === null ? "–" : `${state.latency_ms.toFixed(0)} ms`);
   setText(byId("caption"), describe(state));
 
-  const faces = state.faces.slice().sort((a, b) => (a.track ?? Infinity) - (b.track ?? Infinity) || 0);
-  if (faces.length) untracked = faces.every((face) => face.track === null);
-  for (const face of faces) {
-    const years = face.age_smoothed ?? face.age;
-    if (face.track !== null && years !== null) remember(face.track, clock_s - state.since_s, years);
-  }
-  forget();
-  showFaces(faces);
+  if (part && state.part !== part) remember([]);
+  part = state.part;
+  const count = state.faces.length;
+  if (count) untracked = state.faces.every((face) => face.track === null);
+  setText(byId("count"), `${count || "No"} ${count > 1 ? "faces" : "face"} in the picture`);
+  showPeople(state.faces, clock_s - state.since_s);
   plot();
 }
 
 function plot() {
-  const empty = untracked ? "Faces of this source are not tracked" : "No tracked face in the last minute";
-  drawPlot(byId("plot"), lines, clock_s, HISTORY_S, empty);
+  const empty = untracked ? "Faces of this source are not tracked" : "No face in the picture";
+  drawPlot(byId("plot"), lines(), clock_s, HISTORY_S, empty);
 }
 
 function describe(state) {
@@ -147,53 +145,4 @@ function describe(state) {
   parts.push(`${state.size[0]} × ${state.size[1]}`);
   if (state.source !== byId("source").textContent) parts.unshift(state.source);
   return parts.join(" · ");
-}
-
-function showFaces(faces) {
-  const count = faces.length;
-  const counted = count ? `${count} ${count === 1 ? "face" : "faces"}` : "No face";
-  setText(byId("count"), `${counted} in the picture`);
-  byId("faces").hidden = !count;
-  const body = byId("faces").tBodies[0];
-  while (body.rows.length > count) body.deleteRow(-1);
-  while (body.rows.length < count) body.append(newRow());
-  faces.forEach((face, index) => {
-    const [track, age, raw] = body.rows[index].cells;
-    track.firstChild.className = `swatch c${face.track % COLOURS}`;
-    track.firstChild.hidden = face.track === null;
-    setText(track.lastChild, face.track === null ? "–" : String(face.track));
-    setText(age.firstChild, whole(face.age_smoothed ?? face.age));
-    setText(age.lastChild, ` ± ${whole(face.age_std)}`);
-    setText(raw, face.age === null ? "–" : face.age.toFixed(1));
-  });
-}
-
-function newRow() {
-  const row = document.createElement("tr");
-  const [track, age] = [row.insertCell(), row.insertCell()];
-  row.insertCell();
-  track.append(document.createElement("span"), document.createElement("span"));
-  age.append(document.createElement("span"), document.createElement("small"));
-  return row;
-}
-
-function remember(track, at_s, years) {
-  if (!lines.has(track)) lines.set(track, { colour: track % COLOURS, points: [] });
-  const points = lines.get(track).points;
-  if (!points.length || at_s > points[points.length - 1][0]) points.push([at_s, years]);
-}
-
-function forget() {
-  for (const [track, line] of lines) {
-    while (line.points.length && line.points[0][0] < clock_s - HISTORY_S) line.points.shift();
-    if (!line.points.length) lines.delete(track);
-  }
-}
-
-function whole(years) {
-  return years === null ? "–" : years.toFixed(0);
-}
-
-function setText(element, content) {
-  if (element.textContent !== content) element.textContent = content;
 }

@@ -30,6 +30,7 @@ except ModuleNotFoundError as error:
 _FILES = {
     "/": ("page.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
+    "/people.js": ("people.js", "text/javascript"),
     "/playback.js": ("playback.js", "text/javascript"),
     "/plot.js": ("plot.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),

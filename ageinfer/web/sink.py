@@ -113,9 +113,6 @@ class WebSink(Sink):
     def write(self, annotated: AnnotatedFrame) -> None:
         self._feed.put(annotated)
 
-    def begin(self) -> None:
-        self._feed.forget()
-
     def close(self) -> None:
         self._feed.close()
         self._server.close()

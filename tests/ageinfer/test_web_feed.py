@@ -64,7 +64,8 @@ def test_state_is_the_record_with_rate_and_latency(serve, make_frame):
         assert time.monotonic() - began > 0.3, "too many a second"
     assert {name for name, _ in states} == {"state"}
     last = states[-1][1]
-    assert last["faces"] == [one.to_record() for one in FACES]
+    in_view_s = pytest.approx(last["frame"] / 25, abs=0.01)
+    assert last["faces"] == [one.to_record() | {"in_view_s": in_view_s} for one in FACES]
     assert (last["source"], last["size"]) == ("clip.mp4", [640, 480])
     assert 250 <= last["latency_ms"] < 500
     assert 10 < last["fps"] < 21
@@ -134,6 +135,49 @@ def test_history_is_a_minute_of_small_records(monkeypatch):
     clock.now += 61
     assert kept.history() == []
     assert kept.state()["fps"] < 0.1
+
+
+def put_all(kept, seconds, *tracks, source="clip.mp4"):
+    """Puts a frame for each of these times of the source."""
+    image, faces = np.zeros((4, 4, 3), np.uint8), tuple(face(track, 30.0, 30.0) for track in tracks)
+    for at_s in seconds:
+        result = FrameResult(source, 0, at_s, (4, 4), faces)
+        kept.put(AnnotatedFrame(Frame(source, 0, at_s, image), result))
+
+
+def in_view_s(kept) -> dict:
+    return {one["track"]: one["in_view_s"] for one in kept.state()["faces"]}
+
+
+def test_time_in_view_counts_from_the_first_frame_of_a_track_and_over_short_absences():
+    kept = feed.Feed()
+    put_all(kept, range(100), 1, None)
+    assert in_view_s(kept) == {1: 99, None: None}
+    put_all(kept, (100, 108), 2)
+    assert in_view_s(kept) == {2: 8}
+    put_all(kept, (109,), 1, 2)
+    assert in_view_s(kept) == {1: 109, 2: 9}
+
+
+def test_tracks_that_are_gone_are_forgotten():
+    kept = feed.Feed()
+    for track in range(2000):
+        put_all(kept, (track / 10,), track)
+    assert len(kept._tracks._seen_s) <= 101
+    put_all(kept, (200,), 3)
+    assert in_view_s(kept) == {3: 0}
+
+
+def test_another_source_or_the_same_from_its_start_begins_a_new_part(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(feed, "time", clock)
+    kept = feed.Feed()
+    parts = []
+    for source, seconds in (("a.mp4", (5, 6)), ("b.mp4", (7,)), ("b.mp4", (0,))):
+        clock.now += 1
+        put_all(kept, seconds, 1, source=source)
+        parts.append((kept.state()["part"], in_view_s(kept)[1], len(kept.history())))
+    assert parts == [(1, 1, 1), (2, 0, 1), (3, 0, 1)]
 
 
 def test_the_rate_of_a_device_slower_than_a_frame_in_two_seconds(monkeypatch):

@@ -13,7 +13,9 @@ from ageinfer.web import WebSink, make_token
 
 pytest_plugins = ["web_viewers"]
 
-PATHS = ("/", "/page.js", "/playback.js", "/plot.js", "/page.css", "/icon.svg", "/events", "/stream.mjpg")
+PATHS = (
+    "/", "/page.js", "/people.js", "/playback.js", "/plot.js", "/page.css", "/icon.svg", "/events", "/stream.mjpg",
+)  # fmt: skip
 
 
 def test_every_answer_has_the_security_headers(serve):
