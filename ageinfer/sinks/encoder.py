@@ -18,6 +18,8 @@ from ageinfer.types import Image
 
 # Of time stamps, in a second: fine enough for any rate, and coarse enough for MP4 to hold gaps of many hours.
 _TICKS = 30_000
+_SET_BACK_S = 0.5  # of the stamps of a sound: no rounding, its clock was set
+_LONGEST_STEP_S = 10.0  # of a transport stream, whose clock was set where it is longer
 _HD_LINES = 720
 _WAITING_FRAMES = 4  # before the encoder's thread
 _H273 = {Colorspace.ITU709: 1, Colorspace.ITU601: 6}  # numbers of matrix, primaries and transfer
@@ -193,14 +195,35 @@ class Encoder:
             self._sound.copy(time_s)
 
 
+class _Clock:
+    """Lets the time of a sound go on where its film sets its clock anew, as joined transport streams do."""
+
+    def __init__(self, from_s: float, *, jumps: bool) -> None:
+        self.ends: int | None = None  # of what was heard so far
+        self._from_s = from_s
+        self._jumps = jumps
+        self._shift: int | None = None
+
+    def at(self, stamp: int, base: Fraction) -> int:
+        """The time of the packet with this stamp since the first picture, both in units of ``base``."""
+        if self._shift is None:
+            self._shift = round(self._from_s / base)
+        if self.ends is not None:
+            step_s = (stamp - self._shift - self.ends) * base
+            if step_s < -_SET_BACK_S or (self._jumps and step_s > _LONGEST_STEP_S):
+                self._shift = stamp - self.ends
+        return stamp - self._shift
+
+
 class _Sound:
     """Copies the sound of a film into another one, packet by packet, without encoding it again."""
 
     def __init__(self, path: Path, target: OutputContainer, from_s: float) -> None:
         self.left_out = ""
-        self._from_s = from_s
         self._source: InputContainer = av.open(f"file:{path.absolute()}", options={"protocol_whitelist": "file"})
         self._streams: dict[int, Any] = {}
+        self._clocks: dict[int, _Clock] = {}
+        jumps = "mpegts" in self._source.format.name
         for stream in self._source.streams.audio:
             try:
                 copy = target.add_stream_from_template(stream)
@@ -210,6 +233,7 @@ class _Sound:
             copy.metadata.update(stream.metadata)  # the language
             copy.disposition = stream.disposition
             self._streams[stream.index] = copy
+            self._clocks[stream.index] = _Clock(from_s, jumps=jumps)
         chosen = [s for s in self._source.streams.audio if s.index in self._streams]
         self._packets: Iterator[av.Packet] = iter(self._source.demux(chosen) if chosen else ())
         self._target = target
@@ -230,12 +254,15 @@ class _Sound:
                 self._next = None
                 continue
             base = packet.time_base or Fraction(1, _TICKS)
-            if until_s is not None and packet.dts * base - self._from_s > until_s:
+            clock = self._clocks[packet.stream_index]
+            begins = clock.at(packet.dts, base)
+            if until_s is not None and begins * base > until_s:
                 return
             self._next = None
-            shift = round(self._from_s / base)
-            packet.pts, packet.dts = (packet.pts if packet.pts is not None else packet.dts) - shift, packet.dts - shift
-            if packet.dts < 0:
+            clock.ends = begins + max(1, packet.duration or 0)
+            shift = packet.dts - begins
+            packet.pts, packet.dts = (packet.pts if packet.pts is not None else packet.dts) - shift, begins
+            if begins < 0:
                 continue
             packet.stream = self._streams[packet.stream_index]
             self._target.mux(packet)

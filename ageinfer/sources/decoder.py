@@ -150,6 +150,8 @@ class Decoder:
         harmed = last_packet_bad = last_frame_bad = False
         first = True
         for packet in self._packets():
+            if not packet.size and packet.dts is not None:  # in Theora: the picture before stays
+                continue
             try:
                 frames = packet.decode()
                 if packet.size:  # the last one is empty: it asks for what the decoder has kept back

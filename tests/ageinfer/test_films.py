@@ -4,6 +4,7 @@ import logging
 from fractions import Fraction
 from itertools import pairwise
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from ageinfer.commands.main import main
 from ageinfer.errors import ExitStatus, SourceError
 from ageinfer.sources import open_source
+from ageinfer.sources.decoder import Decoder
 
 films = pytest.importorskip("films")
 
@@ -94,6 +96,24 @@ def test_joined_streams_have_one_clock(images, tmp_path):
     source, frames = read(joined)
     assert (len(frames), source.truncated) == (150, False)
     assert [frame.time_s for frame in frames] == pytest.approx([i / 25 for i in range(150)], abs=1e-3)
+
+
+def test_an_empty_packet_says_that_the_picture_stays(clip, monkeypatch, caplog):
+    """As Theora has them for pictures that do not change; no decoder takes one."""
+    given = Decoder._packets
+
+    def with_an_empty_one(self):
+        for i, packet in enumerate(given(self)):
+            yield packet
+            if i == 3:
+                empty = av.Packet(0)
+                empty.pts = empty.dts = packet.dts + 1
+                yield empty
+
+    monkeypatch.setattr(Decoder, "_packets", with_an_empty_one)
+    source, frames = read(clip)
+    assert (len(frames), source.damaged) == (50, 0)
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("suffix", ["h264", "hevc"])

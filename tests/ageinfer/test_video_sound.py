@@ -81,6 +81,18 @@ def test_a_sound_that_lasts_longer_than_the_pictures_is_kept(images, tmp_path):
     assert ends_s == pytest.approx(4.0, abs=0.06)
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_the_sound_of_joined_streams_goes_on(images, tmp_path, suffix):
+    part = films.write_film(tmp_path / "a.ts", images, sound_s=2.0)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(part.read_bytes() * 3)
+    made = copied(joined, tmp_path / f"annotated.{suffix}")
+    assert len(made["times"]) == 150
+    [(kind, _, ends_s)] = made["sounds"]
+    assert kind == "aac"
+    assert ends_s == pytest.approx(made["times"][-1] + 1 / 25, abs=0.15)  # a sound has no part of a packet
+
+
 def test_a_sound_that_the_container_cannot_hold_is_left_out_with_a_word(clip, tmp_path, caplog):
     said = copied(clip, tmp_path / "v.webm")
     assert (said["frames"], said["sounds"]) == (50, [])
