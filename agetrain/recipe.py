@@ -15,7 +15,6 @@ CHOICES = {
     "head": HEADS,
     "precision": PRECISIONS,
     "frozen_batchnorm": ("eval", "train"),
-    "batchnorm": ("train", "eval"),
     "crop": ("box", "landmarks", "resize"),
     "labels": ("true", "stored"),
     "loss": ("distribution", "l1", "mse"),
@@ -130,13 +129,6 @@ class Recipe:
             "although their weights are frozen, as in the original experiments"
         },
     )
-    batchnorm: str = field(
-        default="train",
-        metadata={
-            "help": "mode of all other BatchNorm layers while the network learns; in eval mode their running "
-            "statistics do not change"
-        },
-    )
     normalise: bool = field(
         default=True,
         metadata={"help": "normalise by the mean and deviation of ImageNet; without it, pixels are scaled to 0 to 1"},
@@ -215,10 +207,6 @@ class Recipe:
     )
     optimiser: str = field(default="adamw", metadata={"help": "the optimiser"})
     lr: float = field(default=1e-3, metadata={"help": "largest learning rate"})
-    backbone_rate: float = field(
-        default=1.0,
-        metadata={"help": "learning rate of the backbone, as a share of that of the head"},
-    )
     weight_decay: float = field(
         default=0.02, metadata={"help": "decay of weight matrices; biases and BatchNorm do not decay"}
     )
@@ -270,7 +258,7 @@ class Recipe:
             if not getattr(self, name) > 0:
                 raise UsageError(f"{_option(name)} {getattr(self, name)}: must be above 0")
         for name in ("weight_decay", "warmup_epochs", "clip_norm", "patience", "l1_weight", "auxiliary_weight",
-                     "teacher_weight", "doubt_beyond", "age_balance", "backbone_rate", "seed",
+                     "teacher_weight", "doubt_beyond", "age_balance", "seed",
                      "selection_seed"):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise UsageError(f"{_option(name)} {getattr(self, name)}: use 0 or more")

@@ -70,13 +70,6 @@ def set_training_mode(network: nn.Module, frozen: Iterable[nn.Module], frozen_ba
                     module.eval()
 
 
-def hold_batchnorm(network: nn.Module) -> None:
-    """Lets all BatchNorm layers use their running statistics, and leave them as they are."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
-
-
 @torch.no_grad()
 def reestimate_batchnorm(network: AgeNet, batches: Iterable[Tensor]) -> None:
     """Replaces the running statistics of all BatchNorm layers by those of these batches.

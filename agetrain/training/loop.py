@@ -14,7 +14,7 @@ from agetrain.network.agenet import AgeNet
 from agetrain.recipe import Recipe
 from agetrain.training.augment import augment
 from agetrain.training.batches import Batch
-from agetrain.training.freezing import hold_batchnorm, set_training_mode
+from agetrain.training.freezing import set_training_mode
 from agetrain.training.losses import total_loss
 from agetrain.training.optim import learning_rate
 from agetrain.training.selection import select_epoch
@@ -56,14 +56,12 @@ def train_epoch(run: Run, epoch: int) -> dict[str, float]:
     began = time.perf_counter()
     torch.manual_seed(recipe.seed + 1_000_003 * epoch + run.processes.rank)  # of dropout
     set_training_mode(network, run.frozen, recipe.frozen_batchnorm)
-    if recipe.batchnorm == "eval":
-        hold_batchnorm(network)
     sums = torch.zeros(4, dtype=torch.float64, device=device)  # loss, absolute error, faces, labels
     title = f"epoch {epoch}/{recipe.epochs}"
     for step, batch in enumerate(progress(run.batches.epoch(epoch), title, "step", steps)):
         rate = learning_rate(recipe, epoch - 1, step, steps)
         for group in run.optimiser.param_groups:
-            group["lr"] = rate * group.get("share", 1.0)
+            group["lr"] = rate
         faces = augment(batch.wide, recipe.size, run.data.crop.fill, recipe.augmentation, batch.draws)
         if run.networks and recipe.teacher_weight:
             batch = replace(batch, taught=run.networks.distribution(faces, bf16=run.bf16))

@@ -12,23 +12,14 @@ from agetrain.recipe import Recipe
 
 def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Makes the recipe's optimiser over all parameters that are trained; only weight matrices decay."""
-    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    trained = [p for _, p in named]
+    trained = [p for p in network.parameters() if p.requires_grad]
     kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
-    if not recipe.weight_decay and recipe.backbone_rate == 1:
+    if not recipe.weight_decay:
         return kind(trained, lr=recipe.lr, weight_decay=0.0)
-    groups: list[dict[str, Any]] = []
-    parts = (
-        {1.0: ("",)}
-        if recipe.backbone_rate == 1
-        else {recipe.backbone_rate: ("backbone.",), 1.0: ("head.", "auxiliary.")}
-    )
-    for share, beginnings in parts.items():
-        of_part = [p for name, p in named if name.startswith(beginnings)]
-        groups += [
-            {"params": [p for p in of_part if p.ndim > 1], "weight_decay": recipe.weight_decay, "share": share},
-            {"params": [p for p in of_part if p.ndim <= 1], "weight_decay": 0.0, "share": share},
-        ]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
     return kind(groups, lr=recipe.lr)
 
 

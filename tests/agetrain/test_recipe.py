@@ -23,7 +23,7 @@ OVERRIDES = {
     "step_epochs": ("3", 3), "step_factor": ("0.5", 0.5), "clip_norm": ("2", 2.0), "batch_size": ("48", 48),
     "drop_last": (None, True), "epochs": ("3", 3), "patience": ("4", 4), "ema_decay": ("0.9", 0.9),
     "start_at_mean": (None, True), "select_on": ("train-part", "train-part"), "selection_share": ("0.2", 0.2),
-    "batchnorm": ("eval", "eval"), "age_balance": ("0.3", 0.3), "backbone_rate": ("0.1", 0.1),
+    "age_balance": ("0.3", 0.3),
     "selection_seed": ("5", 5), "precision": ("bf16", "bf16"), "seed": ("6", 6),
 }  # fmt: skip
 VARIED = {
