@@ -1,4 +1,4 @@
-"""Animated WebP and AVIF, frame by frame. FFmpeg decodes neither as it should; OpenCV has done so since 4.11."""
+"""Animated WebP and AVIF, frame by frame. FFmpeg decodes neither as it should, but OpenCV does."""
 
 import logging
 from collections.abc import Iterator

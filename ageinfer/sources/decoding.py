@@ -19,7 +19,7 @@ from ageinfer.types import Image
 MOST_PIXELS = 250_000_000  # of a picture or a frame; the largest cameras have 200 million
 _LARGEST_FILE = 1 << 30  # bytes
 _ODD_FILES = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-CAN_ANIMATE = hasattr(cv2, "imdecodeanimation")  # OpenCV 4.11 and later
+CAN_ANIMATE = hasattr(cv2, "imdecodeanimation")  # OpenCV 4.12 has it, 4.10 does not
 # Since this version a JPEG whose data end too early is refused and not filled with grey.
 _REFUSES_SHORT = tuple(map(int, cv2.__version__.split(".")[:2])) >= (4, 12)
 _READ_AHEAD = bytes(16)  # libjpeg asks for up to 8 bytes more than it needs
