@@ -199,7 +199,8 @@ class Pipeline:
                 yield from self._estimated(waiting)
                 waiting, faces, pixels = [], 0, 0
                 continue
-            detections = self.find(checked(frame.image))
+            image = checked(frame.image)
+            detections = [] if frame.damaged else self.find(image)  # whatever a network found would be made up
             crops = self.crop(frame.image, detections)
             waiting.append((frame, detections, crops))
             faces, pixels = faces + len(crops), pixels + frame.image.size

@@ -37,9 +37,9 @@ class Frame:
 
     Attributes:
         source: the file, folder entry or camera that it came from, as written into the records.
-        index: number within its source, from 0; always 0 for a picture.
+        index: number within its source, from 0; the page of a TIFF, and 0 for any other picture.
         time_s: seconds since the start of the source; None for a picture.
-        image: uint8 ``[height, width, 3]``, BGR as OpenCV reads it, EXIF rotation applied.
+        image: uint8 ``[height, width, 3]``, BGR as OpenCV reads it, turned upright.
         captured_s: when a live source took it, on the clock of `time.monotonic`; None for files.
         damaged: its file lacks data of it, so that what it shows must not be trusted.
     """

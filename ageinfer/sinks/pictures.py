@@ -10,6 +10,8 @@ from ageinfer.sinks.base import Sink, Untouchable, cannot_write, make_folder, pr
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.types import Image
 
+_VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
+
 
 class PictureSink(Sink):
     """Writes the annotated picture of a single picture.
@@ -46,10 +48,13 @@ class FolderSink(Sink):
             is never overwritten.
 
     Raises:
+        UsageError: the folder is not there, and has the name of a picture or a video.
         OutputError: the folder cannot be made, or a file has its name.
     """
 
     def __init__(self, folder: Path, *, untouchable: Iterable[str | Path] = ()) -> None:
+        if not folder.exists() and (can_encode(folder.suffix) or folder.suffix.lower() in _VIDEO_SUFFIXES):
+            raise UsageError(f"{folder}: the source has several pictures; for them, --output takes a folder")
         self._folder = folder
         self._names = Names()
         self._untouchable = Untouchable(untouchable)

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ageinfer.errors import SourceError
 from ageinfer.sources.address import is_address, redacted
+from ageinfer.sources.animation import AnimationSource
 from ageinfer.sources.base import Source
 from ageinfer.sources.camera import open_camera, open_device
+from ageinfer.sources.decoding import read_picture, refuse_odd_files
+from ageinfer.sources.formats import is_animated_png, looks_like_picture
 from ageinfer.sources.live import LiveSource
 from ageinfer.sources.pictures import (
     MOTION_JPEG_SUFFIXES,
@@ -19,12 +22,9 @@ from ageinfer.sources.pictures import (
     PictureListSource,
     PictureSource,
     begins,
-    is_animated_png,
-    looks_like_picture,
     open_pattern,
+    open_picture,
     open_standard_input,
-    read_picture,
-    refuse_odd_files,
 )
 from ageinfer.sources.streams import open_gstreamer, open_stream
 
@@ -91,7 +91,7 @@ def open_source(source: str | Path, *, stall_s: float = 5.0, reconnect_for_s: fl
         raise SourceError(f"{str(path)!a}: not a path ({error}); check it") from None
     is_picture = looks_like_picture(head) and not is_animated_png(head)
     if is_picture and path.suffix.lower() not in MOTION_JPEG_SUFFIXES:
-        return PictureSource(path)
+        return open_picture(path)
     # FFmpeg would draw a text file, letter by letter, and follow a playlist to other files.
     is_text = b"\0" not in head and not head.startswith((b"YUV4MPEG2", b"\xff\xd8\xff"))
     if is_text or _PLAYLIST.search(head):
@@ -121,7 +121,7 @@ def open_sources(sources: Sequence[str | Path], *, reconnect_for_s: float | None
         with open_source(path) as opened:
             if isinstance(opened, PictureListSource):
                 files += opened.files
-            elif opened.kind == "picture":
+            elif opened.kind == "picture" or isinstance(opened, AnimationSource):  # of which the first frame is read
                 files.append(path)
             else:
                 raise SourceError(f"{path}: a video among several sources; give videos one by one")

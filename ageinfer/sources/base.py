@@ -21,7 +21,7 @@ class Source(ABC):
         fps: frames a second, or None for pictures and if it is unknown.
         failed: the number of pictures that could not be read so far.
         truncated: whether a video is cut off before its end. It is known after the last frame.
-        damaged: the number of frames so far whose file lacks data of them.
+        damaged: the number of frames and pictures so far whose file lacks data of them.
         finished: whether all frames were read, to the end of the source.
         file: the file of a video, from which its sound can be copied; None for everything else.
         begins_s: the time of the first picture in that file, in seconds. It is known after the first frame.

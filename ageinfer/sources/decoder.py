@@ -22,6 +22,8 @@ from ageinfer.engine.cores import usable_cores
 from ageinfer.errors import SourceError
 from ageinfer.images import cv2
 from ageinfer.sources.base import sensible_fps
+from ageinfer.sources.boxes import AVIF_BRANDS, HEIC_BRANDS
+from ageinfer.sources.decoding import MOST_PIXELS, refuse_large
 from ageinfer.sources.pictures import MOTION_JPEG_SUFFIXES
 from ageinfer.types import DEFAULT_FPS, Image
 
@@ -91,8 +93,8 @@ class Decoder:
         context.thread_count = 1 if one_thread else max(1, int(usable_cores()))
         # This decoder fills damaged parts with grey and says nothing, unless it is told to give such frames up. (Some
         # cameras send JPEG that is never quite right; live, that must do.)
-        if context.name == "mjpeg" and not live:
-            context.options = {"err_detect": "explode"}
+        strict = {"err_detect": "explode"} if context.name == "mjpeg" and not live else {}
+        context.options = {"max_pixels": str(MOST_PIXELS), **strict}  # a frame may be larger than it was announced
         self.fps = sensible_fps(float(stream.average_rate or stream.guessed_rate or 0))
         self.frame_count = _announced(stream, container, self.fps)
         self.ends = file is not None or bool(container.duration and container.duration > 0) or container.size > 0
@@ -103,6 +105,11 @@ class Decoder:
     def index_may_lie_behind(self) -> bool:
         """Whether the film is of a kind (MP4, MOV) whose index may lie behind the pictures."""
         return "mp4" in self._container.format.name.split(",")
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is an AVIF or HEIC, of which FFmpeg would give a tile or a preview."""
+        return self._container.metadata.get("major_brand", "").encode() in AVIF_BRANDS | HEIC_BRANDS
 
     @classmethod
     def open_file(cls, path: Path) -> "Decoder":
@@ -278,14 +285,20 @@ def _pictures_of(container: InputContainer, name: str) -> VideoStream:
     """The first stream of moving pictures: not the cover of a song, nor a preview.
 
     Raises:
-        SourceError: there is none.
+        SourceError: there is none, or its pictures are too large.
     """
     covers = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
     streams = [s for s in container.streams.video if s.codec_context is not None and not s.disposition & covers]
     if not streams:
         container.close()
         raise SourceError(f"{name}: holds no moving pictures; give a picture or a video")
-    return min(streams, key=lambda s: not s.disposition & Disposition.default)
+    chosen = min(streams, key=lambda s: not s.disposition & Disposition.default)
+    try:
+        refuse_large(name, chosen.codec_context.width, chosen.codec_context.height)
+    except SourceError:
+        container.close()
+        raise
+    return chosen
 
 
 def _announced(stream: VideoStream, container: InputContainer, fps: float | None) -> int | None:

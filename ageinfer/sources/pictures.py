@@ -1,22 +1,19 @@
-"""Reads pictures: a single file, a folder, a pattern, or paths that come on standard input."""
+"""Sources of pictures: a single file, a folder, a pattern, or paths that come on standard input."""
 
 import codecs
 import glob
-import io
 import logging
 import os
-import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
 
 from ageinfer.errors import SourceError
-from ageinfer.images import cv2
+from ageinfer.sources import formats
+from ageinfer.sources.animation import AnimationSource
 from ageinfer.sources.base import Source
-from ageinfer.types import Frame, Image
+from ageinfer.sources.decoding import CAN_ANIMATE, Picture, damage_of, decode, decode_page, read_file
+from ageinfer.types import Frame
 
 # HEIC needs a package. It is in this list so that such a photo in a folder is reported and not skipped silently.
 PICTURE_SUFFIXES = frozenset(
@@ -25,17 +22,7 @@ PICTURE_SUFFIXES = frozenset(
         ".avif", ".heic", ".heif",
     }
 )  # fmt: skip
-# JPEG, PNG, BMP, TIFF, PNM. (A GIF and an animated PNG are videos. WebP, AVIF and HEIC have their marks at 4 to 12.)
-_PICTURE_SIGNATURES = (
-    b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6",
-)  # fmt: skip
-# Brands of the "ftyp" box with which AVIF and HEIC files begin, as MP4 files do. AVIF files may have the last two, too.
-_AVIF_BRANDS = frozenset({b"avif", b"avis"})
-_HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"})
-_LONGEST_BRANDS = 1024  # bytes; a broken file may announce any length
-_LARGEST_FILE = 1 << 30  # bytes; OpenCV refuses pictures of more than 2^30 pixels
 _LONGEST_PATH = 4096  # bytes; the limit of Linux
-_ODD_FILES = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 # A recording of a camera: JPEG pictures one after the other, of which the first looks like a picture.
 MOTION_JPEG_SUFFIXES = (".mjpeg", ".mjpg")
@@ -43,172 +30,23 @@ MOTION_JPEG_SUFFIXES = (".mjpeg", ".mjpg")
 log = logging.getLogger(__name__)
 
 
-def looks_like_picture(head: bytes) -> bool:
-    """Tells from the first bytes of a file (12 or more) whether it is a picture and not a video."""
-    # FFmpeg would open a HEIC photo as a video of its first tile.
-    is_still = head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS | _HEIC_BRANDS
-    return is_still or head[8:12] == b"WEBP" or any(head.startswith(signature) for signature in _PICTURE_SIGNATURES)
+class _Pictures(Source):
+    def _frame(self, name: str, number: int, picture: Picture) -> Frame:
+        """The frame of a picture, which is named and counted where it is damaged."""
+        if picture.damaged:
+            self.damaged += 1
+            log.warning("%s", damage_of(name))
+        return Frame(name, number, None, picture.image, damaged=picture.damaged)
 
 
-def is_animated_png(data: bytes) -> bool:
-    """Tells from the first bytes of a file, up to its pixels, whether it is a PNG of several frames."""
-    before_pixels = data.partition(b"IDAT")[0] if data.startswith(b"\x89PNG") else b""
-    at = before_pixels.find(b"acTL")
-    return at > 0 and int.from_bytes(data[at + 4 : at + 8], "big") > 1
-
-
-def is_heic(data: bytes) -> bool:
-    """Tells from the first bytes of a file, with its whole "ftyp" box, whether it is a HEIC photo."""
-    # The first brand decides: a video may list brands of pictures after it.
-    if data[4:8] != b"ftyp" or data[8:12] not in _HEIC_BRANDS:
-        return False
-    if data[8:12] not in (b"mif1", b"msf1"):
-        return True
-    # An AVIF file may begin with these two brands and list its own after them.
-    others = data[16 : min(int.from_bytes(data[:4], "big"), _LONGEST_BRANDS)]
-    return not any(others[i : i + 4] in _AVIF_BRANDS for i in range(0, len(others), 4))
-
-
-def refuse_odd_files(path: str | Path, mode: int) -> None:
-    """Refuses pipes, sockets and devices, because reading them may never end.
-
-    Args:
-        path: the path of the file, for the message.
-        mode: its mode, as `os.stat` gives it.
-
-    Raises:
-        SourceError: the file is a pipe, a socket or a device.
-    """
-    if kind := _ODD_FILES.get(stat.S_IFMT(mode)):
-        raise SourceError(f"{path}: this is {kind}, not a file; save its data in a file first")
-
-
-def read_picture(path: str | Path) -> Image:
-    """Reads a picture file as a uint8 BGR array ``[height, width, 3]``, with its EXIF orientation applied.
-
-    Grey, 16-bit and transparent pictures are converted to 8-bit BGR.
-
-    Args:
-        path: the path of the file. Its content decides the format, not its name.
-
-    Returns:
-        uint8 BGR ``[height, width, 3]``.
-
-    Raises:
-        SourceError: there is no such file, it is not a picture, it is cut off, or OpenCV cannot decode its format,
-            and HEIC without the extra ``heic``.
-
-    Example:
-        >>> read_picture("samples/astronaut.jpg").shape
-        (512, 512, 3)
-    """
-    try:
-        status = os.stat(path)  # noqa: PTH116, making a Path is slower, for many pictures
-        refuse_odd_files(path, status.st_mode)
-        if status.st_size > _LARGEST_FILE:
-            raise SourceError(f"{path}: the file is larger than 1 GB, too large for a picture; make it smaller")
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read: {error.strerror}; check the path") from error
-    except ValueError as error:  # a null character
-        raise SourceError(f"{path!r}: not a path ({error}); check it") from error
-    return decode_picture(data, str(path))
-
-
-def decode_picture(data: bytes, path: str) -> Image:
-    """Decodes a picture file that is in memory, as `read_picture` reads one.
-
-    Args:
-        data: the file's bytes.
-        path: how messages call it.
-
-    Raises:
-        SourceError: it is not a picture, cut off, or in a format that OpenCV cannot decode, as HEIC is
-            without the extra ``heic``.
-    """
-    if is_heic(data):  # OpenCV cannot decode it
-        return _decode_heic(data, path)
-    if _is_cut_off(data):
-        raise SourceError(f"{path}: the picture is cut off before its end; copy it again")
-    image = None
-    if data:
-        try:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error as error:  # larger than OpenCV accepts
-            raise SourceError(f"{path}: OpenCV refuses the picture ({error.err}); make it smaller") from error
-    if image is None:
-        raise SourceError(f"{path}: the picture cannot be decoded; copy it again or convert it to JPEG or PNG")
-    if more := _of_which_the_first_is_read(data):
-        log.warning("%s: only the first of its %s is read; convert it to a GIF or a video to have all", path, more)
-    return image
-
-
-def _decode_heic(data: bytes, path: str) -> Image:
-    """Decodes a HEIC photo by pillow-heif (libheif), turned as the file says."""
-    try:
-        import pillow_heif
-    except ModuleNotFoundError as error:
-        raise SourceError(
-            f"{path}: a HEIC photo needs pip install 'ageinfer[heic]'; or convert it to JPEG, or set the phone's "
-            'camera to "most compatible" for new photos'
-        ) from error
-    try:
-        image = np.asarray(pillow_heif.open_heif(io.BytesIO(data), bgr_mode=True))
-    except (ValueError, EOFError, SyntaxError, RuntimeError, OSError) as error:  # as the package documents
-        reason = " ".join(str(error).split())
-        raise SourceError(f"{path}: the HEIC photo cannot be decoded ({reason}); copy it again") from error
-    if image.dtype != np.uint8:  # a grey one of more than 8 bits
-        image = (image >> 8).astype(np.uint8)
-    grey = image if image.ndim == 2 else image[:, :, 0] if image.shape[2] < 3 else None
-    return cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR) if grey is not None else np.ascontiguousarray(image[:, :, :3])
-
-
-def _of_which_the_first_is_read(data: bytes) -> str:
-    """Names what a file holds several of, from its structure alone: ``frames``, ``pages``, or nothing."""
-    if is_animated_png(data):
-        return "frames"
-    if data[8:16] == b"WEBPVP8X":
-        return "frames" if data[20] & 2 else ""
-    if data[4:8] == b"ftyp" and b"avis" in data[8 : min(int.from_bytes(data[:4], "big"), _LONGEST_BRANDS)]:
-        return "frames"
-    if data[:4] in (b"II*\0", b"MM\0*"):
-        order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
-        first = int.from_bytes(data[4:8], order)
-        after = first + 2 + 12 * int.from_bytes(data[first : first + 2], order)
-        return "pages" if int.from_bytes(data[after : after + 4], order) else ""
-    return ""
-
-
-def _is_cut_off(data: bytes) -> bool:
-    """Tells whether a JPEG or PNG lacks its end; decoders fill the missing part with grey and report nothing."""
-    if data.startswith(b"\xff\xd8"):
-        return _is_cut_off_jpeg(data)
-    return data.startswith(b"\x89PNG") and b"IEND" not in data
-
-
-def _is_cut_off_jpeg(data: bytes) -> bool:
-    """Tells whether a JPEG has no end mark (0xFFD9) after the start of its first scan.
-
-    It skips the segments before the scan, because a thumbnail in one of them has an end mark of its own.
-    """
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xDA:  # start of scan
-            return b"\xff\xd9" not in data[position:]
-        if marker == 0xFF:  # padding
-            position += 1
-        else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return True
-
-
-class PictureSource(Source):
+class PictureSource(_Pictures):
     """Gives the picture of one file as a single frame, uint8 BGR.
+
+    A damaged picture is named in a warning, and its frame has ``damaged`` set.
 
     Args:
         path: the path of the file; with data, the name of the source.
-        data: the bytes of the file, where they were fetched already.
+        data: the bytes of the file, where they were read already.
     """
 
     kind = "picture"
@@ -220,14 +58,16 @@ class PictureSource(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         self._begin()
-        image = read_picture(self.name) if self._data is None else decode_picture(self._data, self.name)
-        yield Frame(self.name, 0, None, image)
+        picture = decode(read_file(self.name) if self._data is None else self._data, self.name)
+        self._data = None
+        yield self._frame(self.name, 0, picture)
 
 
-class PictureListSource(Source):
+class PictureListSource(_Pictures):
     """Gives the pictures of a list of paths in its order, each as a frame, uint8 BGR.
 
-    A picture that cannot be read is named in a warning and counted in ``failed``.
+    The pages of a TIFF are frames of their own, numbered from 0. A picture that cannot be read is named in a warning
+    and counted in ``failed``. A damaged one is named, counted in ``damaged``, and its frame has ``damaged`` set.
 
     Args:
         name: the name of the list in messages.
@@ -253,20 +93,79 @@ class PictureListSource(Source):
         self._begin()
         done = 0
         for file in self._files:
+            for frame in self._frames_of(str(file)):
+                if self._closed:
+                    return
+                done += 1
+                yield frame
             if self._closed:
                 return
-            try:
-                image = read_picture(file)
-            except SourceError as error:
-                self.failed += 1
-                log.warning("%s", error)
-                continue
-            done += 1
-            yield Frame(str(file), 0, None, image)
-        if done == 0 and not self._closed:
+        if done == 0:
             if self.failed:
                 raise SourceError(f"{self.name}: none of its {self.failed} pictures can be read; copy them again")
             raise SourceError(f"{self.name}: no picture was named; give one path on each line")
+
+    def _read(self, file: str) -> bytes:
+        return read_file(file)
+
+    def _frames_of(self, file: str) -> Iterator[Frame]:
+        """The pictures of a file that can be decoded."""
+        try:
+            data = self._read(file)
+        except SourceError as error:
+            self._fail(error)
+            return
+        pages = formats.tiff_pages(data) if formats.is_tiff(data) else []
+        for number in range(max(len(pages), 1)):
+            try:
+                picture = decode_page(data, pages[number], file) if len(pages) > 1 else decode(data, file)
+            except SourceError as error:
+                self._fail(error)
+                continue
+            yield self._frame(file, number, picture)
+
+    def _fail(self, error: SourceError) -> None:
+        self.failed += 1
+        log.warning("%s", error)
+
+
+class PagesSource(PictureListSource):
+    """Gives the pages of a TIFF, each as a frame, uint8 BGR.
+
+    Args:
+        name: the path of the file, or what it is called where it has none.
+        data: the bytes of the file.
+        page_count: how many pages it has.
+    """
+
+    def __init__(self, name: str, data: bytes, page_count: int) -> None:
+        super().__init__(name, [name], page_count)
+        self._data = data
+
+    def _read(self, file: str) -> bytes:
+        data, self._data = self._data, b""
+        return data
+
+
+def open_picture(path: str | Path, data: bytes | None = None) -> Source:
+    """Opens a picture file: the frames of an animated WebP or AVIF, the pages of a TIFF, or one picture.
+
+    Args:
+        path: the path of the file; with data, the name of the source.
+        data: the bytes of the file, where they were read already.
+
+    Raises:
+        SourceError: the file cannot be read, or an animation is too large.
+    """
+    if not formats.may_hold_several(begins(Path(path), 4096) if data is None else data):
+        return PictureSource(path, data)
+    data = read_file(path) if data is None else data
+    if formats.is_tiff(data):
+        pages = len(formats.tiff_pages(data))
+        return PagesSource(str(path), data, pages) if pages > 1 else PictureSource(path, data)
+    frames = formats.frame_count(data)
+    moves = CAN_ANIMATE and frames > 1
+    return AnimationSource(str(path), data, frames) if moves else PictureSource(path, data)
 
 
 class FolderSource(PictureListSource):
@@ -374,7 +273,7 @@ def _has_suffix(file: Path) -> bool:
 def _begins_like_picture(file: Path) -> bool:
     try:
         with file.open("rb") as opened:
-            return looks_like_picture(opened.read(12))
+            return formats.looks_like_picture(opened.read(12))
     except OSError:  # its name is not that of a picture, so it may be skipped silently
         return False
 

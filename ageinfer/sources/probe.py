@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from ageinfer.errors import SourceError
 from ageinfer.sources.address import redacted
-from ageinfer.sources.pictures import looks_like_picture
+from ageinfer.sources.formats import looks_like_picture
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "http": 80, "https": 443}
 _PROXIED = ("http", "https")

@@ -14,7 +14,7 @@ from ageinfer.images import cv2
 from ageinfer.sources.address import check_address, pipeline_name, redacted
 from ageinfer.sources.base import Source
 from ageinfer.sources.live import LiveSource
-from ageinfer.sources.pictures import PictureSource
+from ageinfer.sources.pictures import open_picture
 from ageinfer.sources.probe import NO_ANSWER, check_reachable, explain, fetch, picture_at
 
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ def open_stream(
         picture = None if str(error).endswith(NO_ANSWER) else picture_at(address)
         if picture is None:
             raise
-        return PictureSource(name, picture)
+        return open_picture(name, picture)
+    if capture.decoder.is_picture and (picture := picture_at(address)) is not None:
+        capture.release()
+        return open_picture(name, picture)
     if capture.decoder.ends:
         return _recording(address, name, capture.decoder)
     opened = [capture]

@@ -1,6 +1,7 @@
 """Helpers that write small pictures and videos into files, and damage them."""
 
 import struct
+import zlib
 
 import cv2
 import pytest
@@ -16,6 +17,28 @@ def encode(suffix: str, image) -> bytes:
 
 def jpeg_segment(marker: int, payload: bytes) -> bytes:
     return b"\xff" + bytes([marker]) + struct.pack(">H", len(payload) + 2) + payload
+
+
+def exif_of(orientation: int) -> bytes:
+    """EXIF data that hold nothing but the orientation (tag 0x0112, one SHORT), as a JPEG has them."""
+    return b"Exif\x00\x00II*\x00" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+
+
+def png_chunk(kind: bytes, body: bytes = b"") -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def several(path, frames, durations_ms=None):
+    """Writes an animation, or a TIFF of several pages."""
+    if path.suffix == ".tif":
+        assert cv2.imwritemulti(str(path), frames)
+        return path
+    if not hasattr(cv2, "imwriteanimation"):
+        pytest.skip("this OpenCV writes no animations")
+    animation = cv2.Animation()
+    animation.frames, animation.durations = frames, durations_ms or [100] * len(frames)
+    assert cv2.imwriteanimation(str(path), animation)
+    return path
 
 
 @pytest.fixture

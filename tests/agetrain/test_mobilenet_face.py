@@ -252,7 +252,7 @@ def test_real_faces_are_answered_as_by_the_published_file(shared_data, tmp_path)
     from ageinfer.crop.spec import CropSpec
     from ageinfer.detect.search import detect_closely
     from ageinfer.detect.yunet import YuNet
-    from ageinfer.sources.pictures import read_picture
+    from ageinfer.sources import read_picture
 
     peer = Path(os.environ.get("AGEINFER_TEST_PEERS", shared_data.parent / "peers")) / "faceres_hse.onnx"
     pictures = sorted((shared_data / "public-domain").glob("*.jpg"))[:12]
