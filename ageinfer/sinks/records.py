@@ -13,6 +13,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows, whose locks would keep readers out, too
+    fcntl = None  # type: ignore[assignment]
+
 from ageinfer.errors import OutputError
 from ageinfer.sinks.base import Sink, Untouchable, cannot_write
 from ageinfer.sinks.draw import AnnotatedFrame
@@ -77,26 +82,51 @@ def _standard_output() -> _Stream:
         return _TextStream(sys.stdout)
 
 
+def _is_standard_output(path: str) -> bool:
+    """Tells whether a path leads to the file that standard output is, as ``/dev/stdout`` does."""
+    try:
+        return sys.stdout is not None and os.path.samestat(os.stat(path), os.fstat(sys.stdout.fileno()))  # noqa: PTH116
+    except (OSError, ValueError):
+        return False
+
+
+def _locks(number: int) -> bool:
+    """Locks a regular file for this run until it is closed; tells whether no other run has locked it."""
+    if fcntl is not None and stat.S_ISREG(os.fstat(number).st_mode):
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks
+            pass
+    return True
+
+
 class _TextSink(Sink):
     """Writes whole lines of text to a file, or to standard output for ``-``, each one at once."""
 
     def __init__(self, path: str, *, untouchable: Iterable[str | Path] = ()) -> None:
         self._path = path
         self._begun = False
-        if path == "-":
+        self._to_standard_output = path == "-" or _is_standard_output(path)
+        if self._to_standard_output:
             self._stream = _standard_output()
             return
         Untouchable(untouchable).refuse(path)
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             # The file is emptied at the first write: a run that fails before it keeps the records of an earlier run.
-            self._stream = io.FileIO(path, "w", opener=lambda name, flags: os.open(name, flags & ~os.O_TRUNC, 0o666))
+            # Each line goes to the end, wherever that is by then: others may have emptied the file (logrotate).
+            self._stream = io.FileIO(path, "a")
         except OSError as error:
             raise cannot_write(path, error) from error
+        if not _locks(self._stream.fileno()):
+            self._stream.close()
+            raise OutputError(f"{path}: another run is writing to this file; choose another place")
 
     def _empty(self) -> None:
         """Empties the file before the first write, but not standard output, which may be a file to append to."""
-        if not self._begun and self._path != "-":
+        if not self._begun and not self._to_standard_output:
             number = self._stream.fileno()
             if stat.S_ISREG(os.fstat(number).st_mode):
                 os.ftruncate(number, 0)
