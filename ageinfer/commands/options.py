@@ -17,9 +17,10 @@ _LAST_CAMERA = 99  # OpenCV takes hundreds in the number for the name of a drive
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Says what is wrong without the passwords of addresses among the arguments."""
+        from ageinfer.console import as_message
         from ageinfer.sources.address import without_secrets
 
-        super().error(without_secrets(message))
+        super().error(as_message(without_secrets(message)))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -30,6 +30,7 @@ _GRAPH_FIELD, _METADATA_FIELD = 7, 14
 _LABELS = ("real", "apparent")
 _DECODES = ("linear", "expectation")
 _STD_KINDS = ("constant", "distribution")
+_LONGEST_NAME = 255  # as that of a file; every record has it
 _LARGEST_BYTES = 1 << 30  # VGG16, the largest network of agetrain, has half of it
 
 
@@ -223,6 +224,8 @@ class ModelMetadata:
                           ("export", dict)):  # fmt: skip
             if not isinstance(values[key], kind):
                 raise ValueError(f"its metadata say {key} {str(values[key])[:40]!r}, which is of the wrong kind")
+        if len(values["name"]) > _LONGEST_NAME:
+            raise ValueError(f"its metadata say name {values['name'][:40]!r}..., which is too long")
         ages = values["age_range"]
         if not (isinstance(ages, list) and len(ages) == 2 and all(type(a) in (int, float) for a in ages)):
             raise ValueError(f"its metadata say age_range {str(ages)[:40]}, which is not two numbers")
