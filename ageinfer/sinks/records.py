@@ -1,6 +1,5 @@
 """Writes records as JSON Lines or CSV, one whole line at a time (see ``docs/reference/records.md``)."""
 
-import csv
 import io
 import json
 import os
@@ -24,6 +23,8 @@ from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.types import FrameResult
 
 _POINTS = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")
+_FORMULA_BEGINNINGS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width forms
+_QUOTED_IN_CSV = ',;"\t\r\n'  # the separator is a semicolon or a tab in some settings
 CSV_COLUMNS = (
     "source", "frame", "time_s", "size_w", "size_h", "box_x", "box_y", "box_w", "box_h", "score",
     *(f"{point}_{axis}" for point in _POINTS for axis in "xy"),
@@ -214,18 +215,33 @@ class CsvSink(_TextSink):
         if not self._begun:
             self._write(",".join(CSV_COLUMNS) + "\r\n")
         if annotated.result.faces:
-            text = io.StringIO(newline="")
-            csv.writer(text).writerows(csv_rows(annotated.result))
-            self._write(text.getvalue())
+            self._write("".join(",".join(map(_cell, row)) + "\r\n" for row in csv_rows(annotated.result)))
+
+
+def _cell(value: Any) -> str:
+    """Returns a value as a cell of a CSV file; in quotes where any spreadsheet would see more than one cell in it."""
+    text = "" if value is None else str(value)
+    if any(character in text for character in _QUOTED_IN_CSV):
+        text = '"' + text.replace('"', '""') + '"'
+    return text
 
 
 def csv_rows(result: FrameResult) -> list[list[Any]]:
-    """Returns one row of `CSV_COLUMNS` for each face of a frame; None becomes an empty cell."""
+    """Returns one row of `CSV_COLUMNS` for each face of a frame; None becomes an empty cell.
+
+    Spreadsheets take a text for a formula that begins like one. Such a source gets ``./`` before it, which names the
+    same file, and such a model an apostrophe.
+    """
     record = result.to_record()
-    start = [record["source"], record["frame"], record["time_s"], *record["size"]]
+    source, model = record["source"], record["model"]
+    if source.startswith(_FORMULA_BEGINNINGS):
+        source = f"./{source}"
+    if model is not None and model.startswith(_FORMULA_BEGINNINGS):
+        model = f"'{model}"
+    start = [source, record["frame"], record["time_s"], *record["size"]]
     rows = []
     for face in record["faces"]:
         points = [None] * 10 if face["landmarks"] is None else [v for point in face["landmarks"] for v in point]
-        end = [face["track"], face["age"], face["age_std"], face["age_smoothed"], face["age_lag_s"], record["model"]]
+        end = [face["track"], face["age"], face["age_std"], face["age_smoothed"], face["age_lag_s"], model]
         rows.append([*start, *face["box"], face["score"], *points, *end])
     return rows

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sink_frames import NASTY, PLAIN, TRACKED, annotated, records_of, write_all
 
 from ageinfer.errors import OutputError
 from ageinfer.sinks import CSV_COLUMNS, CsvSink, JsonlSink
+from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.types import Age, Face
 
 
@@ -211,3 +214,36 @@ def test_what_stands_in_the_file_that_standard_output_appends_to_stays(astronaut
     first, second = path.read_text().splitlines()
     assert first == '{"earlier": "run"}'
     assert "astronaut.jpg" in second
+
+
+@pytest.mark.parametrize(
+    "name", ["=HYPERLINK(1).png", "+1.png", "-1+2.png", "@SUM(1).png", "\t=1.png", "\r=1.png", "\uff1d1"]
+)
+def test_a_name_that_is_a_formula_is_harmless_in_a_spreadsheet_and_still_names_the_file(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"the file")
+    write_all(CsvSink("r.csv"), annotated(PLAIN, source=name))
+    [row] = csv.DictReader(io.StringIO(Path("r.csv").read_bytes().decode(), newline=""), strict=True)
+    assert row["source"] == f"./{name}"
+    assert Path(row["source"]).read_bytes() == b"the file"
+    assert float(row["box_x"]) == 30
+    write_all(JsonlSink("r.jsonl"), annotated(PLAIN, source=name))
+    assert records_of(Path("r.jsonl").read_text())[0]["source"] == name
+
+
+def test_a_formula_behind_another_separator_stays_within_its_cell(tmp_path):
+    path = tmp_path / "r.csv"
+    write_all(CsvSink(str(path)), annotated(PLAIN, source="a;=1+1.png"), annotated(PLAIN, source="a\t=1+1.png"))
+    for separator in ";\t":
+        rows = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline=""), delimiter=separator))
+        assert not any(cell.startswith("=") for row in rows for cell in row)
+
+
+def test_numbers_stay_numbers_and_a_model_that_is_a_formula_becomes_a_text(tmp_path):
+    path = tmp_path / "r.csv"
+    frame = annotated(TRACKED)
+    result = replace(frame.result, model="=1+1@int8")
+    write_all(CsvSink(str(path)), AnnotatedFrame(frame.frame, result))
+    [row] = csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""), strict=True)
+    assert row["model"] == "'=1+1@int8"
+    assert row["box_x"] == "-1.0"
