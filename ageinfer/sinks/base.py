@@ -84,12 +84,22 @@ def file_identity(path: str | Path) -> Hashable:
 
 
 class WholeFile(io.FileIO):
-    """An unbuffered file whose `write` takes all that it is given, as FFmpeg expects it."""
+    """An unbuffered file whose `write` takes all that it is given, as FFmpeg expects it.
+
+    Attributes:
+        failure: why the first write that failed did; None if none did. FFmpeg does not hand that on.
+    """
+
+    failure: OSError | None = None
 
     def write(self, data: Any) -> int:
         rest = memoryview(data)
-        while rest:
-            rest = rest[super().write(rest) :]
+        try:
+            while rest:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
         return len(data)
 
 
@@ -106,9 +116,8 @@ def create_beside(path: Path, suffix: str | None = None) -> WholeFile:
     Raises:
         OSError: the file cannot be created.
     """
-    return WholeFile(
-        path.with_name(f".ageinfer-{secrets.token_hex(8)}{path.suffix if suffix is None else suffix}"), "x"
-    )
+    name = f".ageinfer-{secrets.token_hex(8)}{path.suffix if suffix is None else suffix}"
+    return WholeFile(path.absolute().with_name(name), "x")  # FFmpeg would take "http:x.mp4" for an address
 
 
 def cannot_write(path: Path | str, error: OSError) -> OutputError:

@@ -169,6 +169,8 @@ class VideoSink(Sink):
             raise self._failed(error) from error
 
     def _failed(self, error: Exception, what: str = "cannot be written") -> OutputError:
+        if self._unfinished is not None and self._unfinished.failure is not None:
+            error = self._unfinished.failure
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             return OutputError(f"{self._path}: {what}: there is no room; make some or choose another place")
         return OutputError(f"{self._path}: {what}: {getattr(error, 'strerror', None) or error}")
