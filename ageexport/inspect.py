@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ageexport.card import crop_in_words
-from ageinfer.console import guarded
+from ageinfer.console import as_message, guarded, put
 from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties, read_model
 from ageinfer.errors import ExitStatus, ModelError, status_table
@@ -41,10 +41,11 @@ def print_model(options: argparse.Namespace) -> None:
     except ModelError as error:
         raise ModelError(f"refused: {error}") from error
     if options.json:
-        print(json.dumps(json.loads(metadata_properties(data)[METADATA_KEY]), indent=2))
+        put(json.dumps(json.loads(metadata_properties(data)[METADATA_KEY]), indent=2))
         return
-    print("\n".join(f"{key:<12} {value}" for key, value in described(estimator.metadata, data)))
-    print(f"{options.file}: the runtime accepts it")
+    for key, value in described(estimator.metadata, data):
+        put(as_message(f"{key:<12} {value}"))
+    put(as_message(f"{options.file}: the runtime accepts it"))
 
 
 def described(metadata: ModelMetadata, data: bytes) -> list[tuple[str, Any]]:

@@ -7,11 +7,13 @@ becomes a line and an exit status.
 import logging
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from ageinfer.errors import AgeError, ExitStatus, OutputError
 
+_LONGEST_MESSAGE = 1000  # characters; a path may have four times as many bytes, and a text on standard input any number
 _OWN_PACKAGES = ("ageinfer", "agetrain", "ageexport")
 
 
@@ -70,21 +72,56 @@ def guarded(
         return ExitStatus.INTERRUPTED
 
 
-def say(text: str, *, end: str = "\n") -> None:
-    """Prints a message on standard error; if that fails, the run goes on without it."""
+def printable(text: str) -> str:
+    r"""Returns a text as one line that does nothing to a terminal or a log: what cannot be printed becomes an escape.
+
+    Names of files and of models come from others. They may hold commands to the terminal, line breaks that would begin
+    a line of their own, or marks that turn the direction of the text.
+
+    Example:
+        >>> print(printable("a\x1b[2J\nb.jpg"))
+        a\x1b[2J\nb.jpg
+    """
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("ascii", "backslashreplace").decode() if ord(character) > 127 else repr(character)[1:-1]
+
+
+def as_message(text: str) -> str:
+    """Returns a text as a message of one printable line, without the middle of what is very long.
+
+    Example:
+        >>> len(as_message(f"{'a' * 5_000_000}.jpg: no such file; check the path"))
+        1000
+    """
+    if len(text) > _LONGEST_MESSAGE:
+        half = _LONGEST_MESSAGE // 2
+        text = f"{text[: half - 2]} ... {text[3 - half :]}"
+    return printable(text)
+
+
+def say(text: str) -> None:
+    """Prints a message on standard error, see `as_message`; if that fails, the run goes on without it."""
+    draw(as_message(text) + "\n")
+
+
+def draw(text: str) -> None:
+    """Writes a text to standard error as it is, with what it tells the terminal; failing does no harm."""
     with suppress(OSError):
-        print(text, end=end, file=sys.stderr, flush=True)
+        print(text, end="", file=sys.stderr, flush=True)
 
 
 def put(text: str) -> None:
-    """Prints a result on standard output.
+    """Prints a result of one or more lines on standard output, see `printable`.
 
     Raises:
         OutputError: standard output cannot be written.
         BrokenPipeError: the reader of standard output has gone.
     """
     try:
-        print(text, flush=True)
+        print("\n".join(map(printable, text.split("\n"))), flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -99,6 +136,11 @@ def give_up_standard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Messages(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, the name that logging calls
+        return as_message(super().formatMessage(record))
+
+
 @contextmanager
 def messages_on_stderr(level: int, prefix: str = "") -> Iterator[None]:
     """Sends log messages to standard error inside a ``with`` block, each as one line without time and level.
@@ -110,7 +152,7 @@ def messages_on_stderr(level: int, prefix: str = "") -> Iterator[None]:
         prefix: the beginning of each line.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
+    handler.setFormatter(_Messages(f"{prefix}%(message)s"))
     root = logging.getLogger()
     before = root.level
     root.addHandler(handler)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,17 +14,20 @@ from typing import Any
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` and moves what was written there into place.
 
-    If anything goes wrong on the way, an older file stays as it was and nothing else is left. The temporary name keeps
-    the suffix, by which some writers choose the format.
+    If anything goes wrong on the way, an older file stays as it was and nothing else is left. Where ``path`` is a
+    symbolic link, its target is replaced. The temporary file exists when its path is yielded, under a name that nobody
+    can foresee. It has the suffix of ``path``, by which some writers choose the format.
 
     Raises:
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
+    place = Path(os.path.realpath(path)) if path.is_symlink() else path
+    unfinished = place.with_name(f".{secrets.token_hex(8)}{path.suffix}")
+    unfinished.open("x").close()  # it follows no link and opens no file that is there
     try:
         yield unfinished
-        unfinished.replace(path)
+        unfinished.replace(place)
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)

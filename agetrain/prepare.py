@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="an archive that you downloaded, or its parts in order; nothing is downloaded then",
     )  # fmt: skip
     parser.add_argument("--url", metavar="URL", help="download from this address (a mirror) instead of the known one")
+    parser.add_argument(
+        "--sha256", metavar="HASH", help="refuse a download with another hash; a plain http address needs one"
+    )
     parser.add_argument("--keep-archive", action="store_true", help="keep what was downloaded")
     parser.add_argument("--no-check", action="store_true", help="do not decode every picture")
     parser.add_argument(
@@ -89,6 +93,10 @@ def prepare(options: argparse.Namespace) -> None:
     folder = options.out or Path("data") / options.dataset
     if options.csv and not options.centre:
         raise UsageError("--csv rewrites lists to kept faces: it needs --centre")
+    if options.sha256 is not None and not re.fullmatch("[0-9A-Fa-f]{64}", options.sha256):
+        raise UsageError(f"--sha256 {options.sha256}: use 64 hexadecimal digits")
+    if options.sha256 is not None and options.archive:
+        raise UsageError("--sha256 is for downloads; sha256sum tells the hash of an archive")
     if options.archive and options.url:
         raise UsageError("give one of --archive and --url")
     if options.processes is not None and options.processes < 1:
@@ -100,7 +108,12 @@ def prepare(options: argparse.Namespace) -> None:
         dataset, _ = load_dataset(options.dataset, folder)
     else:
         dataset = acquire(
-            options.dataset, folder, archives=options.archive or (), url=options.url, keep_archive=options.keep_archive
+            options.dataset,
+            folder,
+            archives=options.archive or (),
+            url=options.url,
+            keep_archive=options.keep_archive,
+            sha256=options.sha256,
         )
     check(dataset, folder, decode=not options.no_check)
     if options.centre:

@@ -17,6 +17,8 @@ class Web:
             ``("longer", n)``: n bytes more are announced than come; None: no fault.
         takes_ranges: False to send all of a file whatever part is asked for.
         tells_length: False to leave ``Content-Length`` out.
+        version: of all files, as ``ETag``; empty: none is told.
+        odd_headers: replace those of a part that would be right, or of a whole file.
         asked: path and ``Range`` of each request so far.
     """
 
@@ -25,6 +27,8 @@ class Web:
     faults: list = field(default_factory=list)
     takes_ranges: bool = True
     tells_length: bool = True
+    version: str = ""
+    odd_headers: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
 
 
@@ -64,7 +68,8 @@ def answer(request, web):
         request.send_error(404)
         return
     data = web.files[path]
-    start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and web.takes_ranges else 0
+    same = request.headers.get("If-Range") in (None, web.version)
+    start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and web.takes_ranges and same else 0
     if start and start >= len(data):
         request.send_response(416)
         request.send_header("Content-Range", f"bytes */{len(data)}")
@@ -74,9 +79,14 @@ def answer(request, web):
     kind, n = fault or ("", 0)
     body = data[start:]
     request.send_response(206 if start else 200)
+    headers = {}
+    if web.version:
+        headers["ETag"] = web.version
     if start:
-        request.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
     if web.tells_length:
-        request.send_header("Content-Length", str(len(body) + (n if kind == "longer" else 0)))
+        headers["Content-Length"] = str(len(body) + (n if kind == "longer" else 0))
+    for name, value in (headers | web.odd_headers).items():
+        request.send_header(name, value)
     request.end_headers()
     request.wfile.write(body[:n] if kind == "cut" else body)

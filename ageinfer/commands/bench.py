@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ageinfer.console import put
+from ageinfer.console import as_message, put
 from ageinfer.detect import FaceDetector, WholePicture
 from ageinfer.engine.sessions import Network
 from ageinfer.engine.speed import compare_precisions, in_words
@@ -271,8 +271,8 @@ def largest_memory_mb() -> float | None:
 def rendered(bench: Bench) -> str:
     """The measurement as a table for people."""
     lines = [
-        f"{bench.source}: {bench.frames} frames of {bench.size[0]} x {bench.size[1]}, {bench.faces} faces",
-        f"{bench.model} ({bench.precision}) and {bench.detector} on {bench.provider}, "
+        f"{as_message(bench.source)}: {bench.frames} frames of {bench.size[0]} x {bench.size[1]}, {bench.faces} faces",
+        f"{as_message(bench.model)} ({bench.precision}) and {bench.detector} on {bench.provider}, "
         f"{bench.threads} thread(s) a network",
         "",
         f"{'stage':<16}{'p50 ms':>9}{'p95 ms':>9}",

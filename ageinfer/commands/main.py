@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from ageinfer.commands.interrupts import Interrupts
+from ageinfer.commands.interrupts import ENDING_SIGNALS, Interrupts
 from ageinfer.commands.options import build_command_parser, build_parser, open_pipeline
 from ageinfer.console import guarded
 from ageinfer.errors import ExitStatus
@@ -24,7 +24,8 @@ def command() -> NoReturn:
         status = main()
     except KeyboardInterrupt:  # just when it was over
         status = ExitStatus.INTERRUPTED
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done; it would only look as if it was not
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # all is done; it would only look as if it was not
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()

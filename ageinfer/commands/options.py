@@ -17,9 +17,10 @@ _LAST_CAMERA = 99  # OpenCV takes hundreds in the number for the name of a drive
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Says what is wrong without the passwords of addresses among the arguments."""
+        from ageinfer.console import as_message
         from ageinfer.sources.address import without_secrets
 
-        super().error(without_secrets(message))
+        super().error(as_message(without_secrets(message)))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -160,6 +161,7 @@ def check_options(options: argparse.Namespace) -> None:
         UsageError: they do.
     """
     from ageinfer.sinks import file_identity
+    from ageinfer.sources.address import is_address, redacted
 
     if bool(options.source) == (options.camera is not None):
         raise UsageError("name one SOURCE, or --camera N (see ageinfer --help)")
@@ -175,6 +177,9 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError("--faces keeps pictures of faces, --blur hides them; leave one of them out")
     if options.blur and options.min_face:
         raise UsageError("--min-face leaves small faces out, and --blur could not hide them; leave one of them out")
+    for name in ("output", "jsonl", "csv", "faces"):
+        if is_address(getattr(options, name) or ""):
+            raise UsageError(f"--{name} {redacted(getattr(options, name))}: an address; only files can be written")
     for name in ("output", "faces"):
         if getattr(options, name) == "-":
             raise UsageError(f"--{name} -: only records go to standard output; name a place (./- for one named so)")

@@ -3,7 +3,7 @@
 import sys
 import time
 
-from ageinfer.console import say
+from ageinfer.console import draw
 
 _EVERY_S = 0.25
 
@@ -35,7 +35,7 @@ class ProgressLine:
         now = time.monotonic()
         if self._shown and now - self._last >= _EVERY_S:
             self._last = now
-            say(f"\r\033[K{self.text()}", end="")
+            draw(f"\r\033[K{self.text()}")
 
     def text(self) -> str:
         """The line, for example ``[#######.............] 35 % 120/342 frames, 41 a second, 0:05 left``."""
@@ -52,4 +52,4 @@ class ProgressLine:
     def clear(self) -> None:
         """Takes the line away."""
         if self._shown:
-            say("\r\033[K", end="")
+            draw("\r\033[K")

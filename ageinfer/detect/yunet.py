@@ -9,14 +9,19 @@ import numpy as np
 
 from ageinfer.crop.spec import DEFAULT_DETECTOR
 from ageinfer.engine import protobuf
+from ageinfer.engine.graph import check_graph
 from ageinfer.engine.modelfile import packaged_model, read_model
-from ageinfer.engine.sessions import open_network
+from ageinfer.engine.sessions import interruptible, open_network
 from ageinfer.errors import ModelError
 from ageinfer.images import cv2, reduced
 from ageinfer.types import Box, Detection, Image
 
 _KEPT_BYTES = 48 << 20  # for planes; those of a frame of 1920 x 1080 pixels take half of it
 _FINEST = 8  # the stride of the finest cells, in pixels
+_TRIAL_SIDE = 64
+# No face lies so many cells away from the one that found it, nor is it so much larger (logarithm).
+_FAR, _LOG_FAR = 1e4, 15.0
+_REMEDY = "give a YuNet 2023mar ONNX file"
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 
 
@@ -68,15 +73,16 @@ class YuNet:
         path = packaged_model(YUNET_FILE) if model is None else Path(model)
         self._score_threshold = score_threshold
         self._nms_threshold = nms_threshold
-        self.network = open_network(_with_free_size(read_model(path), path), str(path), provider, threads)
+        self._name = str(path)
+        data = _checked(read_model(path), path)
+        self.network = interruptible(lambda: open_network(data, self._name, provider, threads))
         self._memory = threading.local()
         self._input = self.network.inputs[0][0]
         self._outputs = [f"{kind}_{stride}" for stride in self._STRIDES for kind in ("cls", "obj", "bbox", "kps")]
         missing = set(self._outputs) - set(self.network.outputs)
         if missing:
-            raise ModelError(
-                f"{path}: this is not a YuNet model (no output {min(missing)}); give a YuNet 2023mar ONNX file"
-            )
+            raise ModelError(f"{path}: this is not a YuNet model (no output {min(missing)}); {_REMEDY}")
+        interruptible(lambda: self._run(np.zeros((1, 3, _TRIAL_SIDE, _TRIAL_SIDE), np.float32)))
 
     @property
     def provider(self) -> str:
@@ -86,7 +92,7 @@ class YuNet:
     def detect(self, image: Image) -> list[Detection]:
         """Finds the faces of a picture, uint8 BGR ``[height, width, 3]``; returns them best score first."""
         planes = self._planes(image)
-        outputs = self.network.run(self._outputs, {self._input: planes})
+        outputs = self._run(planes)
         boxes: list[Box] = []  # a face has only a few cells, for which plain numbers are faster than arrays
         scores: list[float] = []
         cells: list[tuple[int, int, int, int]] = []  # level, place in its outputs, line, column
@@ -96,6 +102,8 @@ class YuNet:
             for cell in (squares >= self._score_threshold**2).nonzero()[0].tolist():
                 line, column = divmod(cell, planes.shape[3] // stride)
                 dx, dy, log_w, log_h = bbox[0, cell].tolist()
+                if not (abs(dx) < _FAR and abs(dy) < _FAR and log_w < _LOG_FAR and log_h < _LOG_FAR):  # a NaN, too
+                    raise ModelError(f"{self._name}: answers with a box of {bbox[0, cell].tolist()}; {_REMEDY}")
                 w, h = math.exp(log_w) * stride, math.exp(log_h) * stride
                 boxes.append(((column + dx) * stride - w / 2, (line + dy) * stride - h / 2, w, h))
                 scores.append(math.sqrt(min(float(squares[cell]), 1.0)))
@@ -105,6 +113,8 @@ class YuNet:
             i, cell, line, column = cells[best]
             stride = self._STRIDES[i]
             points = outputs[4 * i + 3][0, cell].tolist()
+            if not all(abs(value) < _FAR for value in points):
+                raise ModelError(f"{self._name}: answers with a landmark of {points}; {_REMEDY}")
             landmarks = tuple(
                 ((column + px) * stride, (line + py) * stride) for px, py in zip(points[::2], points[1::2], strict=True)
             )
@@ -152,6 +162,16 @@ class YuNet:
                 found.append(detection.moved((scale, scale), shift))
         best = self._best([detection.box for detection in found], [detection.score for detection in found])
         return [found[i] for i in best]
+
+    def _run(self, planes: np.ndarray) -> list[np.ndarray]:
+        outputs: list[np.ndarray] = self.network.run(self._outputs, {self._input: planes})
+        cells = [planes.shape[2] // stride * (planes.shape[3] // stride) for stride in self._STRIDES]
+        expected = [(1, count, values) for count in cells for values in (1, 1, 4, 10)]
+        for name, output, shape in zip(self._outputs, outputs, expected, strict=True):
+            if not isinstance(output, np.ndarray) or output.shape != shape or output.dtype != np.float32:
+                found = getattr(output, "shape", type(output).__name__)
+                raise ModelError(f"{self._name}: answers with {name} {found} instead of {shape}; {_REMEDY}")
+        return outputs
 
     def _planes(self, image: Image) -> np.ndarray:
         """Returns the network input, float32 BGR ``[1, 3, height, width]``, padded with 0 to multiples of 32.
@@ -215,6 +235,20 @@ def _fill(tile: Image, image: Image, x: float, y: float, factor: float) -> tuple
         else:
             tile[v0:v1, u0:u1] = reduced(source, (u1 - u0, v1 - v0))
     return left, top
+
+
+def _checked(model: bytes, path: Path) -> bytes:
+    """Returns a YuNet model that takes pictures of any size.
+
+    Raises:
+        ModelError: the file is not an ONNX file, or its graph may not be used.
+    """
+    free = _with_free_size(model, path)
+    try:
+        check_graph(model, standard_only=False)
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}; {_REMEDY}") from error
+    return free
 
 
 def _with_free_size(model: bytes, path: Path) -> bytes:

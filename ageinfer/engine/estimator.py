@@ -13,13 +13,17 @@ from ageinfer.engine.modelfile import (
     read_model,
     stated_metadata,
 )
-from ageinfer.engine.sessions import GPU_PROVIDERS, Network, first_provider, open_network
+from ageinfer.engine.sessions import GPU_PROVIDERS, Network, first_provider, interruptible, open_network
 from ageinfer.errors import ModelError, UsageError
 from ageinfer.types import Age, Image
 
 # What a thread of a CPU is given at once, in pixels of crops: what the layers of more faces hand on leaves its cache.
 # In one piece, 20 faces took 1.1 to 1.3 times as long (one thread, AMD EPYC, age-small and age-accurate).
 _CPU_PIXELS = 1 << 16
+# So far outside of the range in the metadata an answer may lie: rounding errors of a mean over all ages; and of a
+# network that gives years as they are, without limits, what it makes of very young and very old faces.
+_SLACK_YEARS = {"expectation": 0.5, "linear": 20.0}
+_GREY = 128
 
 
 class AgeEstimator:
@@ -72,11 +76,14 @@ class AgeEstimator:
             data = read_model(path)
         self.metadata = check_age_model(data, path)
         _check_precision(precision, [self.metadata.precision], path)
-        self.network = open_network(data, str(path), provider, threads)
-        self._check_network(path)
+        self._name = str(path)
+        self.network = interruptible(lambda: open_network(data, self._name, provider, threads))
+        self._check_network()
         self._at_once: int | None = None  # faces; None: all
         if self.provider == "cpu":
             self._at_once = max(1, _CPU_PIXELS * self.threads // self.metadata.crop.size**2)
+        size = self.metadata.crop.size
+        interruptible(lambda: self.estimate(np.full((1, size, size, 3), _GREY, np.uint8)))  # on trial
 
     @property
     def identifier(self) -> str:
@@ -104,6 +111,7 @@ class AgeEstimator:
 
         Raises:
             ValueError: the crops have another shape or type.
+            ModelError: the model answers with anything but ages in the range that its metadata state.
         """
         size = self.metadata.crop.size
         if crops.dtype != np.uint8 or crops.shape[1:] != (size, size, 3):
@@ -113,16 +121,39 @@ class AgeEstimator:
         step = self._at_once or len(crops)
         found: list[Age] = []
         for start in range(0, len(crops), step):
-            ages, stds = self.network.run(["age", "age_std"], {"face": crops[start : start + step]})
+            part = crops[start : start + step]
+            ages, stds = self.network.run(["age", "age_std"], {"face": part})
+            self._check_answers(len(part), ages, stds)
             found += [Age(age, std) for age, std in zip(ages.tolist(), stds.tolist(), strict=True)]
         return found
 
-    def _check_network(self, path: Path) -> None:
+    def _check_answers(self, count: int, ages: np.ndarray, stds: np.ndarray) -> None:
+        for name, values in (("age", ages), ("age_std", stds)):
+            kind, shape = getattr(values, "dtype", type(values).__name__), list(getattr(values, "shape", ()))
+            if kind != np.float32 or shape != [count]:
+                raise ModelError(
+                    f"{self._name}: answers with {name} {kind} {shape} for {count} face(s), not float32 [{count}]; "
+                    "export it again"
+                )
+        lowest, highest = self.metadata.age_range
+        slack = _SLACK_YEARS[self.metadata.decode]
+        # A NaN is no age either.
+        possible = (ages >= lowest - slack) & (ages <= highest + slack) & (stds >= 0) & (stds <= highest - lowest)
+        if not possible.all():
+            worst = int(possible.argmin())
+            raise ModelError(
+                f"{self._name}: answers with an age of {ages[worst]:g} years and a deviation of {stds[worst]:g}, its "
+                f"metadata say {lowest:g} to {highest:g} years; export it again"
+            )
+
+    def _check_network(self) -> None:
         size = self.metadata.crop.size
         inputs = [(name, kind, shape[1:]) for name, kind, shape in self.network.inputs]
         outputs = set(self.network.outputs)
         if inputs != [("face", "tensor(uint8)", [size, size, 3])] or not {"age", "age_std"} <= outputs:
-            raise ModelError(f"{path}: takes {inputs}, gives {sorted(outputs)}, which is not what its metadata say")
+            raise ModelError(
+                f"{self._name}: takes {inputs}, gives {sorted(outputs)}, which is not what its metadata say"
+            )
 
 
 def precisions_of(model: str | Path | None) -> dict[str, Path]:

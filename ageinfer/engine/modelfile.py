@@ -8,15 +8,17 @@ age. The hashes guard against accidents; whoever changes a file on purpose can w
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ageinfer.crop.spec import CropSpec
 from ageinfer.engine import protobuf
+from ageinfer.engine.graph import check_graph
 from ageinfer.errors import ModelError
 
 METADATA_KEY = "ageinfer"
@@ -28,6 +30,8 @@ _GRAPH_FIELD, _METADATA_FIELD = 7, 14
 _LABELS = ("real", "apparent")
 _DECODES = ("linear", "expectation")
 _STD_KINDS = ("constant", "distribution")
+_LONGEST_NAME = 255  # as that of a file; every record has it
+_LARGEST_BYTES = 1 << 30  # VGG16, the largest network of agetrain, has half of it
 
 
 def packaged_folders() -> tuple[Path, ...]:
@@ -104,18 +108,26 @@ def read_model(path: str | Path) -> bytes:
     Raises:
         ModelError: it is not there, not a file, empty or not readable.
     """
-    with _explained(path):
-        data = Path(path).read_bytes()
+    with _opened(path) as file:
+        data = file.read(_LARGEST_BYTES + 1)
     if not data:
         raise ModelError(f"{path}: the model file is empty; fetch or export it again")
     return data
 
 
 @contextmanager
-def _explained(path: str | Path) -> Iterator[None]:
+def _opened(path: str | Path) -> Iterator[BinaryIO]:
     try:
-        yield
-    except FileNotFoundError:
+        about = os.stat(path)  # noqa: PTH116, Path raises for names that are too long
+        if not stat.S_ISREG(about.st_mode):  # a pipe would wait for ever, and a device would never end
+            raise ModelError(f"{path}: not a file; give a model file written by ageexport")
+        if about.st_size > _LARGEST_BYTES:
+            raise ModelError(f"{path}: {about.st_size >> 20} MB, more than any model has; give another file")
+        with Path(path).open("rb") as file:
+            yield file
+    except (FileNotFoundError, ValueError) as error:  # a null character: no file has such a name
+        if isinstance(error, ValueError) and "null" not in str(error):
+            raise
         raise ModelError(f"{path}: no such model file; without this option the one that is shipped is used") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot read the model: {error.strerror}") from error
@@ -212,6 +224,8 @@ class ModelMetadata:
                           ("export", dict)):  # fmt: skip
             if not isinstance(values[key], kind):
                 raise ValueError(f"its metadata say {key} {str(values[key])[:40]!r}, which is of the wrong kind")
+        if len(values["name"]) > _LONGEST_NAME:
+            raise ValueError(f"its metadata say name {values['name'][:40]!r}..., which is too long")
         ages = values["age_range"]
         if not (isinstance(ages, list) and len(ages) == 2 and all(type(a) in (int, float) for a in ages)):
             raise ValueError(f"its metadata say age_range {str(ages)[:40]}, which is not two numbers")
@@ -242,7 +256,7 @@ def check_age_model(model: bytes, path: str | Path) -> ModelMetadata:
 
     Raises:
         ModelError: they are not ONNX, carry no metadata of this project or of another version, or the graph is
-            not the one that was exported.
+            not the one that was exported, or one that `check_graph` refuses.
     """
     try:
         properties = metadata_properties(model)
@@ -255,6 +269,10 @@ def check_age_model(model: bytes, path: str | Path) -> ModelMetadata:
             f"{path}: its graph or weights were changed after the export (SHA-256 {actual_hash[:12]}, "
             f"expected {metadata.graph_sha256[:12]}); fetch or export it again"
         )
+    try:
+        check_graph(model)
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}; give a file written by ageexport") from error
     return metadata
 
 
@@ -267,7 +285,7 @@ def stated_metadata(path: Path) -> ModelMetadata:
         ModelError: it cannot be read, is not ONNX, or carries no metadata of this project or of another version.
     """
     try:
-        with _explained(path), path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as model:
+        with _opened(path) as file, mmap(file.fileno(), 0, access=ACCESS_READ) as model:
             properties = metadata_properties(model)
     except ValueError as error:
         raise ModelError(f"{path}: not an ONNX model ({error}); give a file written by ageexport") from error

@@ -3,10 +3,12 @@
 import ctypes
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import onnxruntime as ort
 
@@ -41,6 +43,9 @@ _SMALLEST_MODEL = (
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
 _ERRORS_ONLY, _NOTHING = 3, 4
+_TICK_S = 0.5  # on Windows, Ctrl-C is only noticed between two waits
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +55,19 @@ class Network:
 
     Args:
         session: of ONNX Runtime.
+        name: how messages call the network.
 
     Attributes:
         on_run: is called after every run with the shape of the first input and the seconds that the run took; None:
             nobody is told. It is for measuring, see ``ageinfer bench``.
     """
 
-    def __init__(self, session: ort.InferenceSession) -> None:
+    def __init__(self, session: ort.InferenceSession, name: str = "the model") -> None:
         self.on_run: Callable[[tuple[int, ...], float], None] | None = None
         self._session = session
+        self._name = name
+        self._quiet = ort.RunOptions()  # its errors are raised, not printed
+        self._quiet.log_severity_level = _NOTHING
 
     def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, Any]) -> list[Any]:
         """Runs the network.
@@ -66,12 +75,17 @@ class Network:
         Args:
             outputs: names of what is wanted; None for all outputs.
             inputs: arrays by name.
+
+        Raises:
+            ModelError: the network cannot be run, for example because a result needs more memory than there is.
         """
-        if self.on_run is None:
-            return self._session.run(outputs, inputs)
         began = time.perf_counter()
-        values = self._session.run(outputs, inputs)
-        self.on_run(next(iter(inputs.values())).shape, time.perf_counter() - began)
+        try:
+            values = self._session.run(outputs, inputs, self._quiet)
+        except Exception as error:  # see `_create`
+            raise ModelError(f"{self._name}: ONNX Runtime cannot run it: {_first_line(error)}") from error
+        if self.on_run is not None:
+            self.on_run(next(iter(inputs.values())).shape, time.perf_counter() - began)
         return values
 
     @property
@@ -153,7 +167,7 @@ def open_session(model: bytes, name: str, provider: str = "auto", threads: int |
 
 def open_network(model: bytes, name: str, provider: str = "auto", threads: int | None = None) -> Network:
     """Opens a network; arguments and errors are those of `open_session`."""
-    return Network(open_session(model, name, provider, threads))
+    return Network(open_session(model, name, provider, threads), name)
 
 
 def provider_of(session: ort.InferenceSession) -> str:
@@ -203,8 +217,30 @@ def _create(
     try:
         return ort.InferenceSession(model, options, providers=[_ORT_NAMES[p] for p in providers])
     except Exception as error:  # ONNX Runtime raises a private class per status code, all derived from Exception
-        first_line = str(error).strip().splitlines()[0]
-        raise ModelError(f"{name}: ONNX Runtime cannot load it: {first_line}; is the file complete?") from error
+        raise ModelError(f"{name}: ONNX Runtime cannot load it: {_first_line(error)}; is the file complete?") from error
+
+
+def interruptible(call: Callable[[], T]) -> T:
+    """Calls a function in another thread, so that Ctrl-C is heard while ONNX Runtime is busy.
+
+    Python handles signals between two of its own steps in the main thread, of which there is none within a long call.
+    """
+    results: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            results.set_result(call())
+        except BaseException as error:  # goes to the one who waits
+            results.set_exception(error)
+
+    threading.Thread(target=work, name="opening a model", daemon=True).start()
+    while not wait([results], _TICK_S).done:
+        pass
+    return results.result()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _loads(library: str) -> bool:

@@ -1,18 +1,17 @@
 """The base class of all sinks, and helpers that put a complete file in its place."""
 
 import errno
-import itertools
+import io
 import os
+import secrets
 from collections.abc import Hashable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ageinfer.errors import OutputError
 from ageinfer.sinks.draw import AnnotatedFrame
-
-_numbers = itertools.count()
 
 
 class Sink(AbstractContextManager["Sink", None]):
@@ -89,13 +88,41 @@ def file_identity(path: str | Path) -> Hashable:
     return status.st_dev, status.st_ino
 
 
-def unfinished_beside(path: Path) -> Path:
-    """Returns a temporary path in the same folder for a file that is moved to ``path`` when it is complete.
+class WholeFile(io.FileIO):
+    """An unbuffered file whose `write` takes all that it is given, as FFmpeg expects it.
 
-    Only the suffix of the name is kept, because OpenCV chooses the format by it. The rest of the name may be too long
-    to be extended, or not UTF-8.
+    Attributes:
+        failure: why the first write that failed did; None if none did. FFmpeg does not hand that on.
     """
-    return path.with_name(f".ageinfer-{os.getpid()}-{next(_numbers)}{path.suffix}")
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
+        return len(data)
+
+
+def create_beside(path: Path, suffix: str | None = None) -> WholeFile:
+    """Creates a temporary file in the folder of ``path``, to be moved there when it is complete.
+
+    Nobody can foresee its name, and nothing that lies there is opened. Only the suffix of the name is kept, because it
+    tells the format: the rest may be too long to be extended, or not UTF-8.
+
+    Args:
+        path: the path that the file will have.
+        suffix: of the temporary name; None for that of ``path``.
+
+    Raises:
+        OSError: the file cannot be created.
+    """
+    name = f".ageinfer-{secrets.token_hex(8)}{path.suffix if suffix is None else suffix}"
+    return WholeFile(path.absolute().with_name(name), "x")  # FFmpeg would take "http:x.mp4" for an address
 
 
 def cannot_write(path: Path | str, error: OSError) -> OutputError:
@@ -117,18 +144,26 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def prepare_place(path: Path) -> None:
+def prepare_place(path: Path) -> Path:
     """Makes the folder of an output file and checks that a file can be written there.
+
+    Returns:
+        The path at which to write it: where ``path`` is a symbolic link, that of its target.
 
     Raises:
         OutputError: no file can be written there.
     """
-    trial = unfinished_beside(path)
+    place = Path(os.path.realpath(path)) if path.is_symlink() else path
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        trial.touch()
-        trial.unlink()
+        if place.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        if place.exists() and not place.is_file():
+            if place.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise OutputError(f"{path}: a pipe or a device, which only records can be written to; name a file")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with create_beside(place, "") as trial:
+            Path(trial.name).unlink()
     except OSError as error:
         raise cannot_write(path, error) from error
+    return place

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class Encoder:
     """Writes a film; pictures are encoded in a thread of its own.
 
     Args:
-        path: of the film; its suffix is one of `CONTAINER_CODECS`.
+        file: for the film; the suffix of its name is one of `CONTAINER_CODECS`. The caller closes it.
         codec: of the pictures.
         size: width and height of the pictures, in pixels; even where the codec needs it.
         fps: frames a second, about.
@@ -93,11 +94,13 @@ class Encoder:
     """
 
     def __init__(
-        self, path: Path, codec: Codec, size: tuple[int, int], fps: float, *, sound: Path | None = None,
+        self, file: FileIO, codec: Codec, size: tuple[int, int], fps: float, *, sound: Path | None = None,
         sound_from_s: float = 0.0,
     ) -> None:  # fmt: skip
         self.left_out = ""
-        self._container: OutputContainer = av.open(str(path), "w", options=_MUXER_OPTIONS.get(path.suffix.lower(), {}))
+        path = Path(file.name).absolute()
+        options = _MUXER_OPTIONS.get(path.suffix.lower(), {})
+        self._container: OutputContainer = av.open(file, "w", options=options)
         self._constant = path.suffix.lower() == ".avi"  # which has no time stamps, only a rate
         rate = Fraction(fps).limit_denominator(1001)
         self._tick = 1 / rate if self._constant else Fraction(1, _TICKS)

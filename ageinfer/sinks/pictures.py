@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ageinfer.errors import OutputError, UsageError
 from ageinfer.images import cv2
-from ageinfer.sinks.base import Sink, Untouchable, cannot_write, make_folder, prepare_place, unfinished_beside
+from ageinfer.sinks.base import Sink, Untouchable, cannot_write, create_beside, make_folder, prepare_place
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.types import Image
 
@@ -28,11 +28,11 @@ class PictureSink(Sink):
         self._path = path
         if not can_encode(path.suffix):
             raise UsageError(f"{path}: this is not the name of a picture; for a picture, --output takes .jpg or .png")
-        prepare_place(path)
+        self._place = prepare_place(path)
 
     def write(self, annotated: AnnotatedFrame) -> None:
         Untouchable().refuse(self._path, annotated.frame.source)
-        write_picture(self._path, annotated.image)
+        write_picture(self._place, annotated.image, self._path.suffix)
 
 
 class FolderSink(Sink):
@@ -73,33 +73,38 @@ def can_encode(suffix: str) -> bool:
     return suffix.isascii() and len(suffix) > 1 and suffix.lower() != ".pbm" and cv2.haveImageWriter(f"picture{suffix}")
 
 
-def write_picture(path: Path, image: Image) -> None:
+def write_picture(path: Path, image: Image, suffix: str | None = None) -> None:
     """Writes a picture to a file; the file appears under its name when it is complete.
 
     Args:
-        path: the path of the file; its suffix chooses the format.
+        path: the path of the file; a link there is replaced.
         image: uint8 BGR ``[height, width, 3]``.
+        suffix: chooses the format; None for that of ``path``.
 
     Raises:
         OutputError: the format cannot hold the picture, or the file cannot be written.
     """
-    unfinished = unfinished_beside(path)
-    if path.suffix.lower() == ".pgm":  # has no colours
+    suffix = path.suffix if suffix is None else suffix
+    if suffix.lower() == ".pgm":  # has no colours
         image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     try:
-        encoded, data = cv2.imencode(path.suffix, image)
+        encoded, data = cv2.imencode(suffix, image)
     except cv2.error as error:
         raise OutputError(f"{path}: OpenCV cannot encode the picture ({error.err}); use .png") from error
     if not encoded:
         height, width = image.shape[:2]
-        raise OutputError(f"{path}: {path.suffix} cannot hold a picture of {width} x {height} pixels; use .png")
+        raise OutputError(f"{path}: {suffix} cannot hold a picture of {width} x {height} pixels; use .png")
+    unfinished: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(data.tobytes())
+        with create_beside(path) as file:
+            unfinished = Path(file.name)
+            file.write(data)
         unfinished.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+        if unfinished is not None:
+            with suppress(OSError):
+                unfinished.unlink()
         raise cannot_write(path, error) from error
 
 

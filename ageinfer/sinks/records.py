@@ -1,6 +1,5 @@
 """Writes records as JSON Lines or CSV, one whole line at a time (see ``docs/reference/records.md``)."""
 
-import csv
 import io
 import json
 import os
@@ -13,12 +12,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows, whose locks would keep readers out, too
+    fcntl = None  # type: ignore[assignment]
+
 from ageinfer.errors import OutputError
 from ageinfer.sinks.base import Sink, Untouchable, cannot_write
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.types import FrameResult
 
 _POINTS = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")
+_FORMULA_BEGINNINGS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width forms
+_QUOTED_IN_CSV = ',;"\t\r\n'  # the separator is a semicolon or a tab in some settings
 CSV_COLUMNS = (
     "source", "frame", "time_s", "size_w", "size_h", "box_x", "box_y", "box_w", "box_h", "score",
     *(f"{point}_{axis}" for point in _POINTS for axis in "xy"),
@@ -77,26 +83,51 @@ def _standard_output() -> _Stream:
         return _TextStream(sys.stdout)
 
 
+def _is_standard_output(path: str) -> bool:
+    """Tells whether a path leads to the file that standard output is, as ``/dev/stdout`` does."""
+    try:
+        return sys.stdout is not None and os.path.samestat(os.stat(path), os.fstat(sys.stdout.fileno()))  # noqa: PTH116
+    except (OSError, ValueError):
+        return False
+
+
+def _locks(number: int) -> bool:
+    """Locks a regular file for this run until it is closed; tells whether no other run has locked it."""
+    if fcntl is not None and stat.S_ISREG(os.fstat(number).st_mode):
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks
+            pass
+    return True
+
+
 class _TextSink(Sink):
     """Writes whole lines of text to a file, or to standard output for ``-``, each one at once."""
 
     def __init__(self, path: str, *, untouchable: Iterable[str | Path] = ()) -> None:
         self._path = path
         self._begun = False
-        if path == "-":
+        self._to_standard_output = path == "-" or _is_standard_output(path)
+        if self._to_standard_output:
             self._stream = _standard_output()
             return
         Untouchable(untouchable).refuse(path)
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             # The file is emptied at the first write: a run that fails before it keeps the records of an earlier run.
-            self._stream = io.FileIO(path, "w", opener=lambda name, flags: os.open(name, flags & ~os.O_TRUNC, 0o666))
+            # Each line goes to the end, wherever that is by then: others may have emptied the file (logrotate).
+            self._stream = io.FileIO(path, "a")
         except OSError as error:
             raise cannot_write(path, error) from error
+        if not _locks(self._stream.fileno()):
+            self._stream.close()
+            raise OutputError(f"{path}: another run is writing to this file; choose another place")
 
     def _empty(self) -> None:
         """Empties the file before the first write, but not standard output, which may be a file to append to."""
-        if not self._begun and self._path != "-":
+        if not self._begun and not self._to_standard_output:
             number = self._stream.fileno()
             if stat.S_ISREG(os.fstat(number).st_mode):
                 os.ftruncate(number, 0)
@@ -184,18 +215,33 @@ class CsvSink(_TextSink):
         if not self._begun:
             self._write(",".join(CSV_COLUMNS) + "\r\n")
         if annotated.result.faces:
-            text = io.StringIO(newline="")
-            csv.writer(text).writerows(csv_rows(annotated.result))
-            self._write(text.getvalue())
+            self._write("".join(",".join(map(_cell, row)) + "\r\n" for row in csv_rows(annotated.result)))
+
+
+def _cell(value: Any) -> str:
+    """Returns a value as a cell of a CSV file; in quotes where any spreadsheet would see more than one cell in it."""
+    text = "" if value is None else str(value)
+    if any(character in text for character in _QUOTED_IN_CSV):
+        text = '"' + text.replace('"', '""') + '"'
+    return text
 
 
 def csv_rows(result: FrameResult) -> list[list[Any]]:
-    """Returns one row of `CSV_COLUMNS` for each face of a frame; None becomes an empty cell."""
+    """Returns one row of `CSV_COLUMNS` for each face of a frame; None becomes an empty cell.
+
+    Spreadsheets take a text for a formula that begins like one. Such a source gets ``./`` before it, which names the
+    same file, and such a model an apostrophe.
+    """
     record = result.to_record()
-    start = [record["source"], record["frame"], record["time_s"], *record["size"]]
+    source, model = record["source"], record["model"]
+    if source.startswith(_FORMULA_BEGINNINGS):
+        source = f"./{source}"
+    if model is not None and model.startswith(_FORMULA_BEGINNINGS):
+        model = f"'{model}"
+    start = [source, record["frame"], record["time_s"], *record["size"]]
     rows = []
     for face in record["faces"]:
         points = [None] * 10 if face["landmarks"] is None else [v for point in face["landmarks"] for v in point]
-        end = [face["track"], face["age"], face["age_std"], face["age_smoothed"], face["age_lag_s"], record["model"]]
+        end = [face["track"], face["age"], face["age_std"], face["age_smoothed"], face["age_lag_s"], model]
         rows.append([*start, *face["box"], face["score"], *points, *end])
     return rows

@@ -12,7 +12,7 @@ import av
 
 from ageinfer.errors import OutputError, UsageError
 from ageinfer.images import cv2
-from ageinfer.sinks.base import Sink, cannot_write, prepare_place, unfinished_beside
+from ageinfer.sinks.base import Sink, WholeFile, cannot_write, create_beside, prepare_place
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.sinks.encoder import CODECS, CONTAINER_CODECS, Codec, Encoder
 from ageinfer.sources.base import Source
@@ -57,18 +57,18 @@ class VideoSink(Sink):
         self._real_time = real_time
         self._sound_of = sound_of
         self._codec = codec_for(path, codec)
-        self._unfinished = unfinished_beside(path)
+        self._unfinished: WholeFile | None = None
         self._encoder: Encoder | None = None
         self._size = (0, 0)
         self._frames = 0
         self._began_s = self._last_s = 0.0
         self._room_seen_s = -math.inf  # when it last was, by the clock of this machine
-        prepare_place(path)
+        self._place = prepare_place(path)
         try:
-            str(path.parent).encode()
+            str(self._place.parent).encode()
         except UnicodeEncodeError:
             raise OutputError(
-                f"{str(path.parent)!a}: FFmpeg cannot write into a folder of this name; rename it"
+                f"{str(self._place.parent)!a}: FFmpeg cannot write into a folder of this name; rename it"
             ) from None
         self._check_room()
 
@@ -84,9 +84,10 @@ class VideoSink(Sink):
         self._encode(_padded(image), time_s)
 
     def close(self) -> None:
-        if self._encoder is None:
+        if self._encoder is None or self._unfinished is None:
             return
         encoder, self._encoder = self._encoder, None
+        unfinished = Path(self._unfinished.name)
         source = self._sound_of
         until_s = None if source is not None and source.finished else self._last_s + 1 / self._fps
         failure: Exception | None = None
@@ -94,12 +95,13 @@ class VideoSink(Sink):
             encoder.close(until_s=until_s)
         except (av.FFmpegError, OSError) as error:
             failure = error
-        kept = failure is None or can_be_read(self._unfinished)
+        self._unfinished.close()
+        kept = failure is None or can_be_read(unfinished)
         try:
             if kept:
-                self._unfinished.replace(self._path)
+                unfinished.replace(self._place)
             else:
-                self._unfinished.unlink(missing_ok=True)
+                unfinished.unlink(missing_ok=True)
         except OSError as error:
             raise cannot_write(self._path, error) from error
         if failure is not None:
@@ -131,26 +133,32 @@ class VideoSink(Sink):
                 f"have {width} x {height}; reduce them"
             )
         self._size = (width, height)
-        padded = (_padded_side(width), _padded_side(height))
-        source = self._sound_of
-        sound = source.file if source is not None else None
         try:
-            try:
-                self._encoder = Encoder(
-                    self._unfinished, self._codec, padded, self._fps, sound=sound,
-                    sound_from_s=source.begins_s if source else 0.0,
-                )  # fmt: skip
-            except (av.FFmpegError, ValueError):
-                if sound is None:
-                    raise
-                self._encoder = Encoder(self._unfinished, self._codec, padded, self._fps)
-                self._encoder.left_out = f"{self._path.suffix} cannot hold the sound of the source as it is"
+            self._unfinished = create_beside(self._place, self._path.suffix)
+            self._encoder = self._begun(self._unfinished, (_padded_side(width), _padded_side(height)))
         except (av.FFmpegError, ValueError, OSError) as error:
-            with suppress(OSError):
-                self._unfinished.unlink(missing_ok=True)
+            self._discard()
             raise self._failed(error) from error
         if self._encoder.left_out:
             log.warning("%s: without sound: %s; use .mkv", self._path, self._encoder.left_out)
+
+    def _begun(self, file: WholeFile, size: tuple[int, int]) -> Encoder:
+        source = self._sound_of
+        if source is not None and source.file is not None:
+            with suppress(av.FFmpegError, ValueError):
+                return Encoder(file, self._codec, size, self._fps, sound=source.file, sound_from_s=source.begins_s)
+            file.seek(0)
+            file.truncate()
+        encoder = Encoder(file, self._codec, size, self._fps)
+        if source is not None and source.file is not None:
+            encoder.left_out = f"{self._path.suffix} cannot hold the sound of the source as it is"
+        return encoder
+
+    def _discard(self) -> None:
+        if self._unfinished is not None:
+            with suppress(OSError):
+                self._unfinished.close()
+                Path(self._unfinished.name).unlink()
 
     def _encode(self, image: Image, time_s: float) -> None:
         if self._encoder is None:
@@ -161,6 +169,8 @@ class VideoSink(Sink):
             raise self._failed(error) from error
 
     def _failed(self, error: Exception, what: str = "cannot be written") -> OutputError:
+        if self._unfinished is not None and self._unfinished.failure is not None:
+            error = self._unfinished.failure
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             return OutputError(f"{self._path}: {what}: there is no room; make some or choose another place")
         return OutputError(f"{self._path}: {what}: {getattr(error, 'strerror', None) or error}")
@@ -173,7 +183,7 @@ class VideoSink(Sink):
         """
         self._room_seen_s = time.monotonic()
         try:
-            free = shutil.disk_usage(self._path.parent).free
+            free = shutil.disk_usage(self._place.parent).free
         except OSError as error:
             raise cannot_write(self._path, error) from error
         if free < _LEAST_ROOM:

@@ -13,6 +13,18 @@ _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[\w.-]+)?(:\d{1,5})?")
 _SECRET_KEY = re.compile(
     r"token|pass|pwd|psw|key|auth|sig|secret|user|usr|login|cred|session|account|^(pw|u|p)$",
 )
+# What cameras and FFmpeg call settings of a stream. Everything else may be a secret, whatever its name.
+_HARMLESS_KEYS = frozenset(
+    {
+        "action", "audio", "bitrate", "bit_rate", "buffer_size", "camera", "cam", "ch", "channel", "channelid",
+        "channelno", "chn", "cmd", "codec", "compression", "delay", "endtime", "fifo_size", "format", "fps",
+        "framerate", "h", "height", "index", "inst", "lang", "latency", "mirror", "mode", "multicast",
+        "overrun_nonfatal", "pkt_size", "profile", "protocol", "proto", "quality", "rate", "real_stream",
+        "realstream", "res", "resolution", "rotation", "size", "speed", "starttime", "stream", "streamtype",
+        "stream_type", "subtype", "tcp", "timeout", "track", "trackid", "transport", "transportmode", "ttl",
+        "type", "udp", "unicast", "vcodec", "video", "videocodec", "view", "w", "width",
+    }
+)  # fmt: skip
 _HIDDEN = "***"
 
 
@@ -45,7 +57,7 @@ def check_address(address: str) -> str:
 
 
 def redacted(address: str) -> str:
-    """Returns an address without its user name, its password and the values of secret-looking keys.
+    """Returns an address without its user name, its password and the values of keys that are not known to be harmless.
 
     A malformed address loses more: everything before its last ``@``, and a host that does not look like one.
 
@@ -66,7 +78,7 @@ def redacted(address: str) -> str:
     host, path = rest[:end], rest[end:]
     if found and not _HOST_AND_PORT.fullmatch(host):
         host = _HIDDEN
-    shown = scheme + host + _without_values(path)
+    shown = scheme + host + _without_values(path, is_address=found is not None)
     return "".join(c if c.isprintable() else "?" for c in shown)  # messages have one line
 
 
@@ -75,26 +87,42 @@ def without_secrets(text: str) -> str:
     return _ADDRESS_IN_TEXT.sub(lambda found: redacted(found[0]), text)
 
 
-def _without_values(path: str) -> str:
-    """Returns path and query with hidden values for keys that look like secrets; some cameras have them in the path."""
+def _without_values(path: str, *, is_address: bool) -> str:
+    """Returns path and query with hidden values for all keys but `_HARMLESS_KEYS`; some cameras have keys in the path.
+
+    In the name of a file an equals sign means nothing. There, before a question mark, only `_SECRET_KEY` are hidden.
+    """
     shown: list[str] = []
-    hiding = False
-    for part in path.split("&"):
-        secret = _secret_in(part)
-        if secret is not None:
-            shown.append(part[:secret] + _HIDDEN)
-        elif not hiding or "=" in part:  # else this part belongs to the secret before it, which held an &
-            shown.append(part)
-        hiding = secret is not None or (hiding and "=" not in part)
+    hiding = in_query = False
+    for number, part in enumerate(path.split("&")):
+        if hiding and "=" not in part:  # belongs to the secret before it, which held an &
+            continue
+        strict = is_address or in_query
+        secret = _secret_in(part, strict=strict, may_be_word=strict and number > 0)
+        shown.append(part if secret is None else part[:secret] + _HIDDEN)
+        hiding = secret is not None
+        in_query = in_query or "?" in part
     return "&".join(shown)
 
 
-def _secret_in(part: str) -> int | None:
-    """Returns the position in a part at which a secret value begins, or None."""
+def _secret_in(part: str, *, strict: bool, may_be_word: bool) -> int | None:
+    """Returns the position in a part at which something begins that may be secret, or None.
+
+    Args:
+        part: what stands between two ``&``.
+        strict: whether everything may be secret that is not known to be harmless.
+        may_be_word: whether a part without ``=`` and ``?`` may be, too.
+    """
     for found in re.finditer("=", part):
-        key = re.split(r"[/?;=]", part[: found.start()])[-1]
-        if _SECRET_KEY.search(unquote(key).lower()):
+        before = part[: found.start()]
+        key = unquote(re.split(r"[/?;=]", before)[-1]).lower()
+        if key not in _HARMLESS_KEYS if strict or "?" in before else _SECRET_KEY.search(key):
             return found.end()
+    start = part.rfind("?") + 1
+    if "=" not in part[start:] and (start or may_be_word):
+        word = unquote(part[start:]).lower()
+        if word and word not in _HARMLESS_KEYS:
+            return start
     return None
 
 

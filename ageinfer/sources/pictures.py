@@ -1,7 +1,6 @@
 """Sources of pictures: a single file, a folder, a pattern, or paths that come on standard input."""
 
 import codecs
-import glob
 import logging
 import os
 import sys
@@ -13,6 +12,7 @@ from ageinfer.sources import formats
 from ageinfer.sources.animation import AnimationSource
 from ageinfer.sources.base import Source
 from ageinfer.sources.decoding import CAN_ANIMATE, Picture, damage_of, decode, decode_page, read_file
+from ageinfer.sources.pattern import paths_matching
 from ageinfer.types import Frame
 
 # HEIC needs a package. It is in this list so that such a photo in a folder is reported and not skipped silently.
@@ -23,6 +23,7 @@ PICTURE_SUFFIXES = frozenset(
     }
 )  # fmt: skip
 _LONGEST_PATH = 4096  # bytes; the limit of Linux
+_LONGEST_ODD_NAME = 1 << 20  # bytes between null bytes; more is no list
 
 # A recording of a camera: JPEG pictures one after the other, of which the first looks like a picture.
 MOTION_JPEG_SUFFIXES = (".mjpeg", ".mjpg")
@@ -191,12 +192,12 @@ def open_pattern(pattern: str) -> PictureListSource:
     A file counts as a picture by its suffix or by its first bytes; other files are skipped.
 
     Args:
-        pattern: such as ``photos/*.jpg``; ``**`` also matches subfolders.
+        pattern: such as ``photos/*.jpg``; ``**`` also matches subfolders, but not those behind a link.
 
     Raises:
         SourceError: no picture matches the pattern.
     """
-    matches = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207, as the shell has it
+    matches = sorted({Path(name) for name in paths_matching(pattern)})
     meant = [file for file in matches if _is_meant(file) and file.is_file()]
     files = [file for file in meant if _has_suffix(file) or _begins_like_picture(file)]
     if not files:
@@ -241,7 +242,7 @@ def paths_from(descriptor: int) -> Iterator[str]:
         if separator:
             *complete, rest = rest.split(separator)
             yield from filter(None, (_as_path(line, separator) for line in complete))
-        if len(rest) > _LONGEST_PATH:
+        if len(rest) > (_LONGEST_ODD_NAME if separator == b"\0" else _LONGEST_PATH):
             break
     if path := _as_path(rest, separator):
         yield path
@@ -255,8 +256,12 @@ def _read(descriptor: int) -> bytes:
 
 
 def _as_path(line: bytes, separator: bytes) -> str:
-    line = line if separator == b"\0" else line.removesuffix(b"\r")
-    if len(line) > _LONGEST_PATH or any(byte < 32 and byte not in b"\t\r\n" for byte in line):
+    if separator == b"\0":  # any name may stand there, and who reads it says what is wrong; but not a picture
+        is_no_path = line.startswith((b"\xff\xd8\xff", b"\x89PNG"))
+    else:
+        line = line.removesuffix(b"\r")
+        is_no_path = len(line) > _LONGEST_PATH or any(byte < 32 and byte not in b"\t\r\n" for byte in line)
+    if is_no_path:
         raise SourceError("standard input holds no paths; write one on each line, or give the picture as the source")
     return os.fsdecode(line)
 

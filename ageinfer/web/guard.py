@@ -60,6 +60,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 answer = MutableHeaders(scope=message)
                 answer.update(_SECURITY_HEADERS)
+                if refusal is not None:  # else strangers could keep a place by asking on without reading
+                    answer["Connection"] = "close"
                 if cookie is not None:
                     answer.append("Set-Cookie", cookie)
             await send(message)

@@ -18,8 +18,8 @@ try:
     from starlette.requests import Request
     from starlette.responses import PlainTextResponse, Response
     from starlette.routing import Route
-    from uvicorn.protocols.http.h11_impl import H11Protocol
 
+    from ageinfer.web import connection as connections
     from ageinfer.web.guard import CONTROL, Guard
     from ageinfer.web.streams import Hub, make_streams
 except ModuleNotFoundError as error:
@@ -40,6 +40,8 @@ _START_S = 10.0
 # The last part for a viewer may take so many seconds; then its connection is broken.
 _GRACE_S = 0.4
 _END_S = 2.0
+# asyncio accepts so many connections at once, and only then can there be too many. More may wait to be accepted.
+_ACCEPTED_AT_ONCE, _WAITING = 16, 128
 
 log = logging.getLogger(__name__)
 
@@ -93,12 +95,17 @@ class WebServer:
             log.warning("the web server does not end within %g s; it runs until the program ends", _END_S)
 
     def _run(self) -> None:
+        seldom, loggers = connections.Seldom(), (connections.log, logging.getLogger("uvicorn.error"))
+        for logger in loggers:
+            logger.addFilter(seldom)
         try:
             self._server.run(sockets=[self._listener])
         except Exception:  # this thread ends here; the run must go on whatever uvicorn raises
             log.exception("the web server has failed; the run goes on without it")
         finally:
             self._server.settled.set()
+            for logger in loggers:
+                logger.removeFilter(seldom)
 
 
 class _Server(uvicorn.Server):
@@ -116,7 +123,8 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http=_Connection,
+                http=connections.Connection,
+                backlog=_ACCEPTED_AT_ONCE,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -133,7 +141,10 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_WAITING)
         self.loop = asyncio.get_running_loop()
+        self.loop.set_exception_handler(connections.explain_error)
         self.settled.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -146,17 +157,6 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if client is None or client == getattr(connection, "client", None):
                 connection.transport.abort()
-
-
-class _Connection(H11Protocol):
-    """A connection that sends nothing more to a slow viewer until the viewer has taken the data before.
-
-    Else 64 KiB, which are several small pictures, would wait for the viewer and be old when it reads them.
-    """
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        transport.set_write_buffer_limits(high=0)
-        super().connection_made(transport)
 
 
 def _control(playback: Playback) -> Callable[[Request], Any]:

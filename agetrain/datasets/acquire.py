@@ -7,14 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from agetrain._progress import progress
-from agetrain.datasets import DATASETS, Dataset, fetch, load_dataset
+from agetrain.datasets import DATASETS, Dataset, fetch, load_dataset, unpacking
 from agetrain.errors import DatasetError
 
 log = logging.getLogger(__name__)
 
 
 def acquire(
-    name: str, folder: Path, *, archives: Sequence[Path] = (), url: str | None = None, keep_archive: bool = False
+    name: str,
+    folder: Path,
+    *,
+    archives: Sequence[Path] = (),
+    url: str | None = None,
+    keep_archive: bool = False,
+    sha256: str | None = None,
 ) -> Dataset:
     """Downloads and unpacks a data set, and reads its lists.
 
@@ -24,11 +30,12 @@ def acquire(
         archives: an archive that was downloaded by hand, or its parts in order; nothing is downloaded then.
         url: where to download it from instead of the known address.
         keep_archive: whether to keep what was downloaded.
+        sha256: of what is downloaded, if it is known and one file.
 
     Raises:
         DatasetError: there is nothing to download and no archive was given, or either is broken.
     """
-    downloaded = _download_and_unpack(name, folder, archives, url)
+    downloaded = _download_and_unpack(name, folder, archives, url, sha256)
     try:
         dataset, _ = load_dataset(name, folder)
     except DatasetError:
@@ -41,7 +48,9 @@ def acquire(
     return dataset
 
 
-def _download_and_unpack(name: str, folder: Path, archives: Sequence[Path], url: str | None) -> list[Path]:
+def _download_and_unpack(
+    name: str, folder: Path, archives: Sequence[Path], url: str | None, sha256: str | None
+) -> list[Path]:
     """Returns what was downloaded."""
     module = DATASETS[name]
     downloads = [url] if url else list(getattr(module, "DOWNLOADS", ()))
@@ -53,10 +62,14 @@ def _download_and_unpack(name: str, folder: Path, archives: Sequence[Path], url:
         files = list(archives)
     elif downloads:
         place = folder.parent / f".{module.NAME}-archives"
+        if sha256 is not None and len(downloads) > 1:
+            raise DatasetError(
+                f"--sha256: {module.NAME} has {len(downloads)} files to download, each with another hash"
+            )
         for i, address in enumerate(downloads):
             file = fetch.file_name(address)
             title = file + (f" ({i + 1} of {len(downloads)})" if len(downloads) > 1 else "")
-            downloaded.append(fetch.download(address, place / file, title=title))
+            downloaded.append(fetch.download(address, place / file, title=title, sha256=sha256))
         files = downloaded
     else:
         raise DatasetError(
@@ -64,9 +77,9 @@ def _download_and_unpack(name: str, folder: Path, archives: Sequence[Path], url:
         )
     archive = files[0]
     if len(files) > 1:
-        archive = fetch.joined_parts(files, folder.parent / f".{module.NAME}-joined")
+        archive = unpacking.joined_parts(files, folder.parent / f".{module.NAME}-joined")
     try:
-        fetch.unpack(archive, folder)
+        unpacking.unpack(archive, folder)
     finally:
         if len(files) > 1:
             archive.unlink()

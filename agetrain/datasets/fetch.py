@@ -1,44 +1,43 @@
-"""Downloads that resume, and archives that stay inside their folder."""
+"""Downloads that resume, and are what they were said to be."""
 
+import json
 import logging
-import lzma
+import os
 import re
-import shutil
-import tarfile
-import tempfile
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from dataclasses import dataclass, replace
+from email.message import Message
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from agetrain._files import file_sha256, replacing
+from agetrain._files import file_sha256
 from agetrain._progress import progress
 from agetrain.errors import DatasetError
 
 _CHUNK = 1 << 20
 _TIMEOUT_S = 60
 _TRIES = 3
-_OF_MACOS = ("__MACOSX", ".DS_Store")
+_PLAIN_REMEDY = "give its hash with --sha256, or download it yourself and give --archive"
 
 log = logging.getLogger(__name__)
 
 
-def download(url: str, target: Path, *, title: str) -> Path:
-    """Downloads a file; an interrupted download goes on where it stopped.
+def download(url: str, target: Path, *, title: str, sha256: str | None = None) -> Path:
+    """Downloads a file; an interrupted download goes on where it stopped, if the server still has the same version.
 
     The SHA-256 of a first download is written beside it (``FILE.sha256``); a later download of the same file that gives
-    other bytes is refused. A plain http address is warned about: nobody but that hash tells whether it was changed on
+    other bytes is refused. A plain http address needs a known hash: nothing else tells whether the file was changed on
     its way.
 
     Args:
         url: http or https.
         target: the file.
         title: of the progress bar.
+        sha256: of the file, if it is known.
 
     Returns:
         ``target``.
@@ -51,21 +50,23 @@ def download(url: str, target: Path, *, title: str) -> Path:
         raise DatasetError(f"{name}: not an http or https address")
     if urlsplit(url).username is not None:
         raise DatasetError(f"{name}: user names in addresses are not supported; download it yourself, give --archive")
-    if url.startswith("http://"):
-        _warn_of_plain_http(name)
+    sealed = sha256 is not None or _recorded_hash(target) is not None
+    if _is_plain(url) and not sealed and not target.exists():
+        raise DatasetError(f"{name}: plain HTTP, anybody on the way can change it; {_PLAIN_REMEDY}")
     if not target.exists():
         unfinished = target.with_name(f"{target.name}.part")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             for attempt in range(1, _TRIES + 1):
                 try:
-                    _download_rest(url, unfinished, title)
+                    _download_rest(url, unfinished, title, sealed=sealed)
                     break
                 except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
                     if attempt == _TRIES or (isinstance(error, urllib.error.HTTPError) and error.code < 500):
                         raise
                     log.warning("%s: %s; trying again", name, error)
             unfinished.replace(target)
+            unfinished.with_name(f"{unfinished.name}.version").unlink(missing_ok=True)
         except urllib.error.HTTPError as error:
             raise DatasetError(
                 f"{name}: the server answers {error.code} {error.reason}; is there a new address?"
@@ -76,8 +77,10 @@ def download(url: str, target: Path, *, title: str) -> Path:
                 f"{name}: cannot be downloaded ({reason}); run the same command again to go on"
             ) from error
         except OSError as error:
-            raise DatasetError(f"{unfinished}: cannot be written: {error.strerror}; free some space") from error
-    _check_first_hash(target)
+            raise DatasetError(
+                f"{unfinished}: cannot be written: {error.strerror}; free some space, or remove it"
+            ) from error
+    _check_hash(target, sha256)
     return target
 
 
@@ -99,151 +102,136 @@ def file_name(url: str) -> str:
     return name
 
 
-def _warn_of_plain_http(name: str) -> None:
-    log.warning("%s: plain HTTP, anybody on the way can change it; compare the hash with somebody else's", name)
+def _is_plain(url: str) -> bool:
+    """Tells whether others could change what comes from an address on its way: http, unless it is this machine."""
+    host = urlsplit(url).hostname or ""
+    return url.startswith("http://") and host not in ("localhost", "127.0.0.1", "::1")
 
 
-def _download_rest(url: str, unfinished: Path, title: str) -> None:
-    have = unfinished.stat().st_size if unfinished.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """Which version of a file a server has: what it calls it, and its length; empty and None where it does not say."""
+
+    name: str
+    length: int | None
+
+    @classmethod
+    def of(cls, headers: Message, length: int | None) -> "_Version":
+        tag = headers.get("ETag", "")
+        strong = tag if tag.startswith('"') else ""  # a weak one may stand for other bytes, too
+        return cls(strong or headers.get("Last-Modified", ""), length)
+
+    @classmethod
+    def read(cls, path: Path) -> "_Version | None":
+        try:
+            name, length = json.loads(path.read_text())
+        except (OSError, ValueError, TypeError):
+            return None
+        return cls(str(name), length if isinstance(length, int) else None)
+
+
+def _download_rest(url: str, unfinished: Path, title: str, *, sealed: bool, resume: bool = True) -> None:
+    """Downloads what is missing of a file: all of it where the server has another version than before.
+
+    Args:
+        url: of the file.
+        unfinished: what is there of it; what the server said of it lies beside it.
+        title: of the progress bar.
+        sealed: whether a hash tells if the file was changed on its way.
+        resume: whether to go on with what is there.
+    """
+    note = unfinished.with_name(f"{unfinished.name}.version")
+    have = unfinished.stat().st_size if resume and unfinished.exists() else 0
+    before = _Version.read(note) if have else None
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    if before is not None and before.name:
+        headers["If-Range"] = before.name
+    begin_anew = partial(_download_rest, url, unfinished, title, sealed=sealed, resume=False)
     try:
-        answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310
+        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)  # noqa: S310
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # all of it is here, or another file has taken its place
-            length = error.headers.get("Content-Range", "").rpartition("/")[2]
-            if length == str(have):
-                return
-            unfinished.unlink()
-            _download_rest(url, unfinished, title)
-            return
-        raise
+        if error.code != 416 or not have:
+            raise
+        # All of it is here, or another file has taken its place.
+        there = error.headers.get("Content-Range", "").rpartition("/")[2]
+        if there != str(have) or (before is not None and before.length not in (None, have)):
+            begin_anew()
+        return
     with answer:
-        if url.startswith("https://") and answer.url.startswith("http://"):  # the server sent us there
-            _warn_of_plain_http(shown(answer.url))
-        resumed = answer.status == 206
-        length = answer.headers.get("Content-Length")
-        expected = None if length is None else int(length) + (have if resumed else 0)
-        with unfinished.open("ab" if resumed else "wb") as file:
+        if not answer.url.startswith(("http://", "https://")) or (_is_plain(answer.url) and not sealed):
+            raise DatasetError(f"{shown(url)}: the server sends us to {shown(answer.url)}; {_PLAIN_REMEDY}")
+        length = _length(answer)
+        version = _Version.of(answer.headers, length)
+        if answer.status == 206:
+            total = _total_from(answer, have)
+            version = replace(version, length=total)
+            if total is None or (before is not None and (before.name, before.length or total) != (version.name, total)):
+                if not have:
+                    raise ConnectionError("a part came that nobody had asked for")
+                answer.close()
+                begin_anew()
+                return
+        else:
+            have = 0
+        note.unlink(missing_ok=True)
+        with note.open("x") as stream:
+            json.dump([version.name, version.length], stream)
+        with open(unfinished, "ab" if have else "wb", opener=_open_no_link) as file:
             chunks = iter(lambda: answer.read(_CHUNK), b"")
-            total = None if length is None else -(-int(length) // _CHUNK)
-            for chunk in progress(chunks, title, "MiB", total):
+            for chunk in progress(chunks, title, "MiB", None if length is None else -(-length // _CHUNK)):
                 file.write(chunk)
     size = unfinished.stat().st_size
-    if expected is not None and size != expected:
-        raise ConnectionError(f"{size} of {expected} bytes came")
+    if version.length is not None and size != version.length:
+        if size > version.length:
+            unfinished.unlink()
+        raise ConnectionError(f"{size} of {version.length} bytes came")
 
 
-def _check_first_hash(target: Path) -> None:
+def _length(answer: Any) -> int | None:
+    """Returns how many bytes a server announces; None if it does not say."""
+    text = answer.headers.get("Content-Length")
+    if text is not None and not re.fullmatch("[0-9]{1,18}", text.strip()):
+        raise ConnectionError(f"the server announces {text[:20]!r} bytes, which is no number")
+    return None if text is None else int(text)
+
+
+def _total_from(answer: Any, start: int) -> int | None:
+    """Returns the length of the whole file if an answer holds its bytes from ``start`` to the end; None if not."""
+    found = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", answer.headers.get("Content-Range", ""))
+    if found is None:
+        return None
+    first, last, total = map(int, found.groups())
+    return total if (first, last) == (start, total - 1) else None
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def _recorded_hash(target: Path) -> str | None:
+    """Returns the SHA-256 of the first download of a file; None if there was none."""
+    record = target.with_name(f"{target.name}.sha256")
+    return next(iter(record.read_text().split()), "") if record.exists() else None
+
+
+def _check_hash(target: Path, known: str | None) -> None:
+    """Compares a file with its known SHA-256 and with that of its first download, which it records.
+
+    Raises:
+        DatasetError: it has another one. Where it is not the known one, the file is removed.
+    """
     record = target.with_name(f"{target.name}.sha256")
     digest = file_sha256(target)
-    if not record.exists():
-        record.write_text(f"{digest}  {target.name}\n")
+    if known is not None and digest != known.lower():
+        target.unlink()
+        raise DatasetError(f"{target}: its SHA-256 is {digest}, not {known}; it is removed, get it from elsewhere")
+    first = _recorded_hash(target)
+    if first is None:
+        with record.open("x") as file:
+            file.write(f"{digest}  {target.name}\n")
         log.info("%s: SHA-256 %s, recorded as that of the first download", target, digest)
-    elif record.read_text().split()[:1] != [digest]:
+    elif first != digest:
         raise DatasetError(
             f"{target}: its SHA-256 is {digest}, the first download had another ({record}); delete one of them if you "
             "trust the other"
         )
-
-
-def joined_parts(parts: Sequence[Path], target: Path) -> Path:
-    """Writes the parts of a file one behind the other.
-
-    Raises:
-        DatasetError: one is missing, or it cannot be written.
-    """
-    missing = [p for p in parts if not p.is_file()]
-    if missing:
-        raise DatasetError(f"{missing[0]}: not there; all {len(parts)} parts are needed")
-    try:
-        with replacing(target) as unfinished, unfinished.open("wb") as whole:
-            for part in parts:
-                with part.open("rb") as stream:
-                    shutil.copyfileobj(stream, whole, _CHUNK)
-    except OSError as error:
-        raise DatasetError(f"{target}: cannot be written: {error.strerror}; free some space") from error
-    return target
-
-
-def unpack(archive: Path, target: Path) -> None:
-    """Unpacks a zip or tar file into a new folder; a single folder round everything in it is left out.
-
-    So is what macOS packs beside it.
-
-    Names that lead out of the folder, links and devices are refused, and nothing of such an archive is left. An
-    interrupted run leaves nothing that looks like the folder.
-
-    Args:
-        archive: ``.zip``, or ``.tar`` in any compression of Python's.
-        target: the folder.
-
-    Raises:
-        DatasetError: it is broken, holds such names, or cannot be written.
-    """
-    try:
-        if target.exists() and any(target.iterdir()):
-            raise DatasetError(f"{target}: is there already; name another --out")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise DatasetError(f"{target}: cannot be made a folder: {error.strerror}; name another --out") from error
-    try:
-        place.chmod(0o755)
-        if zipfile.is_zipfile(archive):
-            _unpack_zip(archive, place)
-        else:
-            _unpack_tar(archive, place)
-        root = place
-        for beside in (root / name for name in _OF_MACOS):
-            shutil.rmtree(beside, ignore_errors=True)
-            with suppress(OSError):
-                beside.unlink()
-        inside = list(root.iterdir())
-        if len(inside) == 1 and inside[0].is_dir():
-            root = inside[0]
-        if target.exists():
-            target.rmdir()
-        root.rename(target)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
-        raise DatasetError(
-            f"{archive}: broken or not a zip or tar file ({reason}); delete it and fetch it again"
-        ) from error
-    except OSError as error:
-        name = getattr(error, "strerror", None) or error
-        raise DatasetError(f"{archive}: cannot be unpacked into {target}: {name}") from error
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def _unpack_zip(archive: Path, place: Path) -> None:
-    with zipfile.ZipFile(archive) as file:
-        members = [m for m in file.infolist() if not m.is_dir()]
-        for member in members:
-            _check_name(archive, member.filename)
-            if (member.external_attr >> 16) & 0o170000 == 0o120000:
-                raise DatasetError(f"{archive}: holds the link {member.filename}, which is refused")
-        for member in progress(members, archive.name, "file"):
-            file.extract(member, place)
-
-
-def _unpack_tar(archive: Path, place: Path) -> None:
-    with tarfile.open(archive) as file:
-        for member in progress(_checked_members(archive, file), archive.name, "file"):
-            file.extract(member, place, filter="data")
-
-
-def _checked_members(archive: Path, file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    for member in file:
-        _check_name(archive, member.name)
-        if member.isdir():
-            continue
-        if not member.isfile():
-            raise DatasetError(f"{archive}: holds the link or device {member.name}, which is refused")
-        yield member
-
-
-def _check_name(archive: Path, name: str) -> None:
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name):
-        raise DatasetError(f"{archive}: the name {name} leads out of the folder; the archive is refused")

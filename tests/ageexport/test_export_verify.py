@@ -207,7 +207,7 @@ def a_function(model):
     ("change", "told"),
     [
         (other_input, "other inputs"), (other_output, "other outputs"), (other_opset, "other operator sets"),
-        (a_function, "other functions"),
+        (a_function, "operators of its own"),
     ],
 )  # fmt: skip
 def test_other_things_round_the_same_nodes(good, verify, change, told):

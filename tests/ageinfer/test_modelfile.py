@@ -193,7 +193,7 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path, kind):
         path.touch()
     elif kind == "folder":
         path.mkdir()
-    reason = {"missing": "no such model file", "empty": "is empty", "folder": "cannot read the model"}[kind]
+    reason = {"missing": "no such model file", "empty": "is empty", "folder": "not a file"}[kind]
     with pytest.raises(ModelError, match=rf"m\.onnx: .*{reason}"):
         AgeEstimator(path)
 

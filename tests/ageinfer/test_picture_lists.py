@@ -1,12 +1,15 @@
 """Folders, patterns and lists of paths on standard input."""
 
 import os
+import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 from media_files import encode, frames_of, ftyp
 
-from ageinfer.errors import SourceError
+from ageinfer.errors import ExitStatus, SourceError
 from ageinfer.sources import open_source
 from ageinfer.sources.pictures import paths_from
 
@@ -177,3 +180,41 @@ def test_a_missing_standard_input_is_refused(monkeypatch, stdin):
     monkeypatch.setattr("sys.stdin", stdin)
     with pytest.raises(SourceError, match="standard input cannot be read"):
         open_source("-")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need a permission")
+def test_links_to_folders_lead_a_pattern_nowhere(tmp_path, astronaut_path):
+    photos = tmp_path / "photos"
+    (photos / "below").mkdir(parents=True)
+    for name in ("a.jpg", "below/b.jpg"):
+        shutil.copyfile(astronaut_path, photos / name)
+    for loop in ("loop", "again", "below/up"):
+        (photos / loop).symlink_to(photos)
+    with open_source(str(photos / "**" / "*.jpg")) as source:
+        assert source.files == [photos / "a.jpg", photos / "below" / "b.jpg"]
+    with open_source(str(photos / "loop" / "*.jpg")) as source:  # a link that is named is followed
+        assert source.files == [photos / "loop" / "a.jpg"]
+    (photos / "c.jpg").symlink_to(astronaut_path)  # and so is a link to a picture
+    with open_source(str(tmp_path / "**" / "**" / "*.jpg")) as source:
+        assert source.files == [photos / "a.jpg", photos / "below" / "b.jpg", photos / "c.jpg"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file names of bytes")
+@pytest.mark.parametrize("odd", [b"esc\x1b[2J.jpg", b"line\nbreak.jpg", b"x" * 5000, b"caf\xe9\x07.jpg", b"\x1b"])
+def test_an_odd_name_between_null_bytes_costs_only_itself(run_cli, astronaut_path, odd):
+    good = os.fsencode(astronaut_path)
+    command = [sys.executable, "-m", "ageinfer", "-", "--jsonl", "-", "--quiet"]
+    done = subprocess.run(command, input=b"\0".join([odd, good, odd, good, b""]), capture_output=True, check=False)
+    assert done.returncode == ExitStatus.SOME_FAILED
+    assert done.stdout.count(b"astronaut.jpg") == 2
+    assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file names of bytes")
+def test_a_picture_whose_name_holds_a_control_character_is_read(tmp_path, astronaut_path):
+    path = tmp_path / "esc\x1b[2J\n.jpg"
+    shutil.copyfile(astronaut_path, path)
+    (tmp_path / "list").write_bytes(os.fsencode(path) + b"\0")
+    descriptor = os.open(tmp_path / "list", os.O_RDONLY)
+    assert list(paths_from(descriptor)) == [str(path)]
+    os.close(descriptor)

@@ -3,15 +3,19 @@
 import csv
 import io
 import os
+import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sink_frames import NASTY, PLAIN, TRACKED, annotated, records_of, write_all
 
 from ageinfer.errors import OutputError
 from ageinfer.sinks import CSV_COLUMNS, CsvSink, JsonlSink
+from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.types import Age, Face
 
 
@@ -165,3 +169,81 @@ def test_a_reader_that_has_gone_is_a_broken_pipe(monkeypatch):
         os.close(reader)
         with pytest.raises(BrokenPipeError):
             write_all(sink, annotated(PLAIN))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is locked there")
+@pytest.mark.parametrize(("option", "make"), [("--jsonl", JsonlSink), ("--csv", CsvSink)])
+def test_a_second_run_with_the_same_file_is_told_and_costs_the_first_no_record(
+    run_cli, astronaut_path, tmp_path, option, make
+):
+    path, other_name = tmp_path / "records", tmp_path / "link"
+    other_name.symlink_to(path)
+    with make(str(path)) as sink:
+        sink.write(annotated(PLAIN))
+        for name in (path, other_name):
+            done = run_cli(astronaut_path, option, name, "--quiet")
+            assert done.returncode == OutputError.exit_status
+            assert done.stderr == f"ageinfer: {name}: another run is writing to this file; choose another place\n"
+        sink.write(annotated(PLAIN, index=1))
+    assert len(path.read_text().splitlines()) == (2 if make is JsonlSink else 3)
+    assert run_cli(astronaut_path, option, path, "--quiet").returncode == 0  # which replaces them
+    assert "astronaut.jpg" in path.read_text()
+
+
+@pytest.mark.parametrize("make", [JsonlSink, CsvSink])
+def test_a_file_that_is_emptied_in_between_goes_on_at_its_beginning(tmp_path, make):
+    """As by ``copytruncate`` of logrotate."""
+    path = tmp_path / "records"
+    with make(str(path)) as sink:
+        for index in range(3):
+            sink.write(annotated(PLAIN, index=index))
+        os.truncate(path, 0)
+        sink.write(annotated(PLAIN, index=3))
+    assert b"\0" not in path.read_bytes()
+    [line] = path.read_text().splitlines()
+    assert line.startswith('{"schema"' if make is JsonlSink else "clip.mp4,3,")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="no /dev/stdout")  # noqa: PTH110
+def test_what_stands_in_the_file_that_standard_output_appends_to_stays(astronaut_path, tmp_path):
+    path = tmp_path / "all.jsonl"
+    path.write_text('{"earlier": "run"}\n')
+    command = [sys.executable, "-m", "ageinfer", astronaut_path, "--quiet", "--jsonl", "/dev/stdout"]
+    with path.open("a") as stream:
+        assert subprocess.run(command, stdout=stream, check=False, timeout=60).returncode == 0
+    first, second = path.read_text().splitlines()
+    assert first == '{"earlier": "run"}'
+    assert "astronaut.jpg" in second
+
+
+@pytest.mark.parametrize(
+    "name", ["=HYPERLINK(1).png", "+1.png", "-1+2.png", "@SUM(1).png", "\t=1.png", "\r=1.png", "\uff1d1"]
+)
+def test_a_name_that_is_a_formula_is_harmless_in_a_spreadsheet_and_still_names_the_file(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"the file")
+    write_all(CsvSink("r.csv"), annotated(PLAIN, source=name))
+    [row] = csv.DictReader(io.StringIO(Path("r.csv").read_bytes().decode(), newline=""), strict=True)
+    assert row["source"] == f"./{name}"
+    assert Path(row["source"]).read_bytes() == b"the file"
+    assert float(row["box_x"]) == 30
+    write_all(JsonlSink("r.jsonl"), annotated(PLAIN, source=name))
+    assert records_of(Path("r.jsonl").read_text())[0]["source"] == name
+
+
+def test_a_formula_behind_another_separator_stays_within_its_cell(tmp_path):
+    path = tmp_path / "r.csv"
+    write_all(CsvSink(str(path)), annotated(PLAIN, source="a;=1+1.png"), annotated(PLAIN, source="a\t=1+1.png"))
+    for separator in ";\t":
+        rows = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline=""), delimiter=separator))
+        assert not any(cell.startswith("=") for row in rows for cell in row)
+
+
+def test_numbers_stay_numbers_and_a_model_that_is_a_formula_becomes_a_text(tmp_path):
+    path = tmp_path / "r.csv"
+    frame = annotated(TRACKED)
+    result = replace(frame.result, model="=1+1@int8")
+    write_all(CsvSink(str(path)), AnnotatedFrame(frame.frame, result))
+    [row] = csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""), strict=True)
+    assert row["model"] == "'=1+1@int8"
+    assert row["box_x"] == "-1.0"

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from command_line import count_frames, records_of, rows_of
+from mjpeg import network_camera
 
+from ageinfer.commands.interrupts import Interrupts
 from ageinfer.commands.main import main
 from ageinfer.errors import ExitStatus
 from ageinfer.sinks import VideoSink
@@ -121,8 +123,59 @@ def test_the_second_interrupt_ends_a_run_that_cannot_go_on(long_clip):
                 break
             before = ticks
         process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
+        time.sleep(1.2)
         assert process.poll() is None  # it would finish its record if it could
         process.send_signal(signal.SIGINT)
         assert process.wait(3) == ExitStatus.INTERRUPTED
         assert process.stdout.read().count(b"\n") > 5
+
+
+def stop_twice(camera, folder, first, second, pause_s):
+    """Records a camera, sends two signals, and returns the exit status and what was said."""
+    records = folder / "r.jsonl"
+    command = [sys.executable, "-m", "ageinfer", camera.address, "--jsonl", records, "--output", folder / "v.mp4"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not (records.exists() and records.read_bytes().count(b"\n") >= 5):
+            time.sleep(0.01)
+        process.send_signal(first)
+        time.sleep(pause_s)
+        process.send_signal(second)
+        return process.wait(30), process.stderr.read()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no signals between processes")
+@pytest.mark.parametrize("times", [1, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("SIGTERM", "SIGHUP"), ("SIGTERM", "SIGTERM"), ("SIGINT", "SIGINT"), ("SIGHUP", "SIGTERM"), ("SIGINT", "SIGTERM")],
+)
+def test_one_stop_request_that_comes_twice_costs_no_recording(portrait, tmp_path, times, first, second):
+    with network_camera(lambda _: portrait) as camera:
+        for number in range(times):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            signals = (getattr(signal, name) for name in (first, second))
+            status, said = stop_twice(camera, folder, *signals, pause_s=number % 5 / 1000)
+            assert status == ExitStatus.INTERRUPTED, said
+            assert said.endswith("ageinfer: interrupted; what was written is complete up to there\n")
+            assert sorted(path.name for path in folder.iterdir()) == ["r.jsonl", "v.mp4"]
+            assert count_frames(folder / "v.mp4") >= 5
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no signals between processes")
+@pytest.mark.parametrize(
+    ("signals", "ends"),
+    [(["SIGINT", "SIGINT"], True), (["SIGINT", "SIGTERM"], False), (["SIGTERM", "SIGINT"], False),
+     (["SIGTERM", "SIGHUP"], False)],
+)  # fmt: skip
+def test_only_the_second_ctrl_c_ends_a_run_at_once_however_late_others_come(monkeypatch, signals, ends):
+    ended = []
+    monkeypatch.setattr("ageinfer.commands.interrupts.os._exit", ended.append)
+    clock = iter([100.0, 101.0])
+    monkeypatch.setattr("ageinfer.commands.interrupts.time.monotonic", lambda: next(clock))
+    with Interrupts() as interrupts, interrupts.held():
+        for name in signals:
+            os.kill(os.getpid(), getattr(signal, name))
+    assert interrupts.requested
+    assert ended == ([ExitStatus.INTERRUPTED] if ends else [])

@@ -151,3 +151,14 @@ def test_the_command_can_be_run_in_a_thread(astronaut_path, tmp_path):
     thread.join(60)
     assert statuses == [ExitStatus.OK]
     assert len(records_of((tmp_path / "r.jsonl").read_text())) == 1
+
+
+@pytest.mark.parametrize("option", ["--output", "--jsonl", "--csv", "--faces"])
+@pytest.mark.parametrize("address", ["http://h/x.mp4", "rtsp://me:secret@h/x.mp4", "file:///tmp/x.mp4"])
+def test_an_address_is_no_place_for_an_output(astronaut_path, tmp_path, monkeypatch, capsys, option, address):
+    monkeypatch.chdir(tmp_path)
+    assert main([str(astronaut_path), option, address]) == ExitStatus.USAGE
+    said = capsys.readouterr().err
+    assert "an address; only files can be written" in said
+    assert "secret" not in said
+    assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -100,17 +101,45 @@ try:
         for image in noise:
             sink.write(AnnotatedFrame(Frame("", 0, 0, image), FrameResult("", 0, 0, (160, 120), ())))
 except OutputError as error:
+    print(error)
     sys.exit(int(error.exit_status))
 """
     path = tmp_path / f"v{suffix}"
     command = [sys.executable, "-c", script, str(path)]
     process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert process.returncode == OutputError.exit_status, process.stderr
+    assert "there is no room; make some or choose another place" in process.stdout
     if suffix == ".mp4":  # whose index is written at the end
         assert list(tmp_path.iterdir()) == []
     else:
         assert [p.name for p in tmp_path.iterdir()] == [path.name]
         assert 3 < len(frames_in(path)) < 30
+
+
+def test_a_small_disk_that_becomes_full_is_named_as_the_reason(tmp_path, monkeypatch):
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", tmp_path]
+    if shutil.which("mount") is None or subprocess.run(mounted, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small disk is not permitted")
+    try:
+        free(monkeypatch, 100)  # nothing warns before it is full
+        noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+        frames = [annotated(size=(320, 240), index=number, time_s=number / 25) for number in range(200)]
+        for number, frame in enumerate(frames):
+            frame.frame.image[:] = np.roll(noise, 7 * number)
+        with pytest.raises(OutputError, match="there is no room"):
+            write_all(VideoSink(tmp_path / "v.mp4", 25), *frames)
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        monkeypatch.undo()
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no colons in names there")
+def test_a_name_that_looks_like_an_address_is_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("http:x.mp4", "tcp:127.0.0.1.mov", "pipe:1.mkv"):
+        write_all(VideoSink(Path(name), 25), annotated())
+        assert frames_in(Path(name).absolute())
 
 
 def free(monkeypatch, megabytes):

@@ -11,7 +11,7 @@ import zipfile
 import pytest
 from archives import CONTENT, DATA, KINDS, LittleSpace, files_in, make_archive
 
-from agetrain.datasets import fetch
+from agetrain.datasets import unpacking
 from agetrain.errors import DatasetError
 
 
@@ -31,7 +31,7 @@ def unpack_refused(archive, target):
     """Unpacks, expects a refusal in one line, and that not a byte is left anywhere; returns the line."""
     before = files_in(target.parent)
     with pytest.raises(DatasetError) as error:
-        fetch.unpack(archive, target)
+        unpacking.unpack(archive, target)
     assert files_in(target.parent) == before
     assert "\n" not in str(error.value)
     assert str(archive) in str(error.value)
@@ -41,7 +41,7 @@ def unpack_refused(archive, target):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_archive_is_unpacked_without_the_folder_round_it(tmp_path, kind):
     archive = make_archive(tmp_path / f"a.{kind}", CONTENT)
-    fetch.unpack(archive, tmp_path / "new" / "data")
+    unpacking.unpack(archive, tmp_path / "new" / "data")
     found = {name: data for name, data in files_in(tmp_path / "new").items() if data is not None}
     assert found == {f"data/{name.removeprefix('top/')}": data for name, data in CONTENT.items()}
 
@@ -50,13 +50,13 @@ def test_an_archive_is_unpacked_without_the_folder_round_it(tmp_path, kind):
 def test_without_a_folder_round_it_all_is_kept(tmp_path, kind):
     archive = make_archive(tmp_path / f"a.{kind}", {"a/1.txt": b"1", "b/2.txt": b"2"})
     (tmp_path / "data").mkdir()  # empty: as good as none
-    fetch.unpack(archive, tmp_path / "data")
+    unpacking.unpack(archive, tmp_path / "data")
     assert sorted(files_in(tmp_path / "data")) == ["a", "a/1.txt", "b", "b/2.txt"]
 
 
 def test_the_content_decides_what_an_archive_is_not_its_name(tmp_path):
     archive = make_archive(tmp_path / "a.zip", CONTENT).rename(tmp_path / "a.tar.xz")
-    fetch.unpack(archive, tmp_path / "data")
+    unpacking.unpack(archive, tmp_path / "data")
     assert (tmp_path / "data" / "a.txt").read_bytes() == b"a" * 1000
 
 
@@ -66,7 +66,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     archive = make_archive(tmp_path / "a.zip", CONTENT)
     before = files_in(tmp_path)
     with pytest.raises(DatasetError, match="is there already"):
-        fetch.unpack(archive, tmp_path / "data")
+        unpacking.unpack(archive, tmp_path / "data")
     assert files_in(tmp_path) == before
 
 
@@ -97,7 +97,7 @@ def test_names_that_lead_out_are_refused(tmp_path, kind, name):
 @pytest.mark.parametrize("name", ["a..b.txt", "...", "top/..hidden", "noon 12:00"])
 def test_names_that_only_look_so_are_kept(tmp_path, name):
     archive = make_archive(tmp_path / "a.tar", {name: b"x", "other": b"y"})
-    fetch.unpack(archive, tmp_path / "data")
+    unpacking.unpack(archive, tmp_path / "data")
     assert (tmp_path / "data" / name).read_bytes() == b"x"
 
 
@@ -167,19 +167,19 @@ def test_a_full_disk_while_unpacking_leaves_nothing(tmp_path, kind):
     with LittleSpace():
         message = unpack_refused(archive, tmp_path / "data")
     assert "cannot be unpacked" in message
-    fetch.unpack(archive, tmp_path / "data")  # with space it can
+    unpacking.unpack(archive, tmp_path / "data")  # with space it can
 
 
 KILLED = """
 import os, pathlib, signal, sys, tarfile
-from agetrain.datasets import fetch
+from agetrain.datasets import unpacking
 extract = tarfile.TarFile.extract
 def killed(self, member, *args, **kwargs):
     if member.name == "top/c with space.txt":
         os.kill(os.getpid(), signal.SIGKILL)
     extract(self, member, *args, **kwargs)
 tarfile.TarFile.extract = killed
-fetch.unpack(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
+unpacking.unpack(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 """
 
 
@@ -190,5 +190,5 @@ def test_unpacking_that_was_killed_leaves_nothing_that_looks_like_the_folder(tmp
     assert len(files_in(tmp_path)) > 1  # it had begun
     assert not (tmp_path / "data").exists()
     assert all(p.name.startswith(".") for p in tmp_path.iterdir() if p != archive)
-    fetch.unpack(archive, tmp_path / "data")
+    unpacking.unpack(archive, tmp_path / "data")
     assert len(files_in(tmp_path / "data")) == 4

@@ -1,13 +1,13 @@
 """Downloads against a server of our own, and files that come in parts."""
 
 import hashlib
-from pathlib import Path
+from contextlib import suppress
 
 import pytest
 from archives import DATA, LittleSpace, files_in, ranges
 from loopback import serving
 
-from agetrain.datasets import afad, fetch
+from agetrain.datasets import afad, fetch, unpacking
 from agetrain.errors import DatasetError
 
 
@@ -31,13 +31,11 @@ def refused(web, folder):
     return str(error.value)
 
 
-def test_a_download_is_what_the_server_holds(web, tmp_path, caplog):
+def test_a_download_is_what_the_server_holds(web, tmp_path):
     assert download(web, tmp_path / "new" / "folder") == tmp_path / "new" / "folder" / "file.bin"
     assert sorted(files_in(tmp_path / "new" / "folder")) == ["file.bin", "file.bin.sha256"]
     assert (tmp_path / "new" / "folder" / "file.bin").read_bytes() == DATA
     assert ranges(web) == [None]
-    assert "plain HTTP" in caplog.text
-    assert f"{web.address}/file.bin" in caplog.text
 
 
 def test_what_is_there_is_not_downloaded_again(web, tmp_path):
@@ -149,13 +147,81 @@ def test_the_first_hash_is_recorded_and_another_file_refused(web, tmp_path):
     assert (tmp_path / "file.bin.sha256").read_text().startswith(digest)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_while_downloading(web, tmp_path):
-    (tmp_path / "file.bin.part").symlink_to("/dev/full")
-    message = refused(web, tmp_path)
-    assert "No space left on device" in message
+    with LittleSpace():
+        message = refused(web, tmp_path)
+    assert "File too large" in message
     assert "file.bin.part" in message
     assert len(web.asked) == 1
+
+
+def test_a_file_that_changed_in_between_is_begun_anew(web, tmp_path):
+    web.version = '"one"'
+    web.faults = [("cut", 100_000)] * 3
+    refused(web, tmp_path)
+    web.version, web.files["file.bin"] = '"two"', DATA[::-1]
+    assert download(web, tmp_path).read_bytes() == DATA[::-1]
+    assert sorted(files_in(tmp_path)) == ["file.bin", "file.bin.sha256"]
+
+
+def test_a_file_that_changed_is_noticed_by_its_version_where_the_server_does_not_look_at_it(web, tmp_path):
+    web.version = '"one"'
+    web.faults = [("cut", 100_000)] * 3
+    refused(web, tmp_path)
+    web.files["file.bin"] = DATA[::-1]
+    web.odd_headers = {"ETag": '"two"'}  # as a 206 to the version that was asked for
+    assert download(web, tmp_path).read_bytes() == DATA[::-1]
+
+
+def test_a_file_without_a_version_that_has_another_length_is_begun_anew(web, tmp_path):
+    web.faults = [("cut", 100_000)] * 3
+    refused(web, tmp_path)
+    web.files["file.bin"] = b"new" + DATA
+    assert download(web, tmp_path).read_bytes() == b"new" + DATA
+
+
+@pytest.mark.parametrize(
+    "told", ["bytes 0-2999999/3000000", "bytes 5-2999999/3000000", "bytes 1000-1999999/3000000", "bytes */*", "x", ""]
+)
+def test_a_part_that_is_not_the_one_that_was_asked_for_is_not_joined(web, tmp_path, told):
+    (tmp_path / "file.bin.part").write_bytes(b"x" * 1000)
+    web.odd_headers = {"Content-Range": told}
+    assert download(web, tmp_path).read_bytes() == DATA
+    assert ranges(web) == ["bytes=1000-", None]
+
+
+@pytest.mark.parametrize("length", ["abc", "-1", "1e9", "9" * 30])
+def test_a_length_that_is_no_number_is_one_line(web, tmp_path, length):
+    web.odd_headers = {"Content-Length": length}
+    assert "which is no number" in refused(web, tmp_path)
+
+
+def test_plain_http_needs_a_known_hash(tmp_path):
+    url = "http://192.0.2.1/file.bin"
+    with pytest.raises(DatasetError, match="plain HTTP, anybody on the way can change it; give its hash with --sha256"):
+        fetch.download(url, tmp_path / "file.bin", title="x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_known_hash_decides(web, tmp_path):
+    digest = hashlib.sha256(DATA).hexdigest()
+    url = f"{web.address}/file.bin"
+    assert fetch.download(url, tmp_path / "a", title="a", sha256=digest.upper()).read_bytes() == DATA
+    with pytest.raises(DatasetError, match=f"its SHA-256 is {digest}, not {'0' * 64}; it is removed"):
+        fetch.download(url, tmp_path / "b", title="b", sha256="0" * 64)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("name", ["file.bin.part", "file.bin.part.version", "file.bin.sha256"])
+def test_a_link_that_was_laid_beforehand_is_not_followed(web, tmp_path, name):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to" / name).symlink_to(victim if name != "file.bin.sha256" else tmp_path / "new")
+    with suppress(DatasetError, OSError):
+        download(web, tmp_path / "to")
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / "new").exists()
 
 
 # Parts
@@ -165,21 +231,21 @@ def test_parts_are_joined_in_the_order_given(tmp_path):
     parts = [tmp_path / name for name in "cab"]
     for part in parts:
         part.write_text(part.name * 3)
-    assert fetch.joined_parts(parts, tmp_path / "new" / "whole").read_text() == "cccaaabbb"
+    assert unpacking.joined_parts(parts, tmp_path / "new" / "whole").read_text() == "cccaaabbb"
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["whole"]
 
 
 def test_a_missing_part_is_named(tmp_path):
     (tmp_path / "a").touch()
     with pytest.raises(DatasetError, match=r"b: not there; all 2 parts are needed"):
-        fetch.joined_parts([tmp_path / "a", tmp_path / "b"], tmp_path / "whole")
+        unpacking.joined_parts([tmp_path / "a", tmp_path / "b"], tmp_path / "whole")
     assert list(files_in(tmp_path)) == ["a"]
 
 
 def test_a_full_disk_while_joining_leaves_nothing(tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 600_000)
     with LittleSpace(), pytest.raises(DatasetError, match="free some space"):
-        fetch.joined_parts([tmp_path / "a"] * 3, tmp_path / "whole")
+        unpacking.joined_parts([tmp_path / "a"] * 3, tmp_path / "whole")
     assert list(files_in(tmp_path)) == ["a"]
 
 
