@@ -27,7 +27,7 @@ from ageinfer.sinks import CSV_COLUMNS, record_schema
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 TRAINING = (
-    "train", "prepare", "audit", "splits", "evaluate", "calibrate", "facestart", "headfirst",
+    "train", "prepare", "audit", "splits", "evaluate", "calibrate", "facestart", "headfirst", "interpolate",
 )  # fmt: skip
 LANDMARKS = re.compile(r"^(right_eye|left_eye|nose|mouth_right|mouth_left)_[xy]$")
 # The columns and the peers of the README's table of models.

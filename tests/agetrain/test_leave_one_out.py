@@ -6,9 +6,9 @@ import pytest
 import torch
 from portraits import write_appa_real, write_portraits
 
-from agetrain import headfirst
+from agetrain import headfirst, interpolate
 from agetrain.datasets import load_dataset
-from agetrain.errors import DatasetError, UsageError
+from agetrain.errors import CheckpointError, DatasetError, UsageError
 from agetrain.evaluate import main as evaluate
 from agetrain.evaluation.leave_one_out import figures
 from agetrain.experiments import EXPERIMENTS
@@ -211,3 +211,26 @@ def test_head_first_leaves_a_start_for_all_layers(start, tmp_path, astronaut, ca
     for name, value in anew.weights.items():
         same = torch.equal(value, values.weights[name])
         assert same == (not name.startswith(("head.", "backbone.feats."))), name
+
+
+def test_between_two_networks(start, tmp_path, astronaut, capsys):
+    appa = write_appa_real(tmp_path / "appa", astronaut, train=24, valid=2)
+    made = [tmp_path / "a.pth", tmp_path / "b.pth"]
+    for seed, path in enumerate(made):
+        options = ["--cache", str(tmp_path / "cache"), "--seed", str(seed)]
+        assert headfirst.main([str(start), "--dataset", f"appa-real={appa}", *options, "-o", str(path)]) == 0
+    a, b = (Checkpoint.load(path) for path in made)
+    out = tmp_path / "between.pth"
+    assert interpolate.main([*map(str, made), "--share", "0.25", "-o", str(out)]) == 0
+    values = Checkpoint.load(out)
+    name = "head.1.weight"
+    torch.testing.assert_close(values.weights[name], 0.75 * a.weights[name] + 0.25 * b.weights[name])
+    assert not torch.equal(a.weights[name], b.weights[name])
+    assert values.metrics == ()
+    assert values.training["interpolated"]["share"] == 0.25
+    values.network()
+    assert interpolate.main([*map(str, made), "--share", "1.5", "-o", str(out)]) == 2
+    assert interpolate.main([*map(str, made), "--share", "0.5", "-o", str(made[0])]) == 2
+    assert "write over" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match="not of one network"):
+        interpolate.between({"x": torch.zeros(2)}, {"x": torch.zeros(3)}, 0.5)

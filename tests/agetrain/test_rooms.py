@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("ageinfer", "agetrain", "ageexport")
 COMMANDS = {
     "agetrain.train", "agetrain.prepare", "agetrain.splits", "agetrain.audit", "agetrain.evaluate",
-    "agetrain.calibrate", "agetrain.headfirst", "agetrain.facestart",
+    "agetrain.calibrate", "agetrain.headfirst", "agetrain.interpolate", "agetrain.facestart",
     "ageexport.__main__", "ageexport.inspect",
 }  # fmt: skip
 
