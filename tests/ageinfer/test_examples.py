@@ -12,9 +12,10 @@ from conftest import ROOT
     [
         ("ageinfer.sources", 2),
         ("ageinfer.sources.address", 4),
-        ("ageinfer.sources.pictures", 1),
+        ("ageinfer.sources.decoding", 1),
         ("ageinfer.sinks.records", 1),
         ("ageinfer.sinks.pictures", 2),
+        ("ageinfer.sinks.playback", 3),
         ("ageinfer.sinks.draw", 1),
         ("ageinfer.sinks.snapshots", 1),
         ("ageinfer.sinks.window", 1),
@@ -23,7 +24,7 @@ from conftest import ROOT
         ("ageinfer.detect.yunet", 3),
         ("ageinfer.crop.cut", 3),
         ("ageinfer.crop.spec", 2),
-        ("ageinfer.console", 1),
+        ("ageinfer.console", 3),
         ("ageinfer.images", 1),
     ],
 )
