@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import films
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from ageinfer.commands.main import main
 from ageinfer.errors import ExitStatus
 from ageinfer.sinks.draw import colour_of
-from ageinfer.sources.pictures import decode_picture, read_picture
+from ageinfer.sources import read_picture
 from ageinfer.types import Age, Detection, Face
 
 pytest_plugins = ["web_browser"]
@@ -55,7 +56,7 @@ def test_an_annotated_film_plays_in_a_browser(page, clip, tmp_path, name):
     assert not sound_s or sound_s == pytest.approx(SECONDS, abs=1 / FPS)
 
     page.evaluate(SEEK, 2.0 + 0.5 / FPS)
-    seen = decode_picture(page.locator("video").screenshot(), "the browser's picture").astype(int)
+    seen = cv2.imdecode(np.frombuffer(page.locator("video").screenshot(), np.uint8), cv2.IMREAD_COLOR).astype(int)
     [face] = json.loads(records.read_text().splitlines()[2 * FPS])["faces"]
     x, y, w, h = (round(value) for value in face["box"])
     colour = colour_of(Face(Detection((0, 0, 1, 1), 1.0), Age(0, 0), face["track"]))
