@@ -11,13 +11,13 @@ Submodules are loaded when they are first used, so that ``import ageinfer`` cost
 
 import os
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 # From 1.29 on, ONNX Runtime leaves a number in the home and reports its use, unless this is set before its import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
+    __version__: str
     from ageinfer.crop.cut import crop_face, crop_faces
     from ageinfer.crop.spec import CropSpec
     from ageinfer.detect import DlibCnn, DlibHog, FaceDetector, YuNet, open_detector
@@ -66,13 +66,19 @@ __all__ = [
     "record_schema",
 ]  # fmt: skip
 
-try:
-    __version__ = version("ageinfer")
-except PackageNotFoundError:  # used from a checkout without an installation
-    __version__ = "0+unknown"
-
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOME_OF:
         raise AttributeError(f"module 'ageinfer' has no attribute {name!r}")
     return getattr(import_module(f"ageinfer.{_HOME_OF[name]}"), name)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # takes longer than all the rest of this module
+
+    try:
+        return version("ageinfer")
+    except PackageNotFoundError:  # used from a checkout without an installation
+        return "0+unknown"

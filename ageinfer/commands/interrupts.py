@@ -17,6 +17,12 @@ _AT_ONCE_S = 1.0
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
+def ignore_signals() -> None:
+    """Ignores the signals from now on, because all is done: ending by one would only look as if it was not."""
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class Interrupts:
     """Handles SIGINT, SIGTERM and SIGHUP as Ctrl-C inside a ``with`` block.
 
@@ -33,13 +39,17 @@ class Interrupts:
         self._first_sigint_s: float | None = None
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> "Interrupts":
+    def begin(self) -> "Interrupts":
+        """Handles the signals from now on, without a ``with`` block."""
         if threading.current_thread() is threading.main_thread():  # only it may set handlers, and it gets the signals
             for number in ENDING_SIGNALS:
                 # Under nohup SIGHUP is ignored and stays so.
                 if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._take)
         return self
+
+    def __enter__(self) -> "Interrupts":
+        return self.begin()
 
     def __exit__(self, *_: object) -> None:
         self.hold()

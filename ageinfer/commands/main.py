@@ -1,16 +1,15 @@
 """The ``ageinfer`` command: chooses what is asked for, and ends the process with its exit status."""
 
 import os
-import signal
 import sys
 import threading
 from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from ageinfer.commands.interrupts import ENDING_SIGNALS, Interrupts
+from ageinfer.commands.interrupts import Interrupts, ignore_signals
 from ageinfer.commands.options import build_command_parser, build_parser, open_pipeline
 from ageinfer.console import guarded
 from ageinfer.errors import ExitStatus
@@ -18,14 +17,17 @@ from ageinfer.errors import ExitStatus
 __all__ = ["build_command_parser", "build_parser", "command", "main"]
 
 
-def command() -> NoReturn:
-    """What is installed as ``ageinfer``: `main`, and the end of the process."""
+def command(interrupts: Interrupts | None = None) -> NoReturn:
+    """Runs `main` and ends the process.
+
+    Args:
+        interrupts: handle signals already; None: they are handled while `main` runs.
+    """
     try:
-        status = main()
+        status = main(interrupts=interrupts)
     except KeyboardInterrupt:  # just when it was over
         status = ExitStatus.INTERRUPTED
-    for number in ENDING_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # all is done; it would only look as if it was not
+    ignore_signals()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
@@ -35,8 +37,13 @@ def command() -> NoReturn:
     sys.exit(status)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+def main(arguments: Sequence[str] | None = None, *, interrupts: Interrupts | None = None) -> int:
+    """Runs the command; returns its exit status.
+
+    Args:
+        arguments: of the command line; None: those of the process.
+        interrupts: see `command`.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     name = arguments[0] if arguments and arguments[0] in ("doctor", "bench") else None
     # OpenCV and the FFmpeg inside it would print their own lines beside ours.
@@ -46,10 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115, for as long as the process lives
     parser = build_parser() if name is None else build_command_parser(name)
     options = parser.parse_args(arguments if name is None else arguments[1:])
-    with Interrupts() as interrupts:
+    with ExitStack() as to_the_end:
+        handled = interrupts or to_the_end.enter_context(Interrupts())
+        to_the_end.callback(handled.hold)
         return guarded(
             "ageinfer",
-            lambda: _run(name, options, interrupts),
+            lambda: _run(name, options, handled),
             debug=options.debug,
             prefix="ageinfer: ",
             interrupted="what was written is complete up to there",

@@ -102,7 +102,7 @@ def test_a_thread_that_hangs_in_a_driver_does_not_hold_the_end_up(tmp_path):
 import threading, time
 import ageinfer.commands.main
 threading.Thread(target=time.sleep, args=(60,)).start()
-ageinfer.commands.main.main = lambda: print("done") or 7
+ageinfer.commands.main.main = lambda **_: print("done") or 7
 ageinfer.commands.main.command()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
