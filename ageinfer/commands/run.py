@@ -51,7 +51,11 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     with ExitStack() as until_nobody_watches:
         with ExitStack() as until_the_end:
             source = until_the_end.enter_context(opened())
-            files = [until_the_end.enter_context(sink) for sink in open_files(options, source)]
+            files = [until_the_end.enter_context(sink) for sink in open_records(options, source)]
+            with interrupts.held():  # an output is opened whole, and leaves no trial behind
+                files += [until_the_end.enter_context(sink) for sink in open_files(options, source)]
+            if interrupts.requested:
+                raise KeyboardInterrupt
             playback = Playback(fast=options.fast, whole=bool(files)) if source.kind == "video" else None
             shown = [
                 until_nobody_watches.enter_context(sink)
@@ -73,8 +77,8 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     return ExitStatus.SOME_FAILED if source.failed else ExitStatus.OK
 
 
-def open_files(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]":
-    """Opens the outputs that are files or a pipe, one by one.
+def open_records(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]":
+    """Opens the outputs for records: a file, or a pipe, whose opening waits for its reader.
 
     Raises:
         AgeError: one of them cannot be opened.
@@ -86,6 +90,17 @@ def open_files(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]
         yield sinks.JsonlSink(options.jsonl, untouchable=files)
     if options.csv:
         yield sinks.CsvSink(options.csv, untouchable=files)
+
+
+def open_files(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]":
+    """Opens the outputs that are pictures and videos, one by one.
+
+    Raises:
+        AgeError: one of them cannot be opened.
+    """
+    from ageinfer import sinks
+
+    files = getattr(source, "files", ())
     if options.output:
         path = Path(options.output)
         if source.kind == "picture":
