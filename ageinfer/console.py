@@ -6,14 +6,17 @@ becomes a line and an exit status.
 
 import logging
 import os
+import select
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TextIO
 
 from ageinfer.errors import AgeError, ExitStatus, OutputError
 
 _LONGEST_MESSAGE = 1000  # characters; a path may have four times as many bytes, and a text on standard input any number
+_UNREAD_MS = 2000  # a message that nobody takes is left out then
 _OWN_PACKAGES = ("ageinfer", "agetrain", "ageexport")
 
 
@@ -108,9 +111,24 @@ def say(text: str) -> None:
 
 
 def draw(text: str) -> None:
-    """Writes a text to standard error as it is, with what it tells the terminal; failing does no harm."""
+    """Writes a text to standard error as it is, with what it tells the terminal; failing does no harm.
+
+    Where nobody reads standard error and its pipe is full, the text is left out after 2 s: no run waits for ever.
+    """
     with suppress(OSError):
-        print(text, end="", file=sys.stderr, flush=True)
+        if _takes_more(sys.stderr):
+            print(text, end="", file=sys.stderr, flush=True)
+
+
+def _takes_more(stream: TextIO) -> bool:
+    if not hasattr(select, "poll"):
+        return True
+    waiting = select.poll()
+    try:
+        waiting.register(stream.fileno(), select.POLLOUT)
+    except (OSError, ValueError):  # no file descriptor
+        return True
+    return bool(waiting.poll(_UNREAD_MS))
 
 
 def put(text: str) -> None:
@@ -136,6 +154,11 @@ def give_up_standard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _StandardError(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        draw(f"{self.format(record)}\n")
+
+
 class _Messages(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, the name that logging calls
         return as_message(super().formatMessage(record))
@@ -145,13 +168,11 @@ class _Messages(logging.Formatter):
 def messages_on_stderr(level: int, prefix: str = "") -> Iterator[None]:
     """Sends log messages to standard error inside a ``with`` block, each as one line without time and level.
 
-    The handler is removed at the end, because it would go on writing to the standard error of that time.
-
     Args:
         level: the lowest level of the messages.
         prefix: the beginning of each line.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     handler.setFormatter(_Messages(f"{prefix}%(message)s"))
     root = logging.getLogger()
     before = root.level

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     with ExitStack() as until_nobody_watches:
         with ExitStack() as until_the_end:
             source = until_the_end.enter_context(opened())
-            files = [until_the_end.enter_context(sink) for sink in open_records(options, source)]
+            files = [until_the_end.enter_context(sink) for sink in open_records(options, source, interrupts)]
             with interrupts.held():  # an output is opened whole, and leaves no trial behind
                 files += [until_the_end.enter_context(sink) for sink in open_files(options, source)]
             if interrupts.requested:
@@ -62,7 +62,8 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
                 for sink in open_shown(options, source, pipeline, interrupts, playback)
             ]
             if not files and not shown:
-                files.append(until_the_end.enter_context(JsonlSink("-")))
+                to_standard_output = JsonlSink("-", should_end=lambda: interrupts.requested)
+                files.append(until_the_end.enter_context(to_standard_output))
             watched = playback if shown else None
             announce(pipeline, shown, quiet=options.quiet)
             process(source, pipeline, [*files, *shown], interrupts, watched, quiet=options.quiet, blur=options.blur)
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     return ExitStatus.SOME_FAILED if source.failed else ExitStatus.OK
 
 
-def open_records(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]":
+def open_records(options: argparse.Namespace, source: "Source", interrupts: Interrupts) -> "Iterator[Sink]":
     """Opens the outputs for records: a file, or a pipe, whose opening waits for its reader.
 
     Raises:
@@ -87,9 +88,9 @@ def open_records(options: argparse.Namespace, source: "Source") -> "Iterator[Sin
 
     files = getattr(source, "files", ())  # those that are still to be read, too
     if options.jsonl:
-        yield sinks.JsonlSink(options.jsonl, untouchable=files)
+        yield sinks.JsonlSink(options.jsonl, untouchable=files, should_end=lambda: interrupts.requested)
     if options.csv:
-        yield sinks.CsvSink(options.csv, untouchable=files)
+        yield sinks.CsvSink(options.csv, untouchable=files, should_end=lambda: interrupts.requested)
 
 
 def open_files(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]":

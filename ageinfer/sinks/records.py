@@ -6,7 +6,8 @@ import os
 import select
 import stat
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -22,6 +23,8 @@ from ageinfer.sinks.base import Sink, Untouchable, cannot_write
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.types import FrameResult
 
+_UNREAD_S = 2.0  # a run that is to end waits so long for a reader that takes nothing
+_TICK_S = 0.5
 _POINTS = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")
 _FORMULA_BEGINNINGS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width forms
 _QUOTED_IN_CSV = ',;"\t\r\n'  # the separator is a semicolon or a tab in some settings
@@ -91,6 +94,15 @@ def _is_standard_output(path: str) -> bool:
         return False
 
 
+def _most_at_once(stream: _Stream) -> int | None:
+    """How many bytes a pipe or a terminal takes without blocking once it is ready; None: that does not matter."""
+    try:
+        regular = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:  # no file descriptor
+        return None
+    return None if regular or not hasattr(select, "poll") else select.PIPE_BUF
+
+
 def _locks(number: int) -> bool:
     """Locks a regular file for this run until it is closed; tells whether no other run has locked it."""
     if fcntl is not None and stat.S_ISREG(os.fstat(number).st_mode):
@@ -106,12 +118,16 @@ def _locks(number: int) -> bool:
 class _TextSink(Sink):
     """Writes whole lines of text to a file, or to standard output for ``-``, each one at once."""
 
-    def __init__(self, path: str, *, untouchable: Iterable[str | Path] = ()) -> None:
+    def __init__(
+        self, path: str, *, untouchable: Iterable[str | Path] = (), should_end: Callable[[], bool] | None = None
+    ) -> None:
         self._path = path
         self._begun = False
+        self._should_end = should_end
         self._to_standard_output = path == "-" or _is_standard_output(path)
         if self._to_standard_output:
             self._stream = _standard_output()
+            self._most_at_once = _most_at_once(self._stream)
             return
         Untouchable(untouchable).refuse(path)
         try:
@@ -121,6 +137,7 @@ class _TextSink(Sink):
             self._stream = io.FileIO(path, "a")
         except OSError as error:
             raise cannot_write(path, error) from error
+        self._most_at_once = _most_at_once(self._stream)
         if not _locks(self._stream.fileno()):
             self._stream.close()
             raise OutputError(f"{path}: another run is writing to this file; choose another place")
@@ -140,10 +157,9 @@ class _TextSink(Sink):
         try:
             self._empty()
             while rest:
-                count = self._stream.write(rest)
-                if count is None:  # a non-blocking pipe that is full
-                    select.select([], [self._stream.fileno()], [])
-                    continue
+                if self._most_at_once is not None:
+                    self._wait_for_reader()
+                count = self._stream.write(rest[: self._most_at_once]) or 0  # None: a non-blocking pipe that is full
                 written += count
                 rest = rest[count:]
         except BrokenPipeError:
@@ -154,6 +170,25 @@ class _TextSink(Sink):
                 f"{self._path}: cannot be written: {error.strerror}; make room or choose another place "
                 "(the records so far are kept)"
             ) from error
+
+    def _wait_for_reader(self) -> None:
+        """Waits until a pipe or a terminal takes more.
+
+        Raises:
+            OutputError: the run is to end, and the reader takes nothing.
+        """
+        stream = select.poll()
+        stream.register(self._stream.fileno(), select.POLLOUT)
+        unread_s: float | None = None  # since when the run waits to end
+        while not stream.poll(_TICK_S * 1000):
+            now_s = time.monotonic()
+            if self._should_end is not None and self._should_end():
+                unread_s = now_s if unread_s is None else unread_s
+                if now_s - unread_s >= _UNREAD_S:
+                    name = "standard output" if self._to_standard_output else self._path
+                    raise OutputError(
+                        f"{name}: nobody reads it; the record at hand is left out, all before it are there"
+                    )
 
     def _take_back(self, count: int) -> None:
         """Removes the written part of a broken line if it is the end of a regular file."""
@@ -178,6 +213,7 @@ class JsonlSink(_TextSink):
     Args:
         path: the path of the file, or ``-`` for standard output.
         untouchable: files that the run reads and that must not be overwritten.
+        should_end: tells whether the run is to end; a reader that takes nothing then holds it up for 2 s.
 
     Raises:
         OutputError: the file cannot be opened for writing, or must not be overwritten.
