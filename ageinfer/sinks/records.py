@@ -156,6 +156,7 @@ class _TextSink(Sink):
         written = 0
         try:
             self._empty()
+            self._refuse_removed()
             while rest:
                 if self._most_at_once is not None:
                     self._wait_for_reader()
@@ -189,6 +190,17 @@ class _TextSink(Sink):
                     raise OutputError(
                         f"{name}: nobody reads it; the record at hand is left out, all before it are there"
                     )
+
+    def _refuse_removed(self) -> None:
+        """Makes sure that the file can still be found.
+
+        Raises:
+            OutputError: somebody has removed it.
+        """
+        if not self._to_standard_output and os.fstat(self._stream.fileno()).st_nlink == 0:
+            raise OutputError(
+                f"{self._path}: somebody has removed it during the run; start again, or choose another place"
+            )
 
     def _take_back(self, count: int) -> None:
         """Removes the written part of a broken line if it is the end of a regular file."""
