@@ -71,7 +71,19 @@ CONTAINER_CODECS = {
     ".webm": ("vp9", "av1"),
     ".avi": ("mjpeg", "mpeg4"),
 }
-_MUXER_OPTIONS = {".mp4": {"movflags": "faststart"}, ".mov": {"movflags": "faststart"}}
+# Of the containers. Players over a network want the index of a film at its beginning.
+_INDEX_FIRST = {"movflags": "faststart"}
+# What is written of a live source cannot be had again: it can be read up to the last second, whatever ends the run. The
+# index comes at the end, so that completing it takes no time, however long it is.
+_SAFE_AT_ONCE = {"movflags": "hybrid_fragmented", "frag_duration": "1000000", "flush_packets": "1"}
+_SHORT_CLUSTERS = {"cluster_time_limit": "1000", "flush_packets": "1"}
+_MUXER_OPTIONS = {
+    ".mp4": (_INDEX_FIRST, _SAFE_AT_ONCE),
+    ".mov": (_INDEX_FIRST, _SAFE_AT_ONCE),
+    ".mkv": ({}, _SHORT_CLUSTERS),
+    ".webm": ({}, _SHORT_CLUSTERS),
+    ".avi": ({}, {"flush_packets": "1"}),
+}
 
 
 class Encoder:
@@ -84,6 +96,7 @@ class Encoder:
         fps: frames a second, about.
         sound: the film whose sound is copied; None: none is.
         sound_from_s: time in that film of the first picture, in seconds.
+        live: whether what is written so far must be readable at any time, whatever ends the run.
 
     Attributes:
         left_out: why sound of the film is left out; empty where all of it is copied, or there is none.
@@ -95,11 +108,11 @@ class Encoder:
 
     def __init__(
         self, file: FileIO, codec: Codec, size: tuple[int, int], fps: float, *, sound: Path | None = None,
-        sound_from_s: float = 0.0,
+        sound_from_s: float = 0.0, live: bool = False,
     ) -> None:  # fmt: skip
         self.left_out = ""
         path = Path(file.name).absolute()
-        options = _MUXER_OPTIONS.get(path.suffix.lower(), {})
+        options = _MUXER_OPTIONS[path.suffix.lower()][live]
         self._container: OutputContainer = av.open(file, "w", options=options)
         self._constant = path.suffix.lower() == ".avi"  # which has no time stamps, only a rate
         rate = Fraction(fps).limit_denominator(1001)

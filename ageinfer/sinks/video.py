@@ -149,7 +149,7 @@ class VideoSink(Sink):
                 return Encoder(file, self._codec, size, self._fps, sound=source.file, sound_from_s=source.begins_s)
             file.seek(0)
             file.truncate()
-        encoder = Encoder(file, self._codec, size, self._fps)
+        encoder = Encoder(file, self._codec, size, self._fps, live=self._real_time)
         if source is not None and source.file is not None:
             encoder.left_out = f"{self._path.suffix} cannot hold the sound of the source as it is"
         return encoder
