@@ -1,0 +1,29 @@
+"""No signal, full disk, reader or camera costs what was answered, and every run ends as the documents say."""
+
+import os
+
+import pytest
+from cases import Case, Material, complaints, outcome
+from matrix import CASES
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory, astronaut_path):
+    import cv2
+
+    return Material(tmp_path_factory.mktemp("material"), cv2.imread(str(astronaut_path)))
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=str(case), marks=[] if case.core else [pytest.mark.slow]) for case in CASES]
+)
+def test_a_fault_costs_nothing_that_was_answered(case: Case, material, tmp_path):
+    if "page" in case.sinks:
+        pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+    try:
+        found = outcome(case, material, tmp_path)
+    except PermissionError as error:
+        pytest.skip(str(error))
+    assert complaints(case, found) == [], found
