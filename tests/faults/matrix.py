@@ -142,7 +142,7 @@ def _reader_cases() -> list[Case]:
         Case("reader closes", "it runs", STDOUT, closes("stdout", after_bytes=2000), UNWRITTEN, how=unread,
              source="clip", lost=1500, core=True),
         Case("reader never reads, TERM", "it runs", STDOUT, never, UNWRITTEN, how=unread, source="clip", core=True),
-        Case("reader never comes, TERM", "a pipe is opened", ("CSV", "mkv"), opens, how=fifo, complete=False),
+        Case("reader never comes, TERM", "a pipe is opened", ("JSONL", "mkv"), opens, how=fifo, complete=False),
         Case("nobody reads messages, TERM", "it runs", FILM, signals("TERM"), how={"stderr": "full"}, core=True),
         Case("messages are closed, TERM", "it runs", FILM, lambda run: (run.answered(), run.process.stderr.close(),
              goes_on(run)), how={"stderr": "unread"}),

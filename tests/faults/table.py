@@ -8,6 +8,7 @@ does the faults whose names hold it, and prints their rows alone.
 
 import argparse
 import re
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -50,6 +51,7 @@ def main() -> int:
     options = parser.parse_args()
     cases = [case for case in CASES if options.text in str(case)]
     portrait = cv2.imread(str(ROOT / "samples" / "astronaut.jpg"))
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the children would ignore it, too
     wrong = 0
     rows = []
     with tempfile.TemporaryDirectory(prefix="faults-") as place, ThreadPoolExecutor(options.jobs) as pool:

@@ -1,12 +1,21 @@
 """No signal, full disk, reader or camera costs what was answered, and every run ends as the documents say."""
 
 import os
+import signal
 
 import pytest
 from cases import Case, Material, complaints, outcome
 from matrix import CASES
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hang_up_as_usual():
+    """Under nohup the signal is ignored here, and in every child."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="module")
