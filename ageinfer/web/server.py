@@ -125,6 +125,7 @@ class _Server(uvicorn.Server):
                 loop="asyncio",
                 http=connections.Connection,
                 backlog=_ACCEPTED_AT_ONCE,
+                h11_max_incomplete_event_size=connections.LARGEST_HEAD,
                 ws="none",
                 lifespan="off",
                 log_config=None,
