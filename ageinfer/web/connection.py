@@ -14,7 +14,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 # Both streams of all viewers have room, and pages that are being loaded.
 MOST_CONNECTIONS = 64
 REQUEST_S = 10.0
-LARGEST_HEAD = 1 << 14  # bytes of the lines before the body of a request
 QUIET_S = 60.0
 
 log = logging.getLogger(__name__)
