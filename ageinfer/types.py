@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 # Where a source does not say how many frames a second it has.
 DEFAULT_FPS = 25.0
+HIGHEST_FPS = 1000.0  # more is a mistake of whoever says so
 
 Image = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]

@@ -1,6 +1,6 @@
 """Writes the parts of the documents that the program knows best.
 
-    python docs/generate.py              # options, exit statuses, record keys, public names, the table of models
+    python docs/generate.py              # options, exit statuses, limits, record keys, public names, models
     python docs/generate.py --examples   # also runs the commands of README.md and docs/, and keeps what they print
 
 A generated part lies between ``<!-- generated: NAME -->`` and ``<!-- end of NAME -->``; the rest is written by hand.
@@ -18,6 +18,8 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
+
+from limits import LIMITS
 
 import ageinfer
 from ageinfer.commands import main as ageinfer_command
@@ -58,6 +60,7 @@ def documents() -> dict[Path, str]:
     parts = {
         DOCS / "reference" / "exit-status.md": {"statuses": statuses},
         DOCS / "reference" / "records.md": {"keys": keys, "columns": columns},
+        DOCS / "reference" / "limits.md": {name: lambda name=name: limits(name) for name in LIMITS},
         DOCS / "reference" / "python.md": {"names": public_names},
         ROOT / "README.md": {"models": models},
     }
@@ -141,6 +144,12 @@ def statuses() -> str:
         by = [name for name in everywhere if str(status.value) in ends[name]]
         rows.append((str(status.value), text, "all" if by == everywhere else ", ".join(f"`{name}`" for name in by)))
     return table(("exit status", "meaning", "commands"), rows)
+
+
+def limits(group: str) -> str:
+    """The limits of a part of the program."""
+    names = ("limit", "value", "beyond it", "changed by", "test")
+    return table(names, (limit.row() for limit in LIMITS[group]))
 
 
 def keys() -> str:

@@ -9,7 +9,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-OUTSIDE = ("CONTRIBUTING.md", "CHANGELOG.md", "models/README.md", "models/age-*.md", "models/*.json")
+OUTSIDE = ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/README.md", "models/age-*.md", "models/*.json")
 LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 
 

@@ -12,6 +12,7 @@ DEFAULT_DETECTOR = "yunet-2023mar"
 CROP_VERSION = 1
 CROP_KINDS = ("box", "landmarks", "resize")
 NO_DETECTOR = "none"
+LEAST_SIDE, LARGEST_SIDE = 8, 1024  # of a crop, in pixels
 _RESIZE_KEYS = ("resize_to", "keep_aspect")
 
 
@@ -68,10 +69,14 @@ class CropSpec:
                 f"(this release knows {'|'.join(CROP_KINDS)}/area-linear version {CROP_VERSION})"
             )
         if self.kind == "resize":
-            if type(self.resize_to) is not int or not 8 <= self.size <= self.resize_to <= 1024 or self.margin != 0:
+            if (
+                type(self.resize_to) is not int
+                or not LEAST_SIDE <= self.size <= self.resize_to <= LARGEST_SIDE
+                or self.margin
+            ):
                 raise ValueError(
                     f"a resize crop of {self.size!r} px from {self.resize_to!r} px with margin {self.margin!r} is "
-                    "not valid; give 8 <= size <= resize_to <= 1024 and margin 0"
+                    f"not valid; give {LEAST_SIDE} <= size <= resize_to <= {LARGEST_SIDE} and margin 0"
                 )
             if self.detector != NO_DETECTOR:
                 raise ValueError(f"a resize crop has no detector, not {self.detector!r}")
@@ -79,8 +84,10 @@ class CropSpec:
                 raise ValueError(f"crop keep_aspect {self.keep_aspect!r} is not true or false")
         elif self.resize_to != 0 or self.keep_aspect is not True:
             raise ValueError(f"crop kind {self.kind} does not resize")
-        if type(self.size) is not int or not 8 <= self.size <= 1024:
-            raise ValueError(f"crop size {self.size!r} px is not a whole number between 8 and 1024")
+        if type(self.size) is not int or not LEAST_SIDE <= self.size <= LARGEST_SIDE:
+            raise ValueError(
+                f"crop size {self.size!r} px is not a whole number between {LEAST_SIDE} and {LARGEST_SIDE}"
+            )
         if not isinstance(self.margin, int | float) or not -0.4 <= self.margin <= 4:
             raise ValueError(f"crop margin {self.margin!r} is not a number between -0.4 and 4")
         if not isinstance(self.detector, str):

@@ -60,6 +60,7 @@ class YuNet:
     _NEAR_FACE_PX = 80
     _NEAR_EXTENT, _NEAR_EXTENT_SMALL = 1.6, 2.0
     _NEAR_SHIFT = 0.25
+    _NEAR_AT_ONCE = 256  # 16 x 16 tiles of at most 160 pixels
 
     def __init__(
         self,
@@ -124,8 +125,9 @@ class YuNet:
     def detect_near(self, image: Image, boxes: Sequence[Box]) -> list[Detection]:
         """Finds faces near places where they were a moment ago.
 
-        The surroundings of all boxes are put side by side into one picture, so that the network runs once. Faces larger
-        than 80 pixels are reduced to 80 pixels. A face that has moved by more than two fifths of its side is not found.
+        The surroundings of all boxes are put side by side into one picture, so that the network runs once; those of
+        more than 256 boxes into several, so that memory does not grow with a crowd. Faces larger than 80 pixels are
+        reduced to 80 pixels. A face that has moved by more than two fifths of its side is not found.
 
         Args:
             image: uint8 BGR ``[height, width, 3]``.
@@ -134,8 +136,14 @@ class YuNet:
         Returns:
             The faces, best score first, each once; boxes and landmarks are in pixels of the picture.
         """
-        if not boxes:
-            return []
+        found: list[Detection] = []
+        for start in range(0, len(boxes), self._NEAR_AT_ONCE):
+            found += self._near(image, boxes[start : start + self._NEAR_AT_ONCE])
+        best = self._best([detection.box for detection in found], [detection.score for detection in found])
+        return [found[i] for i in best]
+
+    def _near(self, image: Image, boxes: Sequence[Box]) -> list[Detection]:
+        """Finds faces near some boxes; one that lies near two of them may be found twice."""
         sides = [max(box[2:]) for box in boxes]
         factors = [min(1.0, self._NEAR_FACE_PX / side) for side in sides]
         extent = max(
@@ -160,8 +168,7 @@ class YuNet:
                 scale = 1 / factors[of]
                 shift = (corners[of][0] - left * scale, corners[of][1] - top * scale)
                 found.append(detection.moved((scale, scale), shift))
-        best = self._best([detection.box for detection in found], [detection.score for detection in found])
-        return [found[i] for i in best]
+        return found
 
     def _run(self, planes: np.ndarray) -> list[np.ndarray]:
         outputs: list[np.ndarray] = self.network.run(self._outputs, {self._input: planes})

@@ -5,6 +5,7 @@ files are read from the working folder, and no hash in the file covers them.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 from ageinfer.engine import protobuf
 from ageinfer.engine.protobuf import Field
@@ -18,10 +19,13 @@ _TENSORS, _SPARSE_TENSORS = (5, 10), (22, 23)
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _VALUES_AND_INDICES = (1, 2)
 _STANDARD = ("", "ai.onnx")
+# Fields of the model, its graph and its nodes. The shipped models have up to 3,000. ONNX Runtime takes hundreds of
+# bytes for an empty one, which has two in the file.
+_MOST_PARTS = 100_000
 
 
 def check_graph(model: bytes, *, standard_only: bool = True) -> None:
-    """Checks that a graph has all its weights in the file, and no part that may run for ever.
+    """Checks that a graph has all its weights in the file, no part that may run for ever, and not too many parts.
 
     Args:
         model: the bytes of an ONNX file.
@@ -30,6 +34,8 @@ def check_graph(model: bytes, *, standard_only: bool = True) -> None:
     Raises:
         ValueError: the graph may not be used, or the bytes are not an ONNX file.
     """
+    if next(islice(_parts(model), _MOST_PARTS, None), None) is not None:
+        raise ValueError(f"its graph has more than {_MOST_PARTS:,} parts, which no age model has")
     if next(protobuf.descend(model, _FUNCTION), None) is not None:
         raise ValueError("it defines operators of its own, which may not be used")
     for node in protobuf.descend(model, _GRAPH, _NODE):
@@ -40,6 +46,16 @@ def check_graph(model: bytes, *, standard_only: bool = True) -> None:
                 field.number == _DATA_LOCATION and protobuf.read_varint(model, field.start)[0] != 0
             ):
                 raise ValueError("some of its weights lie outside of the file, where no hash covers them")
+
+
+def _parts(model: bytes) -> Iterator[Field]:
+    """Yields the fields of a model, of its graph and of its nodes."""
+    yield from protobuf.fields(model)
+    for graph in protobuf.descend(model, _GRAPH):
+        for field in protobuf.fields(model, graph.start, graph.end):
+            yield field
+            if field.number == _NODE:
+                yield from protobuf.fields(model, field.start, field.end)
 
 
 def _check_node(model: bytes, node: Field, *, standard_only: bool) -> None:

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,6 +33,9 @@ _DECODES = ("linear", "expectation")
 _STD_KINDS = ("constant", "distribution")
 _LONGEST_NAME = 255  # as that of a file; every record has it
 _LARGEST_BYTES = 1 << 30  # VGG16, the largest network of agetrain, has half of it
+_LARGEST_METADATA = 1 << 20  # characters; those of the shipped models have 6,000
+_MOST_PROPERTIES = 1000
+_HIGHEST_AGE = 1000.0
 
 
 def packaged_folders() -> tuple[Path, ...]:
@@ -139,7 +143,7 @@ def graph_sha256(model: bytes) -> str:
     Raises:
         ValueError: the bytes are not an ONNX file with one graph.
     """
-    graphs = list(protobuf.descend(model, _GRAPH_FIELD))
+    graphs = list(islice(protobuf.descend(model, _GRAPH_FIELD), 2))
     if len(graphs) != 1:
         raise ValueError("no graph in it")
     return hashlib.sha256(memoryview(model)[graphs[0].start : graphs[0].end]).hexdigest()
@@ -149,10 +153,12 @@ def metadata_properties(model: protobuf.Buffer) -> dict[str, str]:
     """The ``metadata_props`` of an ONNX file.
 
     Raises:
-        ValueError: the bytes are not an ONNX file.
+        ValueError: the bytes are not an ONNX file, or have more than 1,000 such properties.
     """
     properties = {}
-    for entry in protobuf.descend(model, _METADATA_FIELD):
+    for number, entry in enumerate(protobuf.descend(model, _METADATA_FIELD)):
+        if number == _MOST_PROPERTIES:
+            raise ValueError(f"more than {_MOST_PROPERTIES:,} entries of metadata")
         pair = {
             f.number: bytes(model[f.start : f.end]).decode() for f in protobuf.fields(model, entry.start, entry.end)
         }
@@ -229,7 +235,7 @@ class ModelMetadata:
         ages = values["age_range"]
         if not (isinstance(ages, list) and len(ages) == 2 and all(type(a) in (int, float) for a in ages)):
             raise ValueError(f"its metadata say age_range {str(ages)[:40]}, which is not two numbers")
-        if not 0 <= ages[0] < ages[1] < 1000:  # a NaN fails too
+        if not 0 <= ages[0] < ages[1] < _HIGHEST_AGE:  # a NaN fails too
             raise ValueError(f"its metadata say age_range {str(ages)[:40]}, which are no ages")
         if not isinstance(values["crop"], dict):
             raise ValueError("its metadata hold no crop specification")
@@ -299,6 +305,8 @@ def _read_metadata(properties: dict[str, str], path: str | Path) -> ModelMetadat
             "give a file written by ageexport"
         )
     try:
+        if len(properties[METADATA_KEY]) > _LARGEST_METADATA:
+            raise ValueError(f"its metadata have more than {_LARGEST_METADATA:,} characters")
         return ModelMetadata.from_json(properties[METADATA_KEY])
     except ValueError as error:
         raise ModelError(f"{path}: {error}; export it again with this release") from error

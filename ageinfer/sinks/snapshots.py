@@ -28,12 +28,14 @@ class _View:
         path: the path of its file.
         due_s: the earliest time for the next write, in seconds of the source.
         quality: the quality of the view, see `view_quality`.
+        bytes: the size of its file.
         image: the view, uint8 BGR, until it is written; then None.
     """
 
     path: Path
     due_s: float
     quality: float = 0.0
+    bytes: int = 0
     image: Image | None = None
 
 
@@ -51,6 +53,7 @@ class FaceSnapshots(Sink):
             tracking whose faces are written; in seconds of the source.
         margin: shown around the box on every side, as a fraction of its longer side, as far as the frame reaches.
         max_faces: the largest number of files; further faces are left out, with one warning.
+        max_bytes: the largest size of all files together; a face that begins below it is still written.
         untouchable: pictures that must not be overwritten, see `FolderSink`.
 
     Raises:
@@ -68,13 +71,14 @@ class FaceSnapshots(Sink):
         every_s: float = 1.0,
         margin: float = 0.3,
         max_faces: int = 10_000,
+        max_bytes: int = 4 << 30,
         untouchable: Iterable[str | Path] = (),
     ) -> None:
         self._folder = folder
         self._every_s = every_s
         self._margin = margin
-        self._max_faces = max_faces
-        self._files = 0
+        self._max_faces, self._max_bytes = max_faces, max_bytes
+        self._files = self._bytes = 0
         self._views: dict[tuple[str, int], _View] = {}
         self._unwritten: dict[tuple[str, int], _View] = {}  # views that are better than their files
         self._written_s: float | None = None  # the last write without tracking, in seconds of the source
@@ -130,10 +134,11 @@ class FaceSnapshots(Sink):
         view = self._unwritten.pop(key)
         if view.image is not None:
             write_picture(view.path, view.image)
-            view.image = None
+            view.image, before, view.bytes = None, view.bytes, view.path.stat().st_size
+            self._bytes += view.bytes - before
 
     def _write_untracked(self, frame: Frame, faces: list[Face]) -> None:
-        if not faces:
+        if not faces or not self._has_room():
             return
         stem = safe_stem(frame.source)
         if frame.time_s is not None:
@@ -149,13 +154,15 @@ class FaceSnapshots(Sink):
                 path = self._folder / f"{stem}-{number}.jpg"
                 self._untouchable.refuse(path, frame.source)
                 write_picture(path, image)
+                self._bytes += path.stat().st_size
 
     def _has_room(self) -> bool:
-        if self._files < self._max_faces:
+        if self._files < self._max_faces and self._bytes < self._max_bytes:
             return True
         if not self._warned:
             self._warned = True
-            log.warning("%s: holds %d faces of this run; further faces are left out", self._folder, self._max_faces)
+            held = f"{self._files} faces of this run ({self._bytes >> 20} MB)"
+            log.warning("%s: holds %s; further faces are left out", self._folder, held)
         return False
 
 

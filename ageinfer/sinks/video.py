@@ -16,10 +16,9 @@ from ageinfer.sinks.base import Sink, WholeFile, cannot_write, create_beside, pr
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.sinks.encoder import CODECS, CONTAINER_CODECS, Codec, Encoder
 from ageinfer.sources.base import Source
-from ageinfer.types import DEFAULT_FPS, Image
+from ageinfer.types import DEFAULT_FPS, HIGHEST_FPS, Image
 
 _LEAST_SIDE = 16  # in pixels; encoders refuse or spoil less
-_HIGHEST_FPS = 1000.0
 # While so much is free, a video can still be completed: the index that is written at its end takes some 10 bytes a
 # frame, and is then moved to the beginning.
 _LEAST_ROOM, _ROOM_EVERY_S = 16 << 20, 1.0
@@ -53,7 +52,7 @@ class VideoSink(Sink):
         codec: str | None = None,
     ) -> None:  # fmt: skip
         self._path = path
-        self._fps = fps if fps is not None and 0 < fps <= _HIGHEST_FPS else DEFAULT_FPS
+        self._fps = fps if fps is not None and 0 < fps <= HIGHEST_FPS else DEFAULT_FPS
         self._real_time = real_time
         self._sound_of = sound_of
         self._codec = codec_for(path, codec)

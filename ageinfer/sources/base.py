@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from ageinfer.errors import SourceError
-from ageinfer.types import Frame
+from ageinfer.types import HIGHEST_FPS, Frame
 
 
 class Source(ABC):
@@ -81,4 +81,4 @@ class Source(ABC):
 
 def sensible_fps(fps: float) -> float | None:
     """Returns an announced frame rate if it is above 0 and at most 1000 frames a second, else None."""
-    return fps if math.isfinite(fps) and 0 < fps <= 1000 else None
+    return fps if math.isfinite(fps) and 0 < fps <= HIGHEST_FPS else None

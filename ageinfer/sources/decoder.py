@@ -233,6 +233,7 @@ class _Picture:
     def __init__(self, stream: VideoStream) -> None:
         self._stream = stream
         self._reformatter = VideoReformatter()  # kept: a new one for each frame costs more than the conversion
+        self._matrices: dict[int, tuple[int, ...] | None] = {}
 
     def of(self, frame: av.VideoFrame) -> Image:
         width, height = self._square(frame.width, frame.height)
@@ -246,7 +247,17 @@ class _Picture:
             interpolation=Interpolation.BILINEAR if scaled else Interpolation.FAST_BILINEAR,
         )  # fmt: skip
         image: Any = converted.to_ndarray()
-        return _upright(image, _display_matrix(frame))
+        return _upright(image, self._matrix(frame))
+
+    def _matrix(self, frame: av.VideoFrame) -> tuple[int, ...] | None:
+        """The display matrix of a frame; of all frames that are turned by as many degrees, that of the first one.
+
+        In PyAV a frame and its side data hold each other, so that the pixels of a frame of which they were asked for
+        stay in memory until Python collects such circles: hundreds of megabytes of a large film.
+        """
+        if frame.rotation not in self._matrices:
+            self._matrices[frame.rotation] = _display_matrix(frame)
+        return self._matrices[frame.rotation]
 
     def _square(self, width: int, height: int) -> tuple[int, int]:
         """The size in square pixels: the side in which a pixel is longer grows."""

@@ -74,7 +74,9 @@ def read_file(path: str | Path) -> bytes:
         status = os.stat(path)  # noqa: PTH116, making a Path is slower, for many pictures
         refuse_odd_files(path, status.st_mode)
         if status.st_size > _LARGEST_FILE:
-            raise SourceError(f"{path}: the file is larger than 1 GB, too large for a picture; make it smaller")
+            raise SourceError(
+                f"{path}: the file is larger than {_LARGEST_FILE >> 30} GB, too large for a picture; make it smaller"
+            )
         return Path(path).read_bytes()
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}; check the path") from error
@@ -127,7 +129,7 @@ def decode(data: bytes, name: str) -> Picture:
     if data.startswith(b"\xff\xd8"):
         return _decode_jpeg(data, name)
     if formats.is_tiff(data):
-        pages = formats.tiff_pages(data)
+        pages = pages_of(data, name)
         if len(pages) > 1:
             log.warning("%s: only the first of its pages is read; open it as a source to have all", name)
         return decode_page(data, pages[0], name) if pages else _undecoded(name)
@@ -143,6 +145,18 @@ def decode(data: bytes, name: str) -> Picture:
         remedy = "give it alone as the source" if CAN_ANIMATE else "convert it to a GIF or a video"
         log.warning("%s: only the first of its frames is read; %s to have all", name, remedy)
     return Picture(upright(image, formats.orientation(data)), damaged=False)
+
+
+def pages_of(data: bytes, name: str) -> list[formats.Page]:
+    """The pages of a TIFF; of any other file none.
+
+    Raises:
+        SourceError: there are too many.
+    """
+    try:
+        return formats.tiff_pages(data) if formats.is_tiff(data) else []
+    except ValueError as error:
+        raise SourceError(f"{name}: {error}; split it") from error
 
 
 def decode_page(data: bytes, page: formats.Page, name: str) -> Picture:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from ageinfer.sources import boxes
@@ -12,8 +13,11 @@ _PICTURE_SIGNATURES = (
 )  # fmt: skip
 # Width and height of a PNM come after its mark, with spaces and comments between them.
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})")
-_MOST_PAGES = 10_000
-_ORIENTATION = 0x0112
+MOST_PAGES = 10_000  # of a TIFF, previews among them
+# Tags are sorted, and those that are read here have low numbers. A file of some kB can announce millions.
+_MOST_TAGS = 500
+_KIND, _WIDTH, _HEIGHT, _ORIENTATION = 254, 256, 257, 274
+_TAGS = (_KIND, _WIDTH, _HEIGHT, _ORIENTATION)
 
 
 class Page(NamedTuple):
@@ -98,9 +102,16 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def tiff_pages(data: bytes) -> list[Page]:
-    """The pages of a TIFF in order, without its previews and masks, unless there is nothing else."""
-    all_pages = [(Page(begin, tags.get(256, 0), tags.get(257, 0)), tags) for begin, tags in _directories(data)]
-    pages = [page for page, tags in all_pages if not tags.get(254, 0) & 0b101]
+    """The pages of a TIFF in order, without its previews and masks, unless there is nothing else.
+
+    Raises:
+        ValueError: there are more than `MOST_PAGES`.
+    """
+    found = list(islice(_directories(data), MOST_PAGES + 1))
+    if len(found) > MOST_PAGES:
+        raise ValueError(f"more than the {MOST_PAGES:,} pages that are read")
+    all_pages = [(Page(begin, tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0)), tags) for begin, tags in found]
+    pages = [page for page, tags in all_pages if not tags.get(_KIND, 0) & 0b101]
     return pages or [page for page, _ in all_pages[:1]]
 
 
@@ -143,18 +154,21 @@ def tiff_order(data: bytes) -> Literal["little", "big"]:
 
 
 def _directories(data: bytes) -> Iterator[tuple[int, dict[int, int]]]:
-    """Where each directory of a TIFF begins, and its tags with their numbers, as far as these are in it."""
+    """Where each directory of a TIFF begins, and what its `_TAGS` say, as far as that is in it."""
     order = tiff_order(data)
 
     def number(at: int, size: int) -> int:
         return int.from_bytes(data[at : at + size], order)
 
     at, seen = number(4, 4), set[int]()
-    while 8 <= at <= len(data) - 2 and at not in seen and len(seen) < _MOST_PAGES:
+    while 8 <= at <= len(data) - 2 and at not in seen:
         seen.add(at)
         after = at + 2 + 12 * number(at, 2)
-        entries = range(at + 2, min(after, len(data)), 12)
-        yield at, {number(entry, 2): number(entry + 8, 2 if number(entry + 2, 2) == 3 else 4) for entry in entries}
+        tags = {}
+        for entry in range(at + 2, min(after, at + 2 + 12 * _MOST_TAGS, len(data)), 12):
+            if (tag := number(entry, 2)) in _TAGS:
+                tags[tag] = number(entry + 8, 2 if number(entry + 2, 2) == 3 else 4)
+        yield at, tags
         at = number(after, 4)
 
 

@@ -11,7 +11,7 @@ from ageinfer.errors import SourceError
 from ageinfer.sources import formats
 from ageinfer.sources.animation import AnimationSource
 from ageinfer.sources.base import Source
-from ageinfer.sources.decoding import CAN_ANIMATE, Picture, damage_of, decode, decode_page, read_file
+from ageinfer.sources.decoding import CAN_ANIMATE, Picture, damage_of, decode, decode_page, pages_of, read_file
 from ageinfer.sources.pattern import paths_matching
 from ageinfer.types import Frame
 
@@ -113,10 +113,10 @@ class PictureListSource(_Pictures):
         """The pictures of a file that can be decoded."""
         try:
             data = self._read(file)
+            pages = pages_of(data, file)
         except SourceError as error:
             self._fail(error)
             return
-        pages = formats.tiff_pages(data) if formats.is_tiff(data) else []
         for number in range(max(len(pages), 1)):
             try:
                 picture = decode_page(data, pages[number], file) if len(pages) > 1 else decode(data, file)
@@ -162,7 +162,7 @@ def open_picture(path: str | Path, data: bytes | None = None) -> Source:
         return PictureSource(path, data)
     data = read_file(path) if data is None else data
     if formats.is_tiff(data):
-        pages = len(formats.tiff_pages(data))
+        pages = len(pages_of(data, str(path)))
         return PagesSource(str(path), data, pages) if pages > 1 else PictureSource(path, data)
     frames = formats.frame_count(data)
     moves = CAN_ANIMATE and frames > 1

@@ -2,7 +2,6 @@
 
 import http.client
 import os
-import shutil
 import socket
 from base64 import b64encode
 from contextlib import closing
@@ -18,6 +17,8 @@ _PROXIED = ("http", "https")
 _PLAYLIST_SUFFIXES = (".m3u8", ".m3u", ".mpd", ".sdp")
 _PLAYLIST_KINDS = ("mpegurl", "dash+xml", "application/sdp")
 _LARGEST_PICTURE = 1 << 28  # bytes
+_LARGEST_FILM = 1 << 34  # bytes; is fetched only where it cannot be read as it comes
+_PIECE_BYTES = 1 << 16
 NO_ANSWER = "the server does not answer as it should; check the address, and that the stream is on"
 
 
@@ -93,7 +94,7 @@ def picture_at(address: str, timeout_s: float = 3.0) -> bytes | None:
         timeout_s: the server must answer within this many seconds, and send each part within as many.
 
     Raises:
-        SourceError: the picture is larger than 256 MB.
+        SourceError: the picture is larger than 256 MB; a server that goes on sending would fill the memory.
     """
     parts, port = _parts(address)
     if parts.scheme not in _PROXIED:
@@ -104,11 +105,11 @@ def picture_at(address: str, timeout_s: float = 3.0) -> bytes | None:
             data = answer.read(32)
             if answer.status != 200 or not looks_like_picture(data):
                 return None
-            data += answer.read(_LARGEST_PICTURE)
+            data += answer.read(_LARGEST_PICTURE + 1 - len(data))
     except (OSError, http.client.HTTPException, ValueError):
         return None
-    if len(data) >= _LARGEST_PICTURE:
-        raise SourceError(f"{redacted(address)}: a picture of more than 256 MB; make it smaller")
+    if len(data) > _LARGEST_PICTURE:
+        raise SourceError(f"{redacted(address)}: a picture of more than {_LARGEST_PICTURE >> 20} MB; make it smaller")
     return data
 
 
@@ -121,7 +122,7 @@ def fetch(address: str, target: Path, timeout_s: float = 10.0) -> None:
         timeout_s: see `picture_at`.
 
     Raises:
-        SourceError: the file cannot be fetched or written.
+        SourceError: the file cannot be fetched or written, or is larger than 16 GB.
     """
     parts, port = _parts(address)
     name = redacted(address)
@@ -130,7 +131,13 @@ def fetch(address: str, target: Path, timeout_s: float = 10.0) -> None:
             answer = _asked(connection, parts)
             if answer.status != 200:
                 raise SourceError(f"{name}: the server answers with {answer.status}; check the address")
-            shutil.copyfileobj(answer, file)
+            left = _LARGEST_FILM
+            while piece := answer.read(_PIECE_BYTES):
+                left -= len(piece)
+                if left < 0:
+                    most = f"{_LARGEST_FILM >> 20:,} MB"
+                    raise SourceError(f"{name}: larger than {most}, too large to be fetched; copy it here yourself")
+                file.write(piece)
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise SourceError(f"{name}: cannot be fetched ({reason}); check the network and the room on the disk") from None

@@ -24,6 +24,7 @@ _SECURITY_HEADERS = {
 }
 
 
+LARGEST_HEAD = 1 << 14  # bytes of a request before its body
 CONTROL = "/playback"  # the only place where something can be changed
 
 
@@ -51,7 +52,7 @@ class Guard:
         if scope["type"] != "http":
             return
         headers = Headers(scope=scope)
-        refusal = self._refusal(scope["method"], scope["path"], headers, scope["query_string"])
+        refusal = _too_large(scope) or self._refusal(scope["method"], scope["path"], headers, scope["query_string"])
         cookie = None
         if self._token is not None and refusal is None and self._is_right(_token_in_query(scope["query_string"])):
             cookie = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
@@ -103,6 +104,13 @@ class Guard:
         except CookieError:
             return None
         return None if morsel is None else morsel.value
+
+
+def _too_large(scope: Scope) -> Response | None:
+    """Refuses a request whose head is too large; the HTTP library does so only where it comes in several pieces."""
+    lines = sum(len(name) + len(value) + 4 for name, value in scope["headers"])  # with ": " and the line break
+    asked = len(scope["method"]) + len(scope["raw_path"]) + len(scope["query_string"]) + len(" ? HTTP/1.1\r\n\r\n")
+    return None if lines + asked <= LARGEST_HEAD else PlainTextResponse("Too much before the body.\n", 431)
 
 
 def _comes_from_here(headers: Headers) -> bool:

@@ -20,7 +20,7 @@ try:
     from starlette.routing import Route
 
     from ageinfer.web import connection as connections
-    from ageinfer.web.guard import CONTROL, Guard
+    from ageinfer.web.guard import CONTROL, LARGEST_HEAD, Guard
     from ageinfer.web.streams import Hub, make_streams
 except ModuleNotFoundError as error:
     raise MissingDependencyError(
@@ -125,6 +125,7 @@ class _Server(uvicorn.Server):
                 loop="asyncio",
                 http=connections.Connection,
                 backlog=_ACCEPTED_AT_ONCE,
+                h11_max_incomplete_event_size=LARGEST_HEAD,
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -1,11 +1,13 @@
 """Video files: order, times, damage, threads and closing."""
 
+import gc
 import itertools
 import sys
 import threading
 import time
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -182,3 +184,19 @@ def test_jpegs_one_behind_the_other_are_a_video_by_their_name(tmp_path, astronau
     with open_source(path) as source:
         assert source.kind == "video"
         assert len(list(source)) == 12
+
+
+def test_a_frame_is_freed_as_soon_as_nobody_needs_it(tmp_path, write_video, astronaut):
+    """And not only when Python looks for circles of references, before which hundreds may pile up."""
+    path = write_video(tmp_path / "v.avi", [astronaut] * 30)
+    alive = lambda: sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())  # noqa: E731
+    gc.collect()
+    before, most = alive(), 0
+    gc.disable()
+    try:
+        for frame in open_source(path):
+            assert frame.image.shape == astronaut.shape
+            most = max(most, alive() - before)
+    finally:
+        gc.enable()
+    assert most <= 4  # the first one among them

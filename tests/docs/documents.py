@@ -28,7 +28,13 @@ class Found:
 
 
 def documents() -> list[Path]:
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "samples" / "README.md", *sorted(DOCS.rglob("*.md"))]
+    return [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
+        ROOT / "samples" / "README.md",
+        *sorted(DOCS.rglob("*.md")),
+    ]
 
 
 def blocks(language: str) -> list[Found]:
@@ -92,6 +98,7 @@ def resolve(name: str) -> object | None:
 def generator() -> ModuleType:
     """docs/generate.py as a module."""
     if "docs_generate" not in sys.modules:
+        sys.path.append(str(DOCS))  # as where it is run
         spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
         module = importlib.util.module_from_spec(spec)
         sys.modules["docs_generate"] = module

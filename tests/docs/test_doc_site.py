@@ -47,7 +47,7 @@ def test_every_document_is_a_page(site):
     pages = {path.relative_to(site).with_suffix(".md").as_posix() for path in site.rglob("*.html")} - {"404.md"}
     written = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
     assert written <= pages
-    assert {"CONTRIBUTING.md", "CHANGELOG.md", "models/age-small.md", "models/age-accurate.md"} <= pages
+    assert {"SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/age-small.md", "models/age-accurate.md"} <= pages
 
 
 def test_the_site_loads_nothing_from_other_hosts(site):
@@ -73,7 +73,7 @@ def test_what_is_looked_for_is_found(line):
 @pytest.fixture
 def checkout(tmp_path):
     """What a build needs, to be broken."""
-    for name in ("docs", "models", "CONTRIBUTING.md", "CHANGELOG.md", "mkdocs.yml"):
+    for name in ("docs", "models", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "mkdocs.yml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
     return tmp_path

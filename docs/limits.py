@@ -1,0 +1,216 @@
+"""The rows of docs/reference/limits.md: what is limited, where the number lives, what happens beyond it, the test."""
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NamedTuple
+
+
+class Limit(NamedTuple):
+    """One row.
+
+    Attributes:
+        what: is limited.
+        where: names of its constants below `ageinfer`; ``NAME(PARAMETER)`` is the default of a parameter.
+        shown: writes their values.
+        beyond: what happens beyond it.
+        changed: the option that changes it; empty: none does.
+        test: the file in tests/ageinfer, and the function in it, that hold it.
+    """
+
+    what: str
+    where: tuple[str, ...]
+    shown: Callable[..., str]
+    beyond: str
+    changed: str
+    test: str
+
+    def row(self) -> tuple[str, ...]:
+        """The row as it is printed."""
+        value = self.shown(*(value_of(f"ageinfer.{name}") for name in self.where))
+        return self.what, value, self.beyond, self.changed or "-", f"`{self.test}`"
+
+
+def value_of(name: str) -> Any:
+    """What a dotted name stands for; of ``NAME(PARAMETER)`` the default of the parameter."""
+    name, _, parameter = name.rstrip(")").partition("(")
+    words = name.split(".")
+    for count in range(len(words), 0, -1):
+        try:
+            value = import_module(".".join(words[:count]))
+        except ModuleNotFoundError:
+            continue
+        for word in words[count:]:
+            value = getattr(value, word)
+        return inspect.signature(value).parameters[parameter].default if parameter else value
+    raise AttributeError(name)
+
+
+def megabytes(count: int) -> str:
+    """A size, of which a megabyte has 1,048,576 bytes."""
+    return f"{count >> 20:,} MB" if count >= 1 << 20 else f"{count >> 10} kB"
+
+
+def seconds(*values: float) -> str:
+    """A time, or the shortest and the longest."""
+    return " to ".join(f"{value:g}" for value in values) + " s"
+
+
+def number(*values: float) -> str:
+    """A number, or the least and the most."""
+    return " to ".join(f"{value:,.0f}" for value in values)
+
+
+def millions(count: int) -> str:
+    """A number of pixels."""
+    return f"{count // 10**6:,} million"
+
+
+REFUSED = "refused by its header before anything is decoded, status 3; in a folder it is left out, status 7"
+NO_MODEL = "the model is refused, status 4"
+
+LIMITS: dict[str, tuple[Limit, ...]] = {
+    "sources": (
+        Limit("pixels of a picture or of a frame", ("sources.decoding.MOST_PIXELS",), millions, REFUSED, "",
+              "test_limits.py::test_the_largest_picture_is_accepted_and_one_row_more_is_not"),
+        Limit("pixels of all frames of an animated WebP or AVIF", ("sources.animation._MOST_PIXELS",), millions,
+              "refused by its header, status 3", "",
+              "test_limits.py::test_an_animation_of_the_most_pixels_is_read_and_one_of_more_is_not"),
+        Limit("pages of a TIFF, its previews among them", ("sources.formats.MOST_PAGES",), number, REFUSED, "",
+              "test_limits.py::test_a_tiff_of_the_most_pages_is_read_and_one_of_more_is_not"),
+        Limit("size of the file of a picture", ("sources.decoding._LARGEST_FILE",), megabytes,
+              "not read, status 3; in a folder 7", "",
+              "test_limits.py::test_a_picture_file_of_the_largest_size_is_read_and_one_of_more_is_not"),
+        Limit("size of a picture at an address", ("sources.probe._LARGEST_PICTURE",), megabytes,
+              "no more is fetched, status 3", "",
+              "test_limits.py::test_a_picture_at_an_address_may_be_so_large_and_no_larger"),
+        Limit("size of a recording at an address that has to be fetched whole", ("sources.probe._LARGEST_FILM",),
+              megabytes, "no more is fetched, what was is removed, status 3", "",
+              "test_limits.py::test_a_film_at_an_address_may_be_so_large_and_no_larger"),
+        Limit("length of a path on standard input", ("sources.pictures._LONGEST_PATH",),
+              lambda n: f"{n:,} bytes", "no list of paths, status 3", "",
+              "test_limits.py::test_a_path_on_standard_input_may_be_so_long_and_no_longer"),
+        Limit("the same between null bytes", ("sources.pictures._LONGEST_ODD_NAME",), megabytes,
+              "no list of paths, status 3", "",
+              "test_limits.py::test_a_path_on_standard_input_may_be_so_long_and_no_longer"),
+        Limit("frames a second that a source may announce", ("types.HIGHEST_FPS",), number, "25 are assumed", "",
+              "test_limits.py::test_a_frame_rate_is_believed_up_to_the_highest"),
+        Limit("width to height of a pixel, and its inverse", ("sources.decoder._LARGEST_ASPECT",), number,
+              "pixels count as square", "", "test_films.py::test_an_aspect_that_makes_no_sense_is_left_alone"),
+        Limit("number of a camera (`--camera`)", ("commands.options._LAST_CAMERA",), number, "status 2",
+              "the path of the device", "test_limits.py::test_the_last_camera_is_accepted_and_the_next_is_not"),
+        Limit("time without a frame of a live source", ("sources.open_source(stall_s)",), seconds,
+              "it is lost, and opened again", "",
+              "test_live_reconnect.py::test_a_read_that_hangs_is_a_stall_and_left_behind"),
+        Limit("time until a live source has its first frame", ("sources.live.LiveSource(open_s)",), seconds,
+              "status 3", "",
+              "test_live_open_close.py::test_a_camera_that_hangs_from_the_beginning_is_refused_in_time"),
+        Limit("time in which a lost source is opened again and again", ("sources.open_source(reconnect_for_s)",),
+              seconds, "status 3", "`--reconnect-for`", "test_live_reconnect.py::test_it_is_given_up_after_its_time"),
+        Limit("pause between two tries",
+              ("sources.live.LiveSource._FIRST_PAUSE_S", "sources.live.LiveSource._LONGEST_PAUSE_S"), seconds,
+              "it doubles up to the longest; so a source that comes and goes makes few lines in the log", "",
+              "test_live_reconnect.py::test_tries_become_rarer"),
+        Limit("threads that hang in a driver", ("sources.live._HANGING_THREADS",), number,
+              "no further try until one returns", "",
+              "test_live_reconnect.py::test_captures_that_hang_in_opening_do_not_become_more_and_more"),
+    ),
+    "models": (
+        Limit("size of a model file", ("engine.modelfile._LARGEST_BYTES",), megabytes, f"not read; {NO_MODEL}", "",
+              "test_limits.py::test_a_model_file_of_the_largest_size_is_read_and_one_of_more_is_not"),
+        Limit("fields of the model, its graph and its nodes: nodes, tensors, names",
+              ("engine.graph._MOST_PARTS",), number, NO_MODEL, "",
+              "test_limits.py::test_a_graph_may_have_so_many_parts_and_no_more"),
+        Limit("length of its metadata, in characters", ("engine.modelfile._LARGEST_METADATA",), number, NO_MODEL, "",
+              "test_limits.py::test_metadata_may_be_so_long_and_no_longer"),
+        Limit("entries of metadata", ("engine.modelfile._MOST_PROPERTIES",), number, NO_MODEL, "",
+              "test_limits.py::test_a_model_may_have_so_many_entries_of_metadata_and_no_more"),
+        Limit("length of its name, in characters", ("engine.modelfile._LONGEST_NAME",), number, NO_MODEL, "",
+              "test_limits.py::test_the_name_of_a_model_may_be_so_long_and_no_longer"),
+        Limit("ages that it may state, in years", ("engine.modelfile._HIGHEST_AGE",), lambda n: f"0 to below {n:,.0f}",
+              NO_MODEL, "", "test_limits.py::test_a_model_may_state_ages_below_a_thousand"),
+        Limit("years that an answer may lie outside of what it states", ("engine.estimator._SLACK_YEARS",),
+              lambda slack: f"{slack['expectation']:g} (`expectation`), {slack['linear']:g} (`linear`)",
+              "the run ends, status 4", "",
+              "test_hostile_models.py::test_an_age_outside_of_the_stated_range_is_refused"),
+        Limit("side of its crop, in pixels", ("crop.spec.LEAST_SIDE", "crop.spec.LARGEST_SIDE"), number, NO_MODEL, "",
+              "test_limits.py::test_a_crop_has_a_least_and_a_largest_side"),
+        Limit("threads of a network", ("engine.sessions._MOST_THREADS",),
+              lambda n: f"{n}, or as many as there are cores", "status 2", "`--threads`",
+              "test_limits.py::test_a_network_may_have_so_many_threads_and_no_more"),
+    ),
+    "work": (
+        Limit("longer side of a search at once, in pixels", ("detect.search._LARGEST_AT_ONCE_PX",), number,
+              "larger pictures are searched in tiles", "`--detect-size`",
+              "test_detect.py::test_up_to_2560_pixels_every_look_is_a_single_one"),
+        Limit("candidates of a search, before those that overlap are dropped", ("detect.yunet.YuNet._TOP_K",), number,
+              "the best remain", "", "test_limits.py::test_a_search_has_so_many_candidates_and_no_more"),
+        Limit("known faces near which is searched at once", ("detect.yunet.YuNet._NEAR_AT_ONCE",), number,
+              "the others are searched after them", "",
+              "test_limits.py::test_a_search_near_a_crowd_is_done_in_pictures_of_bounded_size"),
+        Limit("time until a settled age of a track is estimated again", ("detect.looking._LONGEST_AGE_INTERVAL_S",),
+              seconds, "status 2", "`--age-interval`",
+              "test_pipeline.py::test_an_interval_beyond_which_a_change_would_not_be_noticed"),
+        Limit("faces that wait for a batch", ("pipeline._BATCH_FACES",), number, "they are estimated", "",
+              "test_pipeline.py::test_faces_of_several_pictures_share_a_batch_and_every_picture_keeps_its_own"),
+        Limit("values of pictures that wait for a batch (3 a pixel)", ("pipeline._BATCH_PIXELS",), millions,
+              "they are estimated", "", "test_pipeline.py::test_large_pictures_do_not_wait_for_each_other"),
+        Limit("frames of a file that are decoded ahead", ("pipeline._FRAMES_AHEAD",), number, "the decoder waits", "",
+              "test_ahead.py::test_items_come_in_order_and_are_made_ahead_but_not_too_far"),
+        Limit("size of the frames in such a queue", ("pipeline._BYTES_AHEAD",), megabytes,
+              "one frame waits, whatever its size", "", "test_ahead.py::test_heavy_items_wait_one_at_a_time"),
+        Limit("frames that wait for the encoder of a video", ("sinks.encoder._WAITING_FRAMES",), number,
+              "the run waits", "", "test_limits.py::test_so_many_frames_wait_for_the_encoder_and_no_more"),
+        Limit("time between two Ctrl-C that end a run at once", ("commands.interrupts._AT_ONCE_S",),
+              lambda s: f"{s:g} s or more", "a second one that is earlier counts as the first", "",
+              "test_run_interrupts.py::test_only_the_second_ctrl_c_ends_a_run_at_once_however_late_others_come"),
+    ),
+    "outputs": (
+        Limit("pictures of faces (`--faces`)", ("sinks.FaceSnapshots(max_faces)",), number,
+              "further faces are left out, with one warning", "`max_faces` in Python",
+              "test_face_snapshots.py::test_no_more_faces_than_allowed_and_one_warning"),
+        Limit("size of these pictures together", ("sinks.FaceSnapshots(max_bytes)",), megabytes,
+              "further faces are left out, with one warning", "`max_bytes` in Python",
+              "test_limits.py::test_pictures_of_faces_may_be_so_large_together"),
+        Limit("part of the name of a source in the name of such a picture", ("sinks.snapshots._LONGEST_STEM",),
+              lambda n: f"{n} bytes", "cut off", "",
+              "test_limits.py::test_the_name_of_a_source_may_be_so_long_in_the_name_of_a_picture"),
+        Limit("side of an annotated video, in pixels", ("sinks.encoder.CODECS",),
+              lambda codecs: ", ".join(f"{c.largest_side:,} ({name})" for name, c in codecs.items()),
+              "status 5", "`--codec`", "test_video_files.py::test_a_frame_too_large_for_the_codec_is_refused_clearly"),
+        Limit("gap between two frames of a recording of a live source", ("sinks.video._LONGEST_GAP_S",), seconds,
+              "the gap is left out", "", "test_video_files.py::test_live_a_gap_of_more_than_ten_seconds_is_left_out"),
+        Limit("length of a message, in characters", ("console._LONGEST_MESSAGE",), number,
+              "its middle is left out; begin and remedy stay", "`--debug`",
+              "test_limits.py::test_a_message_may_be_so_long_and_no_longer"),
+    ),
+    "page": (
+        Limit("connections", ("web.connection.MOST_CONNECTIONS",), number,
+              "the one that has asked for nothing for the longest time is broken", "",
+              "test_web_limits.py::test_beyond_the_limit_whoever_is_silent_for_longest_has_to_go"),
+        Limit("viewers of the pictures; as many of the state", ("web.streams.MAX_VIEWERS",), number,
+              "the page says that others are watching (503)", "",
+              "test_web_load.py::test_places_are_limited_and_become_free_again"),
+        Limit("time for a request, with all that belongs to it", ("web.connection.REQUEST_S",), seconds,
+              "the connection is broken", "",
+              "test_web_limits.py::test_a_connection_that_asks_for_nothing_is_ended_however_slowly_it_sends"),
+        Limit("size of the head of a request; its body is not read", ("web.guard.LARGEST_HEAD",), megabytes,
+              "refused (431; 400 where it is not complete)", "",
+              "test_limits.py::test_the_head_of_a_request_may_be_so_large_and_no_larger"),
+        Limit("time in which a viewer takes nothing", ("web.streams.STALL_S",), seconds, "it loses its place", "",
+              "test_web_load.py::test_a_viewer_that_takes_nothing_for_long_loses_its_place"),
+        Limit("time between two lines of the log of the server, of each level", ("web.connection.QUIET_S",), seconds,
+              "the next line says how many were left out", "",
+              "test_web_limits.py::test_the_log_has_one_line_of_a_kind_in_a_minute_and_counts_the_others"),
+        Limit("longer side of its pictures, in pixels", ("web.WebSink(max_side)",), number, "scaled down",
+              "`max_side` in Python", "test_web_feed.py::test_pictures_are_scaled_down_to_the_largest_side"),
+        Limit("pictures a second", ("web.WebSink(max_fps)",), number, "the newest is shown", "`max_fps` in Python",
+              "test_web_feed.py::test_no_more_pictures_a_second_than_asked_for"),
+        Limit("ages that a new viewer gets of the time before", ("web.feed.HISTORY_S",), seconds, "forgotten", "",
+              "test_web_feed.py::test_history_is_a_minute_of_small_records"),
+        Limit("faces of a frame in them", ("web.feed._FACES_SAMPLED",), number, "left out of the plot of the past", "",
+              "test_limits.py::test_the_past_has_so_many_faces_of_a_frame_and_no_more"),
+        Limit("time to end the server with its viewers", ("web.server._END_S",), seconds, "it is left behind", "",
+              "test_web_server.py::test_closing_waits_for_no_viewer_and_says_nothing"),
+    ),
+}  # fmt: skip
