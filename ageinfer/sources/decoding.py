@@ -131,12 +131,14 @@ def decode(data: bytes, name: str) -> Picture:
         if len(pages) > 1:
             log.warning("%s: only the first of its pages is read; open it as a source to have all", name)
         return decode_page(data, pages[0], name) if pages else _undecoded(name)
-    refuse_large(name, *(formats.picture_size(data) or (0, 0)))
+    size = formats.picture_size(data)
+    refuse_large(name, *(size or (0, 0)))
     if boxes.is_heic(data):  # OpenCV cannot decode it
         return Picture(_decode_heic(data, name), damaged=False)
     if data.startswith(b"\x89PNG") and not _is_whole_png(data, name):
         return _salvaged(data, "png", formats.orientation(data), name)
-    image = _decoded(data, name)
+    # Of other formats nobody knows the size before they fill the memory, and for some OpenCV writes a temporary file.
+    image = _decoded(data, name) if size is not None else None
     if image is None:
         return _undecoded(name)
     if formats.is_animated_png(data) or formats.frame_count(data) > 1:
