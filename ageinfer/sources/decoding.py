@@ -277,7 +277,8 @@ def _decode_heic(data: bytes, name: str) -> Image:
         ) from error
     try:
         image = np.asarray(pillow_heif.open_heif(io.BytesIO(data), bgr_mode=True))
-    except (ValueError, EOFError, SyntaxError, RuntimeError, OSError) as error:  # as the package documents
+    # As the package documents, and IndexError where none of its pictures is the main one.
+    except (ValueError, EOFError, SyntaxError, RuntimeError, OSError, IndexError) as error:
         reason = " ".join(str(error).split())
         raise SourceError(f"{name}: the HEIC photo cannot be decoded ({reason}); copy it again") from error
     if image.dtype != np.uint8:  # a grey one of more than 8 bits
