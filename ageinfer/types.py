@@ -29,7 +29,8 @@ def overlap(a: Box, b: Box) -> float:
     if width <= 0 or height <= 0:
         return 0.0
     shared = width * height
-    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+    together = a[2] * a[3] + b[2] * b[3] - shared
+    return shared / together if together > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

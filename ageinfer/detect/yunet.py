@@ -19,7 +19,7 @@ from ageinfer.types import Box, Detection, Image
 _KEPT_BYTES = 48 << 20  # for planes; those of a frame of 1920 x 1080 pixels take half of it
 _FINEST = 8  # the stride of the finest cells, in pixels
 _TRIAL_SIDE = 64
-# No face lies so many cells away from the one that found it, nor is it so much larger (logarithm).
+# No face lies so many cells away from the one that found it, nor is it so much larger or smaller (logarithm).
 _FAR, _LOG_FAR = 1e4, 15.0
 _REMEDY = "give a YuNet 2023mar ONNX file"
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
@@ -103,7 +103,9 @@ class YuNet:
             for cell in (squares >= self._score_threshold**2).nonzero()[0].tolist():
                 line, column = divmod(cell, planes.shape[3] // stride)
                 dx, dy, log_w, log_h = bbox[0, cell].tolist()
-                if not (abs(dx) < _FAR and abs(dy) < _FAR and log_w < _LOG_FAR and log_h < _LOG_FAR):  # a NaN, too
+                if not (
+                    abs(dx) < _FAR and abs(dy) < _FAR and abs(log_w) < _LOG_FAR and abs(log_h) < _LOG_FAR
+                ):  # a NaN, too
                     raise ModelError(f"{self._name}: answers with a box of {bbox[0, cell].tolist()}; {_REMEDY}")
                 w, h = math.exp(log_w) * stride, math.exp(log_h) * stride
                 boxes.append(((column + dx) * stride - w / 2, (line + dy) * stride - h / 2, w, h))

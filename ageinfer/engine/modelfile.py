@@ -210,9 +210,12 @@ class ModelMetadata:
             ValueError: it is not that, or of another schema version.
         """
         try:
-            values: Any = json.loads(text)
-        except RecursionError:
+            return cls._from_values(json.loads(text))
+        except RecursionError:  # of the reader, or of the writer that the hash needs
             raise ValueError("its metadata are nested too deeply") from None
+
+    @classmethod
+    def _from_values(cls, values: Any) -> "ModelMetadata":
         if not isinstance(values, dict) or values.get("schema") != METADATA_SCHEMA:
             found = values.get("schema") if isinstance(values, dict) else None
             raise ValueError(f"its metadata have schema version {found!r}, this release reads {METADATA_SCHEMA}")

@@ -42,7 +42,7 @@ _SMALLEST_MODEL = (
     b'\x08\x07:2\n\x0b\n\x01x\x12\x01y"\x03Neg\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
-_ERRORS_ONLY, _NOTHING = 3, 4
+_NOTHING = 4
 _TICK_S = 0.5  # on Windows, Ctrl-C is only noticed between two waits
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ class Network:
         self.on_run: Callable[[tuple[int, ...], float], None] | None = None
         self._session = session
         self._name = name
-        self._quiet = ort.RunOptions()  # its errors are raised, not printed
+        self._quiet = ort.RunOptions()
         self._quiet.log_severity_level = _NOTHING
 
     def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, Any]) -> list[Any]:
@@ -199,7 +199,7 @@ def problem_with(provider: str) -> str | None:
     if provider == "tensorrt" and not any(map(_loads, _nvinfer_names())):
         return f"no TensorRT ({_nvinfer_names()[0]} does not load)"
     try:
-        session = _create(_SMALLEST_MODEL, "trial", [provider, "cpu"], 1, severity=_NOTHING)
+        session = _create(_SMALLEST_MODEL, "trial", [provider, "cpu"], 1)
     except ModelError as error:
         return f"ONNX Runtime cannot start it ({error})"
     if provider_of(session) != provider:
@@ -207,13 +207,11 @@ def problem_with(provider: str) -> str | None:
     return None
 
 
-def _create(
-    model: bytes, name: str, providers: Sequence[str], threads: int | None, *, severity: int = _ERRORS_ONLY
-) -> ort.InferenceSession:
+def _create(model: bytes, name: str, providers: Sequence[str], threads: int | None) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or default_threads()
     options.inter_op_num_threads = 1
-    options.log_severity_level = severity
+    options.log_severity_level = _NOTHING  # its errors are raised, not printed
     try:
         return ort.InferenceSession(model, options, providers=[_ORT_NAMES[p] for p in providers])
     except Exception as error:  # ONNX Runtime raises a private class per status code, all derived from Exception

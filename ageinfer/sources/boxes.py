@@ -69,9 +69,9 @@ def orientation(data: bytes) -> int:
     turns, mirror = 0, None
     for kind, begin in _properties(data):
         if kind == b"irot":
-            turns = data[begin] & 3
+            turns = _number(data, begin, 1) & 3
         elif kind == b"imir":
-            mirror = data[begin] & 1
+            mirror = _number(data, begin, 1) & 1
     return _ORIENTATIONS[turns, mirror]
 
 
@@ -81,9 +81,10 @@ def _properties(data: bytes) -> list[tuple[bytes, int]]:
     parts, uses = (_inside(data, b"meta", b"iprp", kind) for kind in (b"ipco", b"ipma"))
     if not (chosen and parts and uses):
         return []
-    main = _number(data, chosen[0] + 4, 4 if data[chosen[0]] else 2)
+    main = _number(data, chosen[0] + 4, 4 if _number(data, chosen[0], 1) else 2)
     known = [(kind, begin) for kind, begin, end in _boxes(data, *parts) if begin < end]
-    wide_items, wide_places = 4 if data[uses[0]] else 2, 2 if data[uses[0] + 3] & 1 else 1
+    wide_items = 4 if _number(data, uses[0], 1) else 2
+    wide_places = 2 if _number(data, uses[0] + 3, 1) & 1 else 1
     at = uses[0] + 8
     for _ in range(min(_number(data, uses[0] + 4, 4), _MOST_BOXES)):
         item, count = _number(data, at, wide_items), _number(data, at + wide_items, 1)
@@ -126,4 +127,5 @@ def _all_boxes(data: bytes, begin: int, end: int) -> Iterator[tuple[bytes, int, 
 
 
 def _number(data: bytes, at: int, size: int) -> int:
+    """The number at a place; where the file ends before it, of what is left."""
     return int.from_bytes(data[at : at + size], "big")

@@ -264,7 +264,8 @@ class _Picture:
         aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio or Fraction(1)
         if aspect == 1 or not 1 / _LARGEST_ASPECT <= aspect <= _LARGEST_ASPECT:
             return width, height
-        return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+        square = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+        return square if square[0] * square[1] <= MOST_PIXELS else (width, height)
 
 
 def _upright(image: Image, matrix: tuple[int, ...] | None) -> Image:

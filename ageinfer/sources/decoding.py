@@ -133,12 +133,14 @@ def decode(data: bytes, name: str) -> Picture:
         if len(pages) > 1:
             log.warning("%s: only the first of its pages is read; open it as a source to have all", name)
         return decode_page(data, pages[0], name) if pages else _undecoded(name)
-    refuse_large(name, *(formats.picture_size(data) or (0, 0)))
+    size = formats.picture_size(data)
+    refuse_large(name, *(size or (0, 0)))
     if boxes.is_heic(data):  # OpenCV cannot decode it
         return Picture(_decode_heic(data, name), damaged=False)
     if data.startswith(b"\x89PNG") and not _is_whole_png(data, name):
         return _salvaged(data, "png", formats.orientation(data), name)
-    image = _decoded(data, name)
+    # Of other formats nobody knows the size before they fill the memory, and for some OpenCV writes a temporary file.
+    image = _decoded(data, name) if size is not None else None
     if image is None:
         return _undecoded(name)
     if formats.is_animated_png(data) or formats.frame_count(data) > 1:
@@ -289,7 +291,8 @@ def _decode_heic(data: bytes, name: str) -> Image:
         ) from error
     try:
         image = np.asarray(pillow_heif.open_heif(io.BytesIO(data), bgr_mode=True))
-    except (ValueError, EOFError, SyntaxError, RuntimeError, OSError) as error:  # as the package documents
+    # As the package documents, and IndexError where none of its pictures is the main one.
+    except (ValueError, EOFError, SyntaxError, RuntimeError, OSError, IndexError) as error:
         reason = " ".join(str(error).split())
         raise SourceError(f"{name}: the HEIC photo cannot be decoded ({reason}); copy it again") from error
     if image.dtype != np.uint8:  # a grey one of more than 8 bits

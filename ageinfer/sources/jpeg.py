@@ -85,7 +85,10 @@ class Jpeg:
         if mark == _TABLES:
             self._tables += content
         elif mark in _FRAMES and len(content) > 5:
-            self._coding, self._frame = mark, content
+            if len(content) < 6 + 3 * content[5]:  # it lacks some of its colours
+                self.broken = True
+            else:
+                self._coding, self._frame = mark, content
             self.height, self.width = content[1] << 8 | content[2], content[3] << 8 | content[4]
         elif mark == _RESTARTS:
             self._restart_every = int.from_bytes(content[:2], "big")

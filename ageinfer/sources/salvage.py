@@ -5,6 +5,7 @@ from typing import Any
 import av
 import numpy as np
 
+from ageinfer.sources.decoding import MOST_PIXELS
 from ageinfer.types import Image
 
 
@@ -37,6 +38,6 @@ def decoded_in_spite(data: bytes, codec: str) -> Image | None:
 def _decoded(data: bytes, codec: str, options: dict[str, str]) -> av.VideoFrame | None:
     context: Any = av.CodecContext.create(codec, "r")
     context.thread_count = 1
-    context.options = options
+    context.options = {"max_pixels": str(MOST_PIXELS), **options}  # its header may have been read in another way
     frames = context.decode(av.Packet(data)) + context.decode(None)
     return frames[0] if frames else None

@@ -87,7 +87,7 @@ def _fit(place: Box, box: Box) -> float | None:
     if shared >= _LEAST_IOU:
         return shared
     side, other = max(place[2:]), max(box[2:])
-    if not 1 / _LARGEST_GROWTH <= other / side <= _LARGEST_GROWTH:
+    if not 0 < side / _LARGEST_GROWTH <= other <= side * _LARGEST_GROWTH:  # a NaN, too
         return None
     dx = box[0] + box[2] / 2 - place[0] - place[2] / 2
     dy = box[1] + box[3] / 2 - place[1] - place[3] / 2

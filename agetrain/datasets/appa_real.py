@@ -1,6 +1,9 @@
 """APPA-REAL (Agustsson et al., FG 2017): real age, and apparent age as judged by about 38 raters a picture."""
 
 import csv
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from agetrain.datasets.base import Dataset, Sample
@@ -56,63 +59,66 @@ def load(folder: Path, label: str = "real") -> Dataset:
 def _ignored(file: Path) -> set[str]:
     if not file.exists():
         return set()
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        try:
-            return {f"{row['img_name']}_face.jpg" for row in csv.DictReader(stream)}
-        except KeyError as error:
-            raise DatasetError(f"{file}: no column {error}; the list of the original release has it") from error
+    with _opened(file) as rows:
+        return {f"{row['img_name']}_face.jpg" for row in rows}
 
 
 def _attributes(file: Path) -> dict[str, tuple[tuple[str, str], ...]]:
     """Attributes by file name; none where there is no such list."""
     if not file.exists():
         return {}
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        try:
-            return {
-                row["file"]: tuple((name, row[column]) for column, name in _ATTRIBUTES.items() if row.get(column))
-                for row in csv.DictReader(stream)
-            }
-        except KeyError as error:
-            raise DatasetError(f"{file}: no column {error}; the list of the original release has it") from error
+    with _opened(file) as rows:
+        return {
+            row["file"]: tuple((name, row[column]) for column, name in _ATTRIBUTES.items() if row.get(column))
+            for row in rows
+        }
 
 
 def _read_part(
     file: Path, pictures: Path, label: str, attributes: dict[str, tuple[tuple[str, str], ...]]
 ) -> list[Sample]:
     samples = []
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            for row in csv.DictReader(stream):
-                real = (_age(row, "real_age"), None)
-                apparent = (_age(row, "apparent_age_avg"), float(row["apparent_age_std"]))
-                (age, std), (other, other_std) = (real, apparent) if label == "real" else (apparent, real)
-                samples.append(
-                    Sample(
-                        pictures / f"{row['file_name']}_face.jpg",
-                        age,
-                        std,
-                        other,
-                        other_std,
-                        attributes=attributes.get(row["file_name"], ()),
-                    )
-                )
-    except FileNotFoundError:
-        raise DatasetError(f"{file}: not there; is this the unpacked release? Download it from {PAGE}") from None
-    except KeyError as error:
-        raise DatasetError(f"{file}: no column {error}; the list of the original release has it") from error
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"{file}: line {len(samples) + 2}: {error}; fetch the release again") from error
+    with _opened(file) as rows:
+        for row in rows:
+            real = (_number(row, "real_age"), None)
+            apparent = (_number(row, "apparent_age_avg"), _number(row, "apparent_age_std"))
+            (age, std), (other, other_std) = (real, apparent) if label == "real" else (apparent, real)
+            name = row["file_name"]
+            path = pictures / f"{name}_face.jpg"
+            samples.append(Sample(path, age, std, other, other_std, attributes=attributes.get(name, ())))
     if not samples:
         raise DatasetError(f"{file}: the list is empty; fetch the release again")
-    missing = [s.path for s in samples if not s.path.is_file()]
+    missing = [s.path for s in samples if not os.path.isfile(s.path)]  # noqa: PTH113, Path raises for long names
     if missing:
         raise DatasetError(f"{missing[0]}: not there, nor {len(missing) - 1} more of {file.name}; unpack it again")
     return samples
 
 
-def _age(row: dict[str, str], column: str) -> float:
-    age = float(row[column])
-    if not 0 <= age <= 130:  # a NaN fails too
+def _number(row: dict[str, str], column: str) -> float:
+    """An age or a deviation, in years."""
+    years = float(row[column])
+    if not 0 <= years <= 130:  # a NaN fails too
         raise ValueError(f"{column} {row[column]!r} is no age")
-    return age
+    return years
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Iterator[dict[str, str]]]:
+    """The rows of a list; whatever is wrong with one becomes an error that names list and line.
+
+    Raises:
+        DatasetError: the list is not there, lacks a column, or holds what is none of its values.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            rows = csv.DictReader(stream)
+            try:
+                yield rows
+            except KeyError as error:
+                raise DatasetError(f"{file}: no column {error}; the list of the original release has it") from error
+            except (TypeError, ValueError, csv.Error) as error:
+                raise DatasetError(f"{file}: line {rows.line_num}: {error}; fetch the release again") from error
+    except FileNotFoundError:
+        raise DatasetError(f"{file}: not there; is this the unpacked release? Download it from {PAGE}") from None
+    except OSError as error:
+        raise DatasetError(f"{file}: cannot be read: {error.strerror}; unpack the release again") from error

@@ -70,6 +70,10 @@ def _sample(folder: Path, row: dict[str, str], where: str) -> Sample:
         exact = float(row["age"]) if row.get("age") else None
     except (TypeError, ValueError):
         raise DatasetError(f"{where}: its ages are not numbers; write age_min and age_max in years") from None
+    if not row["file"]:
+        raise DatasetError(f"{where}: names no picture; write its path in the folder of the list")
+    if exact is not None and not 0 <= exact <= 130:  # a NaN fails too
+        raise DatasetError(f"{where}: {exact:g} years is no age; leave it empty where only the interval is known")
     if not 0 <= low <= high <= 120:
         raise DatasetError(f"{where}: {low:g} to {high:g} years is no interval; write the smaller age first")
     std = None if exact is not None or low == high else math.hypot((high - low) / math.sqrt(12), 2.5)

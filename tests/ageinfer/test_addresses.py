@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from ageinfer.console import as_message
 from ageinfer.errors import SourceError
 from ageinfer.sources import open_source, redacted
 from ageinfer.sources.address import check_address, is_address, pipeline_name, without_secrets
@@ -240,3 +241,35 @@ def test_no_connection_is_made_where_it_would_disturb(monkeypatch):
     check_reachable("tcp://127.0.0.1:1234")
     monkeypatch.setenv("http_proxy", "http://proxy:3128")
     check_reachable("http://only-behind-the-proxy/live")
+
+
+ANY_SOURCE = st.one_of(
+    st.text(), st.text(st.characters()),
+    st.builds("{}{}".format, st.sampled_from(["file://", "ftp://", "a://", "rtsp:/", "-", "~/", "a ! "]), st.text()),
+    st.builds("{}[{}]{}".format, st.text("*?[]/.", max_size=6), st.text(), st.text("*?/", max_size=3)),
+)  # fmt: skip
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ANY_SOURCE)
+@example("\0")
+@example("\ud800")
+@example("**/[")
+@example("x" * 5000)
+def test_any_text_is_a_source_or_refused_in_one_line(tmp_path, monkeypatch, text):
+    assume(text != "-" and not text.strip().startswith(("/", "..")) and not text.endswith(".."))
+    monkeypatch.chdir(tmp_path)  # an empty folder
+    with pytest.raises(SourceError) as caught:
+        list(open_source(text, reconnect_for_s=0))
+    assert "\n" not in as_message(str(caught.value))
+
+
+@given(SCHEMES, SECRETS, SECRETS, st.one_of(HOSTS, st.text(max_size=20)), st.text(max_size=20))
+def test_a_refusal_never_tells_user_or_password(scheme, user, password, host, path):
+    """What is refused before anybody is asked: the scheme, the form, the port."""
+    info = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    for address in (f"a{scheme}://{info}@{host}/{path}", f"{scheme}://{info}@{host} /{path}", f"{scheme}://{info}@:x/"):
+        with pytest.raises(SourceError) as caught:
+            open_source(address, reconnect_for_s=0)
+        assert "%E2%93" not in str(caught.value)
+        assert not pieces_of(str(caught.value)) - pieces_of(host + path)

@@ -4,9 +4,11 @@ import struct
 import subprocess
 import sys
 import zlib
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from films import write_film
 from media_files import encode, frames_of, ftyp, jpeg_segment, png_chunk
 
 from ageinfer.commands.main import main
@@ -167,3 +169,31 @@ def test_a_film_that_grows_beyond_the_limit_gives_what_is_within(tmp_path, monke
     source = open_source(tmp_path / "film.mjpeg")
     assert {frame.image.shape for frame in source} == {(64, 64, 3)}
     assert source.damaged >= 1
+
+
+@pytest.mark.parametrize("head", [b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 20000 +X 20000\n", b"PF\n8 8\n-1.0\n",
+                                  b"P7\nWIDTH 8\nHEIGHT 8\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n"])  # fmt: skip
+def test_a_picture_of_a_format_whose_size_is_unknown_is_never_decoded(file, head, monkeypatch):
+    """OpenCV would read them, of any size, and one of them by way of a temporary file."""
+    monkeypatch.setattr("cv2.imdecode", None)
+    with pytest.raises(SourceError, match=r"cannot be decoded; copy it again or convert it to JPEG"):
+        read_picture(file("a.jpg", head + bytes(800)))
+
+
+def test_what_ffmpeg_salvages_is_within_the_limit_too(monkeypatch):
+    """Another header may count for it than the one that was read."""
+    from ageinfer.sources import salvage
+
+    data = encode(".jpg", np.full((64, 64, 3), 90, np.uint8))
+    assert salvage.decoded_in_spite(data, "mjpeg").shape == (64, 64, 3)
+    monkeypatch.setattr(salvage, "MOST_PIXELS", 60 * 60)
+    assert salvage.decoded_in_spite(data, "mjpeg") is None
+
+
+def test_pixels_that_are_not_square_do_not_lead_beyond_the_limit(tmp_path, monkeypatch):
+    from ageinfer.sources import decoder
+
+    path = write_film(tmp_path / "film.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 3, aspect=Fraction(3))
+    assert {frame.image.shape for frame in open_source(path)} == {(64, 192, 3)}
+    monkeypatch.setattr(decoder, "MOST_PIXELS", 100 * 100)
+    assert {frame.image.shape for frame in open_source(path)} == {(64, 64, 3)}

@@ -1,16 +1,22 @@
 """Folders, patterns and lists of paths on standard input."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
 from media_files import encode, frames_of, ftyp
 
 from ageinfer.errors import ExitStatus, SourceError
 from ageinfer.sources import open_source
+from ageinfer.sources.pattern import paths_matching
 from ageinfer.sources.pictures import paths_from
 
 pytest_plugins = ["media_files"]
@@ -218,3 +224,47 @@ def test_a_picture_whose_name_holds_a_control_character_is_read(tmp_path, astron
     descriptor = os.open(tmp_path / "list", os.O_RDONLY)
     assert list(paths_from(descriptor)) == [str(path)]
     os.close(descriptor)
+
+
+@settings(max_examples=200)
+@given(st.one_of(st.binary(max_size=300), st.lists(st.binary(max_size=20)).map(b"\n".join)))
+@example(b"\xef\xbb")
+@example(b"\0\0\xff\xd8\xff\0")
+def test_any_bytes_are_a_list_of_paths_or_refused(data):
+    read, write = os.pipe()
+    os.write(write, data)
+    os.close(write)
+    found, refused = [], ""
+    with os.fdopen(read, "rb") as reading:
+        try:
+            for path in paths_from(reading.fileno()):
+                found.append(path)
+        except SourceError as error:
+            refused = str(error)
+    assert all(found)
+    assert "\n" not in refused
+    assert not refused or refused.startswith("standard input")
+
+
+@given(st.lists(st.text(st.characters(blacklist_characters="\0\r\n", blacklist_categories=["Cs", "Cc"]), min_size=1)))
+def test_paths_that_are_written_are_read(paths):
+    for separator in (b"\n", b"\0"):
+        read, write = os.pipe()
+        os.write(write, b"".join(path.encode() + separator for path in paths))
+        os.close(write)
+        with os.fdopen(read, "rb") as reading:
+            assert list(paths_from(reading.fileno())) == [
+                path.removeprefix("\ufeff") if i == 0 else path for i, path in enumerate(paths) if i or path != "\ufeff"
+            ]
+
+
+@given(st.text("*?[]!a/.\\-", max_size=12))
+@example("**/**/[")
+@example("[]")
+def test_any_pattern_matches_paths_or_nothing(pattern):
+    assume(not pattern.startswith("/") and ".." not in pattern)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("a", "b").mkdir(parents=True)
+        Path("a", "b", "a").touch()
+        Path("a", "up").symlink_to("..")
+        assert all(os.path.lexists(path) for path in paths_matching(pattern))

@@ -67,7 +67,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(ort, "get_available_providers", lambda: names)
         monkeypatch.setattr(sessions, "_loads", lambda library: library in libraries)
 
-        def create(_model, _name, wanted, _threads, *, severity=0):
+        def create(_model, _name, wanted, _threads):
             return Session([sessions._ORT_NAMES[p] for p in wanted if p in starting])
 
         monkeypatch.setattr(sessions, "_create", create)

@@ -1,6 +1,9 @@
+import math
+import time
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ageinfer.tracking.tracker import Tracker
@@ -120,3 +123,36 @@ def test_numbers_are_unique_in_a_frame_and_never_given_twice(frames):
         seen |= set(numbers)
         assert [track.box for track in tracks] == frame
         assert np.isfinite([track.velocity for track in tracker.tracks]).all()
+
+
+# A detector may be anybody's: the numbers of its boxes may be any.
+NUMBERS = st.one_of(
+    st.floats(-50, 300), st.floats(), st.sampled_from([0.0, -1.0, 1e-200, 1e308, math.inf, -math.inf, math.nan])
+)
+ANY_BOXES = st.tuples(*[NUMBERS] * 4)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.lists(ANY_BOXES, max_size=5), max_size=6), st.sampled_from([0.001, 0.04, 1e9]))
+@example([[(0, 0, 0, 0)], [(0, 0, 0, 0)]], 0.04)  # no extent
+@example([[(0, 0, 1e-200, 1e-200)], [(0, 0, 1e-200, 1e-200)]], 0.04)  # of which the area is 0
+@example([[(0, 0, 1e308, 1e308)], [(0, 0, 1e308, 1e308)]], 0.04)
+@example([[(math.nan,) * 4], [(math.inf,) * 4], [(0, 0, 9, 9)]], 0.04)
+def test_boxes_of_any_numbers_have_tracks(frames, every_s):
+    tracker = Tracker()
+    for i, frame in enumerate(frames):
+        tracks = tracker.update([Detection(box=b, score=1.0) for b in frame], i * every_s)
+        assert [track.box for track in tracks] == frame
+        assert len({track.number for track in tracks}) == len(frame)
+
+
+@given(ANY_BOXES, ANY_BOXES)
+def test_the_overlap_of_any_boxes_is_a_number(a, b):
+    assert isinstance(overlap(a, b), float)
+
+
+def test_a_thousand_faces_are_followed_in_no_time():
+    tracker, began = Tracker(), time.process_time()
+    numbers = [numbers_of(tracker, [face(60 * i, 3 * frame) for i in range(1000)], frame / 25) for frame in range(3)]
+    assert numbers == [list(range(1, 1001))] * 3
+    assert time.process_time() - began < 30
