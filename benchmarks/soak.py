@@ -39,6 +39,7 @@ from ageinfer.sources import open_source, read_picture
 
 ROOT = Path(__file__).parent.parent
 FPS, SAMPLE_S, WINDOW_S, FIRST_S = 30, 2.0, 30.0, 60.0
+LEAST_FPS = 10  # with fewer, the first minute does not bring what a run has at once in memory
 MOST_GROWTH_PERCENT = 2.0
 LOOP_S = 40  # after so many seconds the portraits have been everywhere
 
@@ -230,9 +231,11 @@ def judged(samples: list[Sample], viewers: Viewers, status: int, found: dict[str
     for s in (first, *between[:: max(1, len(between) // 10)], last):
         cells = (s.at_s, s.memory_mb, s.threads, s.descriptors, s.viewers, s.records)
         print("| " + " | ".join(f"{cell:.0f}" for cell in cells) + " |")
-    grown = growth_percent(samples)
+    grown, rate = growth_percent(samples), last.records / last.at_s
     named = ", ".join(f"{name} {count:,}" for name, count in found.items())
     checks = {
+        f"{rate:.1f} of {FPS} pictures a second are taken (at least {LEAST_FPS}, else the machine is too busy)":
+            rate >= LEAST_FPS,
         f"memory grows by {grown:+.1f} % (at most {MOST_GROWTH_PERCENT:g} %)": grown <= MOST_GROWTH_PERCENT,
         f"threads without a viewer: {first.threads}, then {last.threads}": last.threads <= first.threads,
         f"descriptors without a viewer: {first.descriptors}, then {last.descriptors}":

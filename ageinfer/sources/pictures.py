@@ -242,7 +242,7 @@ def paths_from(descriptor: int) -> Iterator[str]:
         if separator:
             *complete, rest = rest.split(separator)
             yield from filter(None, (_as_path(line, separator) for line in complete))
-        if len(rest) > (_LONGEST_ODD_NAME if separator == b"\0" else _LONGEST_PATH):
+        if len(rest) > _longest(separator):
             break
     if path := _as_path(rest, separator):
         yield path
@@ -255,13 +255,17 @@ def _read(descriptor: int) -> bytes:
         raise SourceError(f"standard input cannot be read: {error.strerror}; pipe paths of pictures into it") from error
 
 
+def _longest(separator: bytes) -> int:
+    return _LONGEST_ODD_NAME if separator == b"\0" else _LONGEST_PATH
+
+
 def _as_path(line: bytes, separator: bytes) -> str:
     if separator == b"\0":  # any name may stand there, and who reads it says what is wrong; but not a picture
         is_no_path = line.startswith((b"\xff\xd8\xff", b"\x89PNG"))
     else:
         line = line.removesuffix(b"\r")
-        is_no_path = len(line) > _LONGEST_PATH or any(byte < 32 and byte not in b"\t\r\n" for byte in line)
-    if is_no_path:
+        is_no_path = any(byte < 32 and byte not in b"\t\r\n" for byte in line)
+    if is_no_path or len(line) > _longest(separator):
         raise SourceError("standard input holds no paths; write one on each line, or give the picture as the source")
     return os.fsdecode(line)
 
