@@ -213,8 +213,11 @@ def _create(model: bytes, name: str, providers: Sequence[str], threads: int | No
     options.inter_op_num_threads = 1
     options.log_severity_level = _NOTHING  # its errors are raised, not printed
     try:
-        return ort.InferenceSession(model, options, providers=[_ORT_NAMES[p] for p in providers])
+        # Its own way of going back to the CPU says so on standard output, where the records are.
+        return ort.InferenceSession(model, options, providers=[_ORT_NAMES[p] for p in providers], enable_fallback=0)
     except Exception as error:  # ONNX Runtime raises a private class per status code, all derived from Exception
+        if isinstance(error, ValueError | RuntimeError) and list(providers) != ["cpu"]:
+            return _create(model, name, ["cpu"], threads)
         raise ModelError(f"{name}: ONNX Runtime cannot load it: {_first_line(error)}; is the file complete?") from error
 
 

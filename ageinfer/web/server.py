@@ -71,6 +71,7 @@ class WebServer:
         if playback is not None:
             routes.append(Route(CONTROL, _control(playback), methods=["POST"]))
         app = Starlette(routes=routes)
+        app.router.redirect_slashes = False  # what is not there is not somewhere else
         guard = Guard(app, port=listener.getsockname()[1], token=token, hosts=hosts)
         self._server = _Server(guard, closing)
         self._listener = listener

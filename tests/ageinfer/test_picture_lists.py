@@ -1,6 +1,7 @@
 """Folders, patterns and lists of paths on standard input."""
 
 import contextlib
+import glob
 import os
 import shutil
 import subprocess
@@ -247,6 +248,7 @@ def test_any_bytes_are_a_list_of_paths_or_refused(data):
 
 
 @given(st.lists(st.text(st.characters(blacklist_characters="\0\r\n", blacklist_categories=["Cs", "Cc"]), min_size=1)))
+@example(["\ufeffa", "b"])
 def test_paths_that_are_written_are_read(paths):
     for separator in (b"\n", b"\0"):
         read, write = os.pipe()
@@ -260,6 +262,9 @@ def test_paths_that_are_written_are_read(paths):
 
 @given(st.text("*?[]!a/.\\-", max_size=12))
 @example("**/**/[")
+@example("**")
+@example("**/a")
+@example("a/**/b/*")
 @example("[]")
 def test_any_pattern_matches_paths_or_nothing(pattern):
     assume(not pattern.startswith("/") and ".." not in pattern)
@@ -267,4 +272,9 @@ def test_any_pattern_matches_paths_or_nothing(pattern):
         Path("a", "b").mkdir(parents=True)
         Path("a", "b", "a").touch()
         Path("a", "up").symlink_to("..")
-        assert all(os.path.lexists(path) for path in paths_matching(pattern))
+        found = set(map(os.path.normpath, paths_matching(pattern)))
+        assert all(map(os.path.lexists, found))
+        # All that Python finds, but by way of links.
+        matches = glob.glob(pattern, recursive=True)  # noqa: PTH207
+        expected = {os.path.normpath(path) for path in matches if Path(path).is_file()}
+        assert found >= {path for path in expected if "up" not in path}

@@ -47,6 +47,12 @@ def test_head_is_answered_without_a_body(serve):
             assert answer.read() == b""
 
 
+def test_nothing_leads_elsewhere(serve):
+    sink = serve()
+    for path in ("/page.js/", "/events/", "//", "/nothing/", "//evil.example/events/", "/playback/"):
+        assert status_of(sink, path) == 404
+
+
 def test_other_methods_are_refused(serve):
     sink = serve()
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"):

@@ -213,7 +213,7 @@ class Feeder:
         if status != 0 and not said:
             return f"status {status} without a word"
         if (self._folder / "printed").stat().st_size:
-            return "something was printed on standard output"
+            return f"printed on standard output: {(self._folder / 'printed').read_bytes()[:200]!r}"
         records = self._folder / "out" / "a.jsonl"
         lines = records.read_bytes().splitlines() if records.exists() else []
         if status in (ExitStatus.OK, ExitStatus.DAMAGED, ExitStatus.TRUNCATED) and not lines:
