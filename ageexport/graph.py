@@ -2,6 +2,7 @@
 
 import io
 import platform
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib import metadata as packages
 from typing import Any
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from ageexport.errors import ExportError, UsageError
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, graph_sha256
+from ageinfer.engine.sessions import open_session
+from ageinfer.types import Image
 from agetrain.network import mobilenet_face
 from agetrain.network.agenet import AgeNet
 from agetrain.network.checkpoint import AGE_RANGE, Checkpoint
@@ -21,6 +24,7 @@ OPSET = 18
 OPSETS = range(18, 22)
 # Where the exporter records source files, stack traces and module names of the machine that it ran on.
 _TRACE_FIELDS = ("doc_string", "metadata_props")
+_BATCH = 16
 
 
 class DeployedNet(nn.Module):
@@ -208,6 +212,25 @@ def without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
     bare.CopyFrom(model)
     del bare.metadata_props[:]
     return bare
+
+
+def last_layer(model: onnx.ModelProto) -> onnx.NodeProto:
+    """Returns the node that gives the raw answer: the last Gemm of the graph."""
+    return [node for node in model.graph.node if node.op_type == "Gemm"][-1]
+
+
+def outputs(model: onnx.ModelProto | bytes, faces: Image, names: Sequence[str]) -> list[np.ndarray]:
+    """Runs a graph on faces, uint8 ``[n, side, side, 3]``, RGB, on one CPU thread, and returns some of its outputs."""
+    data = model if isinstance(model, bytes) else model.SerializeToString()
+    session = open_session(data, "the exported graph", "cpu", threads=1)
+    batches = [session.run(list(names), {"face": faces[i : i + _BATCH]}) for i in range(0, len(faces), _BATCH)]
+    return [np.concatenate(pieces) for pieces in zip(*batches, strict=True)]
+
+
+def ages_of(model: onnx.ModelProto | bytes, faces: Image) -> np.ndarray:
+    """The ages that a graph answers, float32 ``[n]``; for the arguments see `outputs`."""
+    [ages] = outputs(model, faces, ["age"])
+    return ages
 
 
 def versions() -> dict[str, str]:

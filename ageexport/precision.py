@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import onnx
 
+from ageexport.correction import fit_last_layer, restore_means
 from ageexport.errors import ExportError, ParityError
-from ageexport.graph import multiply_adds, strip
-from ageinfer.engine.sessions import open_session
+from ageexport.graph import ages_of, last_layer, multiply_adds, strip
 from ageinfer.types import Image
 
 INT8_SHARE = 0.9  # of the multiply-adds, for a file to be called int8
@@ -33,7 +33,6 @@ PERCENTILE = 99.99
 METHODS = (f"percentile {PERCENTILE}", "minmax")
 COUNTS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24)  # of leading layers in float that are tried
 _AS_NEAR = 0.05
-_RIDGE = 1.0  # of the mean variance of the features; from 0.3 to 3 the answers are as near to fp32
 _BATCH = 16
 _QUANTISED = ("Conv", "Gemm", "Add", "MaxPool", "Relu", "Clip")
 
@@ -53,19 +52,6 @@ class Reduced:
     model: onnx.ModelProto
     precision: str
     made: dict[str, Any]
-
-
-def answers(model: onnx.ModelProto | bytes, faces: Image, output: str = "age") -> np.ndarray:
-    """Runs a graph on faces, uint8 ``[n, side, side, 3]``, RGB, on one CPU thread."""
-    data = model if isinstance(model, bytes) else model.SerializeToString()
-    session = open_session(data, "the exported graph", "cpu", threads=1)
-    batches = [session.run([output], {"face": faces[i : i + _BATCH]})[0] for i in range(0, len(faces), _BATCH)]
-    return np.concatenate(batches)
-
-
-def last_layer(model: onnx.ModelProto) -> onnx.NodeProto:
-    """Returns the node that gives the raw answer: the last Gemm of the graph."""
-    return [node for node in model.graph.node if node.op_type == "Gemm"][-1]
 
 
 def backbone_nodes(model: onnx.ModelProto) -> list[str]:
@@ -131,7 +117,7 @@ def int8_again(model: onnx.ModelProto, faces: Image, ranges: str, in_float: tupl
     layers = sum(name in quantiser.costs for name in quantiser.nodes)
     if in_float not in [quantiser.leading(count) for count in range(layers)]:
         raise ParityError("the layers that the file says were kept in float are not the leading ones")
-    return quantiser.quantise(ranges, in_float)
+    return quantiser.corrected(ranges, in_float)
 
 
 def faces_sha256(faces: Image) -> str:
@@ -145,9 +131,7 @@ class Quantiser:
     def __init__(self, model: onnx.ModelProto, faces: Image) -> None:
         self.model = onnx.shape_inference.infer_shapes(model)
         self.faces = faces
-        self.last = last_layer(model)
-        self.reference = answers(model, faces)
-        self.features = _features(model, faces)
+        self.reference = ages_of(model, faces)
         self.costs = multiply_adds(model)
         self.size = model.ByteSize()
         backbone = set(backbone_nodes(model))
@@ -164,7 +148,8 @@ class Quantiser:
         """Finds the form that answers nearest to fp32, of those within a budget.
 
         Of forms that are as near within a few percent, the one with the fewest layers in float. If nothing is within
-        the budget, everything is quantised.
+        the budget, everything is quantised. They are compared as they are before the correction, which takes much
+        longer than quantising, and the one that is found is corrected.
 
         Args:
             share: of the multiply-adds that must be quantised.
@@ -180,10 +165,10 @@ class Quantiser:
         best = min(within.values())
         near = [each for each in within if within[each] <= best * (1 + _AS_NEAR)]
         method, count = min(near, key=lambda each: each[1])
-        chosen = self.quantise(method, self.leading(count))
+        chosen = self.corrected(method, self.leading(count))
         log.info(
             "%s: ranges by %s, %d leading layers in float, mean difference on calibration faces %.2f years",
-            chosen.precision, method, count, within[method, count],
+            chosen.precision, method, count, self.distance(chosen),
         )  # fmt: skip
         return chosen
 
@@ -196,10 +181,17 @@ class Quantiser:
 
     def distance(self, candidate: Reduced) -> float:
         """Returns the mean absolute difference to fp32 on calibration faces, in years."""
-        return float(np.abs(answers(candidate.model, self.faces) - self.reference).mean())
+        return float(np.abs(ages_of(candidate.model, self.faces) - self.reference).mean())
+
+    def corrected(self, method: str, in_float: tuple[str, ...], weight_bits: int = WEIGHT_BITS) -> Reduced:
+        """Quantises, and gives back what that took; see `ageexport.correction`."""
+        made = self.quantise(method, in_float, weight_bits)
+        restore_means(made.model, self.model, self.faces)
+        fit_last_layer(made.model, self.model, self.faces)
+        return made
 
     def quantise(self, method: str, in_float: tuple[str, ...], weight_bits: int = WEIGHT_BITS) -> Reduced:
-        """Quantises the backbone except some nodes, and fits the last layer to what they become."""
+        """Quantises the backbone except some nodes."""
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
@@ -226,7 +218,6 @@ class Quantiser:
         model: onnx.ModelProto = quantiser.model.model
         strip(model)
         del model.metadata_props[:]
-        self._correct(model)
         share = quantised_share(model, self.costs)
         size_share = model.ByteSize() / self.size
         named = "int8" if share >= INT8_SHARE and size_share <= INT8_SIZE else "mixed"
@@ -241,26 +232,6 @@ class Quantiser:
             "kept_in_float": list(in_float),
         }
         return Reduced(model, named, made)
-
-    def _correct(self, model: onnx.ModelProto) -> None:
-        """Fits the last layer, which stays in float, to the features that quantisation leaves of those of fp32.
-
-        Their mean error comes off in any case (after Nagel et al., ICCV 2019), and of the rest what ridge regression
-        foretells from the features themselves.
-        """
-        given = _features(model, self.faces)
-        centred, lost = given - given.mean(axis=0), self.features - given
-        width = centred.shape[1]
-        gram = centred.T @ centred
-        ridge = _RIDGE * np.trace(gram) / width
-        foretold = np.linalg.solve(gram + (ridge + 1e-9) * np.eye(width), centred.T @ (lost - lost.mean(axis=0)))
-        constants = {t.name: t for t in model.graph.initializer}
-        names = self.last.input[1:3]
-        weight, bias = (onnx.numpy_helper.to_array(constants[name]).astype(np.float64) for name in names)
-        fitted = weight + weight @ foretold.T
-        shifted = bias + weight @ self.features.mean(axis=0) - fitted @ given.mean(axis=0)
-        for name, values in zip(names, (fitted, shifted), strict=True):
-            constants[name].CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), name))
 
     def calibrated(self, method: str) -> Any:
         """Finds the range of every activation over the faces."""
@@ -283,14 +254,6 @@ class Quantiser:
             for start in range(0, len(self.faces), _BATCH):
                 calibrator.collect_data(_Faces(self.faces[start : start + _BATCH]))
             return calibrator.compute_data()
-
-
-def _features(model: onnx.ModelProto, faces: Image) -> np.ndarray:
-    """What the last layer is given, ``[n, width]``."""
-    name = last_layer(model).input[0]
-    opened = copy.deepcopy(model)
-    opened.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    return answers(opened, faces, name)
 
 
 class _Faces:

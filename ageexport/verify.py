@@ -159,7 +159,7 @@ def _same_graph(file: Path, given: onnx.ModelProto, again: onnx.ModelProto, meta
     if set(mine) != set(theirs):
         raise ParityError(f"{file}: other constants than the checkpoint gives: {min(set(mine) ^ set(theirs))}")
     quantised = metadata.precision in ("int8", "mixed")
-    fitted = precision.last_layer(given).input[1:3]
+    fitted = graph.last_layer(given).input[1:3]
     for name, array in mine.items():
         expected = theirs[name]
         if array.dtype != expected.dtype or array.shape != expected.shape:

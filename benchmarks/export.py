@@ -86,8 +86,8 @@ def error_table(quantiser: precision.Quantiser, faces, ages: np.ndarray, labels:
     print("| bits of the weights | leading layers in float | quantised | mean difference | bias | sd | MAE |")
     print("|---|---|---|---|---|---|---|")
     for bits, count in [(8, 0), *((7, count) for count in counts)]:
-        reduced = quantiser.quantise("minmax", quantiser.leading(count), bits)
-        difference = precision.answers(reduced.model, faces) - ages
+        reduced = quantiser.corrected("minmax", quantiser.leading(count), bits)
+        difference = graph.ages_of(reduced.model, faces) - ages
         mae = np.abs(ages + difference - labels).mean() - np.abs(ages - labels).mean()
         print(
             f"| {bits} | {count} | {100 * reduced.made['quantised_share']:.1f} % | {np.abs(difference).mean():.2f} | "

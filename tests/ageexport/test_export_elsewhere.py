@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 from conftest import ROOT
 
-from ageexport import graph, latency, precision, providers
+from ageexport import graph, latency, providers
 from ageexport.ladder import Bounds
 from ageinfer.engine.sessions import open_session
 from ageinfer.errors import MissingDependencyError
@@ -20,7 +20,7 @@ WEB = Path(os.environ.get("AGEINFER_WEB", ROOT / ".venv" / "web"))
 
 
 def expected(exported):
-    return precision.answers(exported.model.read_bytes(), exported.crops)
+    return graph.ages_of(exported.model.read_bytes(), exported.crops)
 
 
 def test_openvino_gives_the_same_years(exported_distribution):

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from portraits import write_pack
 
-from ageexport import evidence, export, graph, parity, precision
+from ageexport import correction, evidence, export, graph, parity, precision
 from ageexport.__main__ import main
 from ageexport.errors import EvidenceError, ParityError
 from ageexport.ladder import Bounds
@@ -57,6 +57,11 @@ def int8(fp32, faces):
 
 
 @pytest.fixture(scope="module")
+def quantiser(fp32, faces):
+    return precision.Quantiser(graph.without_metadata(fp32), faces)
+
+
+@pytest.fixture(scope="module")
 def fp16(fp32):
     return precision.fp16(graph.without_metadata(fp32))
 
@@ -97,7 +102,7 @@ def test_int8_weights_are_per_channel_and_cannot_overflow(int8):
 
 def test_int8_answers_near_fp32_on_other_faces(fp32, int8, exported_distribution):
     crops = exported_distribution.crops
-    ages, quantised = precision.answers(fp32, crops), precision.answers(int8.model, crops)
+    ages, quantised = graph.ages_of(fp32, crops), graph.ages_of(int8.model, crops)
     assert ages.std() > 0.5
     assert 0 < np.abs(quantised - ages).mean() < ages.std()
     assert np.corrcoef(quantised, ages)[0, 1] > 0.4  # random weights make much of little noise
@@ -111,10 +116,31 @@ def test_the_last_layer_gives_back_what_quantisation_takes_from_the_mean(fp32, i
     original = next(t for t in fp32.graph.initializer if t.name == last.input[2])
     next(t for t in uncorrected.graph.initializer if t.name == last.input[2]).CopyFrom(original)
     logits = [
-        precision.answers(opened(m, last.output[0]), faces, last.output[0]) for m in (fp32, int8.model, uncorrected)
+        graph.outputs(opened(m, last.output[0]), faces, [last.output[0]])[0] for m in (fp32, int8.model, uncorrected)
     ]
     shifts = [np.abs((given - logits[0]).mean(axis=0)).mean() for given in logits[1:]]
     assert shifts[0] < 1e-3 < shifts[1]
+
+
+def test_every_channel_has_the_mean_back_that_quantisation_took(fp32, quantiser, faces):
+    """On the calibration faces, the means of a layer are several times nearer to those in fp32."""
+    plain = quantiser.quantise("minmax", ()).model
+    corrected = onnx.ModelProto()
+    corrected.CopyFrom(plain)
+    correction.restore_means(corrected, quantiser.model, faces)
+    convolutions = [n.name for n in fp32.graph.node if n.op_type == "Conv"]
+    for name in (convolutions[1], convolutions[-1]):
+        means = [channel_means(model, name, faces) for model in (fp32, plain, corrected)]
+        lost, left = (np.abs(given - means[0]).mean() for given in means[1:])
+        assert 2 * left < lost
+    weights = [[t for t in m.graph.initializer if t.data_type == TensorProto.INT8] for m in (plain, corrected)]
+    assert weights[0] == weights[1]
+
+
+def channel_means(model, layer, faces):
+    [name] = [node.output[0] for node in model.graph.node if node.name == layer]
+    [values] = graph.outputs(opened(model, name), faces, [name])
+    return values.mean(axis=(0, 2, 3))
 
 
 def opened(model, name):
@@ -141,8 +167,7 @@ def test_the_same_faces_give_the_same_file(fp32, int8, faces):
     assert again.made == int8.made
 
 
-def test_what_is_mostly_float_is_not_called_int8(fp32, faces):
-    quantiser = precision.Quantiser(graph.without_metadata(fp32), faces)
+def test_what_is_mostly_float_is_not_called_int8(quantiser):
     most = quantiser.quantise("minmax", quantiser.leading(20))
     assert most.made["quantised_share"] < 0.9
     assert most.precision == "mixed"
@@ -182,7 +207,7 @@ def test_fp16_is_half_as_large_and_hardly_differs(fp32, fp16, exported_distribut
     kinds = [t.data_type for t in fp16.model.graph.initializer if len(t.dims) == 4 and t.dims[0] > 1]
     assert set(kinds) == {TensorProto.FLOAT16}
     onnx.checker.check_model(fp16.model, full_check=True)
-    difference = np.abs(precision.answers(fp16.model, crops) - precision.answers(fp32, crops))
+    difference = np.abs(graph.ages_of(fp16.model, crops) - graph.ages_of(fp32, crops))
     assert 0 < difference.max() < 0.5
     assert difference.mean() < 0.1
 
@@ -215,7 +240,7 @@ def test_int8_is_judged_against_fp32_overall_and_by_decade(values, int8, truth, 
     assert {r.status for r in judged} == {"passed"}
     # The figure is the difference of two means of errors, computed here from the answers themselves.
     labels = truth.crops.ages
-    ages = [precision.answers(data, truth.faces) for data in (sealed(values, int8), fp32_file)]
+    ages = [graph.ages_of(data, truth.faces) for data in (sealed(values, int8), fp32_file)]
     errors = [np.abs(a - labels) for a in ages]
     chosen = (labels >= 30) & (labels < 40)
     expected = abs(errors[0][chosen].mean() - errors[1][chosen].mean())
@@ -235,7 +260,7 @@ def with_other_scales(int8, factor):
 
 def test_a_bad_calibration_fails(values, int8, truth, fp32_file):
     """The labels are what fp32 answers, so that the MAE of int8 is its distance from fp32."""
-    ages = precision.answers(fp32_file, truth.faces)
+    ages = graph.ages_of(fp32_file, truth.faces)
     samples = tuple(replace(s, age_years=float(a)) for s, a in zip(truth.evidence.samples, ages, strict=True))
     exact = replace(truth, evidence=replace(truth.evidence, samples=samples), crops=replace(truth.crops, ages=ages))
     figures = []

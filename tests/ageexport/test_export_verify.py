@@ -10,7 +10,7 @@ import pytest
 import torch
 from portraits import change_initializer, tampered, write_pack
 
-from ageexport import inspect
+from ageexport import graph, inspect
 from ageexport.__main__ import main
 from ageinfer.crop.spec import CropSpec
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, check_age_model, metadata_properties
@@ -269,7 +269,7 @@ def test_int8_is_made_again_from_the_same_faces(exported_distribution, proof, tm
     assert f"{name}: 1 of" in capsys.readouterr().err
 
     # The last layer comes from a calibration: another processor may round it otherwise, nobody may move it.
-    for last in precision.last_layer(onnx.load_from_string(data)).input[1:3]:
+    for last in graph.last_layer(onnx.load_from_string(data)).input[1:3]:
         for factor, status in ((1 + 1e-6, 0), (1.2, 10)):
             model.write_bytes(tampered(data, change_initializer(last, lambda values, factor=factor: values * factor)))
             assert main(["--verify-only", str(model), "--checkpoint", str(weights), "--quiet"]) == status
