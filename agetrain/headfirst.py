@@ -59,6 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--teacher-weight", type=float, default=0.3, metavar="W", help="their share (default 0.3)")
     parser.add_argument("--age-balance", type=float, default=0.0, metavar="P", help="how far rare ages count more")
+    parser.add_argument(
+        "--size", type=int, metavar="PX", help=f"side of the faces (default: that of START; {FILE}: {START_CROP.size})"
+    )
     parser.add_argument("--selection-share", type=float, default=0.05, help="of train, left out as a run leaves it out")
     parser.add_argument("--seed", type=int, default=0, help="of order and dropout")
     parser.add_argument("--cache", type=Path, default=Path("cache"), metavar="DIR", help="of crops and features")
@@ -73,6 +76,11 @@ def build_parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> None:
     """Does what the options say."""
     network, crop, training = opened(options.start)
+    if options.size is not None:
+        try:
+            crop = replace(crop, size=options.size)
+        except ValueError as error:
+            raise UsageError(f"--size {options.size}: {error}") from error
     teacher = Teacher.load([options.teacher]) if options.teacher else None
     parts: list[Frozen] = []
     held: list[Frozen] = []

@@ -213,13 +213,20 @@ def test_head_first_leaves_a_start_for_all_layers(start, tmp_path, astronaut, ca
         assert same == (not name.startswith(("head.", "backbone.feats."))), name
 
 
+def test_a_head_is_not_learned_on_faces_of_an_impossible_size(start, tmp_path, capsys):
+    arguments = [str(start), "--dataset", "appa-real=nowhere", "--size", "5", "-o", str(tmp_path / "made.pth")]
+    assert headfirst.main(arguments) == 2
+    assert "--size 5" in capsys.readouterr().err
+
+
 def test_between_two_networks(start, tmp_path, astronaut, capsys):
     appa = write_appa_real(tmp_path / "appa", astronaut, train=24, valid=2)
     made = [tmp_path / "a.pth", tmp_path / "b.pth"]
     for seed, path in enumerate(made):
-        options = ["--cache", str(tmp_path / "cache"), "--seed", str(seed)]
+        options = ["--cache", str(tmp_path / "cache"), "--seed", str(seed), "--size", "96"]
         assert headfirst.main([str(start), "--dataset", f"appa-real={appa}", *options, "-o", str(path)]) == 0
     a, b = (Checkpoint.load(path) for path in made)
+    assert a.crop.size == 96
     out = tmp_path / "between.pth"
     assert interpolate.main([*map(str, made), "--share", "0.25", "-o", str(out)]) == 0
     values = Checkpoint.load(out)
