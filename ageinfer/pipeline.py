@@ -27,7 +27,7 @@ _BATCH_FACES, _BATCH_PIXELS = 16, 24_000_000
 # Decoded frames that wait, and what waits between the two halves of the work on a video, each in its own thread.
 _FRAMES_AHEAD, _STEPS_AHEAD, _BYTES_AHEAD = 8, 4, 48 << 20
 # Frames of a video file whose faces are estimated together: four faces at once take 0.85 of the time of four single
-# ones (one thread, AMD EPYC, age-small), because the weights are read once.
+# ones (one thread, AMD EPYC, a MobileNetV2 at 112 px), because the weights are read once.
 _FRAMES_AT_ONCE = 4
 # The largest search of a whole frame; what only a larger one finds is too small for an age. (At 8 megapixels, a run
 # took 1.1 GB instead of 0.7, and 1.5 times as long.)

@@ -18,7 +18,7 @@ from ageinfer.errors import ModelError, UsageError
 from ageinfer.types import Age, Image
 
 # What a thread of a CPU is given at once, in pixels of crops: what the layers of more faces hand on leaves its cache.
-# In one piece, 20 faces took 1.1 to 1.3 times as long (one thread, AMD EPYC, age-small and age-accurate).
+# In one piece, 20 faces took 1.1 to 1.3 times as long (one thread, AMD EPYC, the shipped models of 2026-11-26).
 _CPU_PIXELS = 1 << 16
 # So far outside of the range in the metadata an answer may lie: rounding errors of a mean over all ages; and of a
 # network that gives years as they are, without limits, what it makes of very young and very old faces.

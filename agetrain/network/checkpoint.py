@@ -46,7 +46,7 @@ class Checkpoint:
     Example:
         >>> checkpoint = Checkpoint.load("checkpoints/age-small.pth")
         >>> checkpoint.backbone, checkpoint.head, checkpoint.crop.size
-        ('mobilenet_v2', 'distribution', 112)
+        ('mobilenet_v1_face', 'distribution', 160)
         >>> network = checkpoint.network()
     """
 
