@@ -212,6 +212,7 @@ def _create(model: bytes, name: str, providers: Sequence[str], threads: int | No
     options.intra_op_num_threads = threads or default_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = _NOTHING  # its errors are raised, not printed
+    ort.set_default_logger_severity(_NOTHING)  # of what belongs to no session, as its memory
     try:
         # Its own way of going back to the CPU says so on standard output, where the records are.
         return ort.InferenceSession(model, options, providers=[_ORT_NAMES[p] for p in providers], enable_fallback=0)
