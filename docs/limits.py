@@ -71,7 +71,7 @@ NO_MODEL = "the model is refused, status 4"
 
 LIMITS: dict[str, tuple[Limit, ...]] = {
     "sources": (
-        Limit("pixels of a picture or of a frame", ("sources.decoding.MOST_PIXELS",), millions, REFUSED, "",
+        Limit("pixels of a picture or of a frame", ("sources.formats.MOST_PIXELS",), millions, REFUSED, "",
               "test_limits.py::test_the_largest_picture_is_accepted_and_one_row_more_is_not"),
         Limit("pixels of all frames of an animated WebP or AVIF", ("sources.animation._MOST_PIXELS",), millions,
               "refused by its header, status 3", "",

@@ -75,11 +75,11 @@ CONTAINER_CODECS = {
 _INDEX_FIRST = {"movflags": "faststart"}
 # What is written of a live source cannot be had again: it can be read up to the last second, whatever ends the run. The
 # index comes at the end, so that completing it takes no time, however long it is.
-_SAFE_AT_ONCE = {"movflags": "hybrid_fragmented", "frag_duration": "1000000", "flush_packets": "1"}
+_READABLE_EARLY = {"movflags": "hybrid_fragmented", "frag_duration": "1000000", "flush_packets": "1"}
 _SHORT_CLUSTERS = {"cluster_time_limit": "1000", "flush_packets": "1"}
 _MUXER_OPTIONS = {
-    ".mp4": (_INDEX_FIRST, _SAFE_AT_ONCE),
-    ".mov": (_INDEX_FIRST, _SAFE_AT_ONCE),
+    ".mp4": (_INDEX_FIRST, _READABLE_EARLY),
+    ".mov": (_INDEX_FIRST, _READABLE_EARLY),
     ".mkv": ({}, _SHORT_CLUSTERS),
     ".webm": ({}, _SHORT_CLUSTERS),
     ".avi": ({}, {"flush_packets": "1"}),

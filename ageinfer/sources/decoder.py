@@ -23,7 +23,8 @@ from ageinfer.errors import SourceError
 from ageinfer.images import cv2
 from ageinfer.sources.base import sensible_fps
 from ageinfer.sources.boxes import AVIF_BRANDS, HEIC_BRANDS
-from ageinfer.sources.decoding import MOST_PIXELS, refuse_large
+from ageinfer.sources.decoding import refuse_large
+from ageinfer.sources.formats import MOST_PIXELS
 from ageinfer.sources.pictures import MOTION_JPEG_SUFFIXES
 from ageinfer.types import DEFAULT_FPS, Image
 

@@ -13,10 +13,10 @@ import numpy as np
 from ageinfer.errors import SourceError
 from ageinfer.images import cv2
 from ageinfer.sources import boxes, formats
+from ageinfer.sources.formats import MOST_PIXELS
 from ageinfer.sources.jpeg import Jpeg, largest_break
 from ageinfer.types import Image
 
-MOST_PIXELS = 250_000_000  # of a picture or a frame; the largest cameras have 200 million
 _LARGEST_FILE = 1 << 30  # bytes
 _ODD_FILES = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 CAN_ANIMATE = hasattr(cv2, "imdecodeanimation")  # OpenCV 4.12 has it, 4.10 does not

@@ -13,6 +13,7 @@ _PICTURE_SIGNATURES = (
 )  # fmt: skip
 # Width and height of a PNM come after its mark, with spaces and comments between them.
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})")
+MOST_PIXELS = 250_000_000  # of a picture or a frame; the largest cameras have 200 million
 MOST_PAGES = 10_000  # of a TIFF, previews among them
 # Tags are sorted, and those that are read here have low numbers. A file of some kB can announce millions.
 _MOST_TAGS = 500

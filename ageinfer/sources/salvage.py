@@ -5,7 +5,7 @@ from typing import Any
 import av
 import numpy as np
 
-from ageinfer.sources.decoding import MOST_PIXELS
+from ageinfer.sources.formats import MOST_PIXELS
 from ageinfer.types import Image
 
 

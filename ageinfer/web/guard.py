@@ -106,7 +106,8 @@ class Guard:
 def _too_large(scope: Scope) -> Response | None:
     """Refuses a request whose head is too large; the HTTP library does so only where it comes in several pieces."""
     lines = sum(len(name) + len(value) + 4 for name, value in scope["headers"])  # with ": " and the line break
-    asked = len(scope["method"]) + len(scope["raw_path"]) + len(scope["query_string"]) + len(" ? HTTP/1.1\r\n\r\n")
+    path = scope.get("raw_path") or scope["path"].encode()  # the server need not hand on the first
+    asked = len(scope["method"]) + len(path) + len(scope["query_string"]) + len(" ? HTTP/1.1\r\n\r\n")
     return None if lines + asked <= LARGEST_HEAD else PlainTextResponse("Too much before the body.\n", 431)
 
 

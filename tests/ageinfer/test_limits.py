@@ -28,9 +28,9 @@ pytest_plugins = ["media_files"]
 
 def test_the_largest_picture_is_accepted_and_one_row_more_is_not():
     side = 16_000
-    decoding.refuse_large("p.png", side, decoding.MOST_PIXELS // side)
+    decoding.refuse_large("p.png", side, formats.MOST_PIXELS // side)
     with pytest.raises(SourceError, match=r"p\.png: 16000 x 15626 pixels are more than the 250 million"):
-        decoding.refuse_large("p.png", side, decoding.MOST_PIXELS // side + 1)
+        decoding.refuse_large("p.png", side, formats.MOST_PIXELS // side + 1)
 
 
 def test_an_animation_of_the_most_pixels_is_read_and_one_of_more_is_not(tmp_path, small, monkeypatch):

@@ -167,7 +167,7 @@ def test_a_changed_byte_is_refused_or_changed_nothing(tiny_model, data):
 
 
 def test_a_changed_margin_is_noticed(shipped):
-    changed = shipped.replace(b'"margin": 0.2', b'"margin": 0.3')
+    changed = shipped.replace(b'"margin": 0.15', b'"margin": 0.35')
     assert changed != shipped
     assert "metadata were changed" in refusal(changed)
 

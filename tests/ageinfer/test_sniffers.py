@@ -3,6 +3,7 @@
 import re
 import struct
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -94,9 +95,9 @@ def test_an_orientation_that_is_written_is_read(number, order):
 )  # fmt: skip
 def test_a_megabyte_of_nonsense_is_read_in_no_time(data):
     began = time.process_time()
-    formats.picture_size(data)
-    formats.orientation(data)
-    formats.frame_count(data)
+    for read in (formats.picture_size, formats.orientation, formats.frame_count):
+        with suppress(ValueError):  # more pages than are read
+            read(data)
     if data.startswith(b"\xff\xd8"):
         Jpeg.parse(data)
     assert time.process_time() - began < 5

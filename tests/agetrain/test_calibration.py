@@ -61,7 +61,7 @@ def test_sure_and_unsure_faces_are_covered_alike():
 def test_so_many_of_the_faces_that_it_was_found_on_lie_within(seed, n, slope, offset):
     errors, own = answers(n, slope, offset, seed)
     covered = coverage_percent(errors, fit_calibration(errors, own).apply(own))
-    assert covered == pytest.approx(100 * WITHIN_1_STD, abs=100 * 3 / n)
+    assert covered == pytest.approx(100 * WITHIN_1_STD, abs=100 * 4 / n)  # in whole faces
 
 
 def test_one_deviation_for_all_is_multiplied_alone():

@@ -20,7 +20,7 @@ from fuzz.files import Report
 from fuzz.mutate import mutated
 
 TOKEN = "fuzz-token-0123456789abcdef"  # noqa: S105, of a server that this file starts
-_ALLOWED = {200, 204, 400, 401, 403, 404, 405, 421, 503}
+_ALLOWED = {200, 204, 400, 401, 403, 404, 405, 421, 431, 503}
 _ANSWER_S = 0.15  # what is no whole request gets no answer, and nobody waits for one
 _HOST = b"Host: 127.0.0.1:PORT\r\n"
 _KNOWN = b"Authorization: Bearer " + TOKEN.encode() + b"\r\n"
