@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from portraits import checkpoint_of, lively_network
 
@@ -24,7 +24,13 @@ from agetrain.evaluation.answers import answers_of, open_detector
 from agetrain.evaluation.models import open_model
 from agetrain.network import calibration
 from agetrain.network.agenet import AgeNet
-from agetrain.network.calibration import WITHIN_1_STD, Calibration, coverage_percent, fit_calibration
+from agetrain.network.calibration import (
+    SMALLEST_STD_YEARS,
+    WITHIN_1_STD,
+    Calibration,
+    coverage_percent,
+    fit_calibration,
+)
 from agetrain.network.checkpoint import Checkpoint
 
 SIDE = 64
@@ -58,10 +64,15 @@ def test_sure_and_unsure_faces_are_covered_alike():
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 1000), st.integers(100, 400), st.floats(0.3, 2), st.floats(-0.5, 5))
+@example(261, 142, 0.3125, -0.5)
 def test_so_many_of_the_faces_that_it_was_found_on_lie_within(seed, n, slope, offset):
     errors, own = answers(n, slope, offset, seed)
-    covered = coverage_percent(errors, fit_calibration(errors, own).apply(own))
-    assert covered == pytest.approx(100 * WITHIN_1_STD, abs=100 * 4 / n)  # in whole faces
+    found = fit_calibration(errors, own)
+    covered = coverage_percent(errors, found.apply(own))
+    if (found.slope * own + found.offset_years >= SMALLEST_STD_YEARS).all():
+        assert covered == pytest.approx(100 * WITHIN_1_STD, abs=100 * 3 / n)
+    else:  # the smallest deviation that is answered covers more
+        assert covered >= 100 * (WITHIN_1_STD - 3 / n)
 
 
 def test_one_deviation_for_all_is_multiplied_alone():
