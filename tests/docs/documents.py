@@ -4,13 +4,15 @@ import importlib.util
 import re
 import sys
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from conftest import ROOT
 
 DOCS = ROOT / "docs"
+sys.path.append(str(DOCS))
+from limits import value_of  # noqa: E402
+
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _COMMAND = re.compile(r"^(?:ageinfer|python -m (?:agetrain|ageexport)[\w.]*|torchrun|python benchmarks/\w+\.py)(?: |$)")
 
@@ -81,18 +83,10 @@ def table_after(text: str, head: str) -> list[list[str]]:
 
 def resolve(name: str) -> object | None:
     """What a dotted name stands for; None if there is no such thing."""
-    words = name.split(".")
-    for count in range(len(words), 0, -1):
-        try:
-            value = import_module(".".join(words[:count]))
-        except ModuleNotFoundError:
-            continue
-        for word in words[count:]:
-            if not hasattr(value, word):
-                return None
-            value = getattr(value, word)
-        return value
-    return None
+    try:
+        return value_of(name)
+    except AttributeError:
+        return None
 
 
 def generator() -> ModuleType:
