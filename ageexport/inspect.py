@@ -13,6 +13,7 @@ from ageinfer.console import as_message, guarded, put
 from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties, read_model
 from ageinfer.errors import ExitStatus, ModelError, status_table
+from agetrain.evaluation.metrics import in_words
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,7 +74,7 @@ def described(metadata: ModelMetadata, data: bytes) -> list[tuple[str, Any]]:
     for d in t.get("data", []):
         lines.append(("learned", f"{d['dataset']} ({d['licence']}), {d['page']}"))
     for m in metadata.metrics:
-        lines.append(("measured", f"{m['dataset']} {m['part']}: MAE {m['mae']:.2f} years over {m['n']:.0f} pictures"))
+        lines.append(("measured", f"{m['dataset']} {m['part']}: {in_words(m)}"))
     made = ", ".join(f"{k} {v}" for k, v in e.items() if k in ("opset", "torch", "onnx", "onnxruntime"))
     return [
         *lines,

@@ -10,7 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agetrain.evaluation.records import Setup, evaluate_model
+    from agetrain.data import Data
+    from agetrain.evaluation.evaluated import Report, evaluate_model
+    from agetrain.evaluation.records import Setup
     from agetrain.network.checkpoint import Checkpoint
     from agetrain.recipe import Augmentation, Recipe
     from agetrain.run_config import RunConfig
@@ -20,18 +22,22 @@ if TYPE_CHECKING:
 _HOMES = {
     "Augmentation": "recipe",
     "Checkpoint": "network.checkpoint",
+    "Data": "data",
     "Recipe": "recipe",
+    "Report": "evaluation.evaluated",
     "RunConfig": "run_config",
     "Setup": "evaluation.records",
     "TrainingResult": "training.finish",
-    "evaluate_model": "evaluation.records",
+    "evaluate_model": "evaluation.evaluated",
     "fit": "training.run",
 }
 
 __all__ = [
     "Augmentation",
     "Checkpoint",
+    "Data",
     "Recipe",
+    "Report",
     "RunConfig",
     "Setup",
     "TrainingResult",

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from ageinfer.console import guarded
 from ageinfer.errors import DATA_STATUSES, status_table
+from agetrain._data_options import DATASET_HELP, DATASET_METAVAR, add_reading, reading_of
 from agetrain._files import write_json, write_text
-from agetrain.datasets import DATASETS
 from agetrain.datasets.audit_report import draw, markdown
-from agetrain.datasets.auditing import Part, audit, open_parts
+from agetrain.datasets.auditing import Part, audit, counted, look_at, open_parts, write_pairs
 from agetrain.datasets.parts import PARTS
+from agetrain.datasets.problems import LIST, write_problems
 from agetrain.errors import UsageError
 
 
@@ -25,20 +26,35 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=status_table(*DATA_STATUSES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("dataset", choices=list(DATASETS), metavar="DATASET", help=", ".join(DATASETS))
+    parser.add_argument(
+        "datasets", nargs="+", metavar=DATASET_METAVAR,
+        help=f"{DATASET_HELP}; several are audited one by one, and searched for the same photographs together",
+    )  # fmt: skip
     parser.add_argument(
         "--csv", type=Path, nargs="+", metavar="[PART=]FILE",
         help="lists of the original work; without PART= the part is taken from the file's name (train, valid, test)",
     )  # fmt: skip
     parser.add_argument("--split", type=Path, metavar="FILE", help="a split file of python -m agetrain.splits")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the pictures, to look for duplicates too")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR",
+        help="folder of the pictures of a known data set, to look for the same photographs too",
+    )  # fmt: skip
+    parser.add_argument(
+        "--duplicates", type=Path, metavar="FILE",
+        help="write the pairs of pictures that show the same photograph as a CSV, with score and both labels",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cache", type=Path, default=Path("cache"), metavar="DIR",
+        help="folder of what is made of pictures once (default: cache)",
+    )  # fmt: skip
+    add_reading(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="write audit.json, audit.md and audit.png there")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
-def parts_of(options: argparse.Namespace) -> list[Part]:
-    """Opens the parts that the command line names.
+def parts_of(text: str, options: argparse.Namespace) -> list[Part]:
+    """Opens the parts of a data set that the command line names.
 
     Raises:
         UsageError: the options do not fit together.
@@ -47,7 +63,10 @@ def parts_of(options: argparse.Namespace) -> list[Part]:
     named = [_named(str(argument)) for argument in options.csv or []]
     if len({name for name, _ in named}) < len(named):
         raise UsageError("--csv: two lists for one part; write --csv train=FILE valid=FILE test=FILE")
-    return open_parts(options.dataset, lists=dict(named), split=options.split, folder=options.data)
+    return open_parts(
+        text, lists=dict(named), split=options.split, folder=options.data, reading=reading_of(options),
+        problems=options.out / LIST if options.out else None,
+    )  # fmt: skip
 
 
 def _named(argument: str) -> tuple[str, Path]:
@@ -61,20 +80,38 @@ def _named(argument: str) -> tuple[str, Path]:
 
 
 def report_audit(options: argparse.Namespace) -> None:
-    """Audits the split that the options name; prints and writes the result.
+    """Audits the splits that the options name; prints and writes the result.
 
     Raises:
-        AgeError: the options do not fit together, or the split cannot be read.
+        AgeError: the options do not fit together, or a split cannot be read.
     """
-    parts = parts_of(options)
-    figures = audit(parts)
-    text = markdown(options.dataset, figures)
-    print(text, end="")
-    if options.out:
-        write_json(options.out / "audit.json", figures)
-        write_text(options.out / "audit.md", text)
-        draw(options.out / "audit.png", options.dataset, parts)
-        print(f"\n{options.out}: audit.json, audit.md, audit.png")
+    if len(options.datasets) > 1 and (options.csv or options.split or options.data):
+        raise UsageError("--csv, --split and --data serve one data set; with several, write NAME=DIR")
+    sets = [parts_of(text, options) for text in options.datasets]
+    pictures = all(part.paths for parts in sets for part in parts)
+    if options.duplicates and not pictures:
+        raise UsageError("--duplicates needs the pictures; name their folder with --data")
+    looked = look_at([part for parts in sets for part in parts], options.cache) if pictures else None
+    for text, parts in zip(options.datasets, sets, strict=True):
+        name = parts[0].dataset or text
+        own = looked.of(name, {file for part in parts for file in part.files}) if looked else None
+        figures = audit(parts, looked=own)
+        document = markdown(name, figures)
+        print(document, end="")
+        if options.out:
+            out = options.out if len(sets) == 1 else options.out / name
+            write_json(out / "audit.json", figures)
+            write_text(out / "audit.md", document)
+            draw(out / "audit.png", name, parts)
+            write_problems(out / LIST, own.broken if own else ())
+            print(f"\n{out}: audit.json, audit.md, audit.png")
+    if looked is None:
+        return
+    for place, counts in counted(looked.across).items():
+        print(f"- {counts['pairs']} pairs of pictures in {place} show the same photograph")
+    if options.duplicates:
+        write_pairs(options.duplicates, looked.pairs)
+        print(f"{options.duplicates}: {len(looked.pairs)} pairs of pictures that show the same photograph")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

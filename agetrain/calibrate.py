@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ageinfer.console import guarded
 from ageinfer.errors import DATA_STATUSES, status_table
+from agetrain._data_options import reading_of
 from agetrain.errors import UsageError
 from agetrain.evaluate import add_part
 from agetrain.evaluation.calibrating import calibrate_checkpoint
@@ -57,7 +58,7 @@ def write_calibrated(options: argparse.Namespace) -> None:
     out = options.out or (path if options.in_place else path.with_name(f"{path.stem}.calibrated{path.suffix}"))
     done = calibrate_checkpoint(
         path, options.dataset, part=options.part, split=options.split, split_csv=options.split_csv or (),
-        mirrored=options.mirror, device=options.device,
+        mirrored=options.mirror, device=options.device, reading=reading_of(options),
     )  # fmt: skip
     done.checkpoint.save(out)
     found = done.checkpoint.calibration

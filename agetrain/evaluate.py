@@ -4,19 +4,23 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ageinfer.console import guarded
 from ageinfer.errors import DATA_STATUSES, status_table
+from agetrain._data_options import DATASET_HELP, DATASET_METAVAR, add_reading, reading_of
 from agetrain._files import write_json, write_text
-from agetrain.datasets import DATASETS
 from agetrain.datasets.parts import PARTS
+from agetrain.datasets.problems import LIST, write_problems
 from agetrain.errors import UsageError
-from agetrain.evaluation import figures, report
+from agetrain.evaluation import report
 from agetrain.evaluation.answers import DETECTORS, write_predictions
+from agetrain.evaluation.comparing import are_seeds, differences, over_seeds
+from agetrain.evaluation.evaluated import Report
 from agetrain.evaluation.models import open_model
 from agetrain.evaluation.records import Evaluation, Setup, check_datasets, evaluate_part
+from agetrain.evaluation.rows import SUFFIXES, write_rows
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,7 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "models", nargs="+", type=Path, metavar="MODEL",
-        help="a checkpoint (best.pth) or a model file (*.onnx); of several, mean and deviation are printed too",
+        help="a checkpoint (best.pth) or a model file (*.onnx); several are compared picture by picture, and of runs "
+        "that differ in their seed alone mean and deviation are printed",
     )  # fmt: skip
     add_part(parser)
     parser.add_argument(
@@ -46,7 +51,12 @@ def build_parser() -> argparse.ArgumentParser:
         "(default: 0.4, as in APPA-REAL's face pictures)",
     )  # fmt: skip
     parser.add_argument("--no-landmarks", action="store_true", help="crop by boxes alone, without landmarks")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for evaluation.json, .md and .png")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for evaluation.json, .md and .png, and rows.csv"
+    )
+    parser.add_argument(
+        "--rows", type=Path, metavar="FILE", help="write a row for each picture (.csv or .parquet): file, label, answer"
+    )
     parser.add_argument("--predictions", type=Path, metavar="FILE", help="write the answers for a teacher (.npz)")
     parser.add_argument(
         "--robustness", type=int, nargs="?", const=500, default=0, metavar="N",
@@ -68,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--cache", type=Path, default=Path("cache"), metavar="DIR",
-        help="with --leave-one-out: folder of crops and features (default: cache)",
+        help="folder of what is made of pictures once (default: cache)",
     )  # fmt: skip
     parser.add_argument("--resamples", type=int, default=2000, help="resamples of the bootstrap (default: 2000)")
     parser.add_argument("--device", default="cpu", help="device for checkpoints: cpu, cuda (default: cpu)")
@@ -79,12 +89,15 @@ def build_parser() -> argparse.ArgumentParser:
 def add_part(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say which pictures are used; see `agetrain.evaluation.answers.open_part`."""
     parser.add_argument(
-        "--dataset", action="append", required=True, metavar="NAME[=DIR]",
-        help=f"one of: {', '.join(DATASETS)}; may be repeated",
+        "--dataset", action="append", required=True, metavar=DATASET_METAVAR, help=f"{DATASET_HELP}; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--part", choices=PARTS, default="valid", help="part to use (default: valid)")
+    parser.add_argument(
+        "--part", choices=(*PARTS, "all"),
+        help="part to use (default: valid; all of own data that is in no parts and that the model did not learn from)",
+    )  # fmt: skip
     parser.add_argument("--split", type=Path, metavar="FILE", help="a split file of python -m agetrain.splits")
     parser.add_argument("--split-csv", type=Path, nargs="+", metavar="CSV", help="the lists of the original work")
+    add_reading(parser)
 
 
 def evaluations(options: argparse.Namespace) -> list[Evaluation]:
@@ -96,24 +109,34 @@ def evaluations(options: argparse.Namespace) -> list[Evaluation]:
     setup = Setup(
         part=options.part, label=options.label, split=options.split, split_csv=tuple(options.split_csv or ()),
         detector=options.detector, box_margin=options.box_margin, landmarks=not options.no_landmarks,
-        robustness=options.robustness, resamples=options.resamples,
+        robustness=options.robustness, resamples=options.resamples, reading=reading_of(options),
+        problems=options.out / LIST if options.out else None,
     )  # fmt: skip
     check_datasets(options.dataset, setup)
     if options.predictions and len(options.models) > 1:
         raise UsageError("--predictions takes the answers of one model")
+    if options.rows and options.rows.suffix not in SUFFIXES:
+        raise UsageError(f"--rows {options.rows}: the name must end in {' or '.join(SUFFIXES)}")
     models = [(open_model(path, options.device), path) for path in options.models]
+    learned = {str(data["dataset"]) for model, _ in models for data in model.data}
+    seeds = are_seeds([model.recipe for model, _ in models])
     done: list[Evaluation] = []
     for dataset in options.dataset:
         of_models: list[Evaluation] = []
         for model, path in models:
-            of_models.append(evaluate_part(model, path, dataset, setup))
+            of_models.append(evaluate_part(model, path, dataset, setup, learned=learned))
             print(report.line(of_models[-1].record))
-        if len(models) > 1:
-            records = [evaluation.record for evaluation in of_models]
-            seeds = figures.over_seeds(records, lambda r: r["mae"])
-            print(f"{dataset.partition('=')[0]}: {seeds['n']} models, MAE {seeds['mean']:.2f}, sd {seeds['sd']:.2f}")
-            for record in records:
-                record["over_models"] = seeds
+        if seeds and of_models[0].record["n"]:
+            spread = over_seeds([evaluation.record["mae"] for evaluation in of_models])
+            name = of_models[0].record["dataset"]
+            print(f"{name}: {spread['n']} seeds, MAE {spread['mean']:.2f}, sd {spread['sd']:.2f}")
+            for evaluation in of_models:
+                evaluation.record["over_seeds"] = spread
+        elif len(models) > 1:
+            for other in of_models[1:]:
+                found = differences(of_models[0].rows, other.rows, resamples=options.resamples)
+                other.record["differences"] = [asdict(difference) for difference in found]
+                print("\n".join(map(str, found)))
         done += of_models
     return done
 
@@ -124,14 +147,14 @@ def report_evaluations(options: argparse.Namespace) -> None:
         report_leave_one_out(options)
         return
     done = evaluations(options)
-    records: list[dict[str, Any]] = [evaluation.record for evaluation in done]
     if options.predictions:
         write_predictions(options.predictions, [(e.samples, e.answers) for e in done])
+    if options.rows:
+        write_rows(options.rows, [row for evaluation in done for row in evaluation.rows])
     if options.out:
-        write_json(options.out / "evaluation.json", {"evaluations": records})
-        write_text(options.out / "evaluation.md", report.markdown(records))
-        report.draw(options.out / "evaluation.png", records, [e.answers for e in done])
-        print(f"{options.out}: evaluation.json, evaluation.md, evaluation.png")
+        Report(tuple(done)).save(options.out)
+        write_problems(options.out / LIST, {p: None for e in done for p in e.problems})
+        print(f"{options.out}: evaluation.json, evaluation.md, evaluation.png, rows.csv")
 
 
 def report_leave_one_out(options: argparse.Namespace) -> None:
@@ -146,7 +169,7 @@ def report_leave_one_out(options: argparse.Namespace) -> None:
         raise UsageError("--leave-one-out takes one checkpoint, or start file")
     records = leave_one_out(
         options.models[0], options.dataset, options.cache, start_weight=options.start_weight,
-        age_balance=options.age_balance,
+        age_balance=options.age_balance, reading=reading_of(options),
     )  # fmt: skip
     text = markdown(records)
     print(text, end="")

@@ -18,12 +18,14 @@ import torch
 from ageinfer.console import guarded
 from ageinfer.crop.spec import CropSpec
 from ageinfer.errors import DATA_STATUSES, ExitStatus, status_table
+from agetrain._data_options import DATASET_HELP, DATASET_METAVAR, add_reading, reading_of
 from agetrain._files import replacing
 from agetrain.crops.cache import open_crops
 from agetrain.crops.training_set import split_selection
-from agetrain.datasets import load_dataset
+from agetrain.datasets.opening import open_dataset
 from agetrain.errors import OutputError, UsageError
 from agetrain.evaluation.leave_one_out import START_CROP
+from agetrain.evaluation.metrics import figures_of_part, in_words
 from agetrain.network.agenet import AgeNet
 from agetrain.network.calibration import Calibration
 from agetrain.network.checkpoint import Checkpoint, environment
@@ -49,7 +51,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("start", type=Path, metavar="START", help=f"{FILE}, or a checkpoint of the face network")
     parser.add_argument(
-        "--dataset", action="append", required=True, metavar="NAME[=DIR]", help="its train part; may be repeated"
+        "--dataset",
+        action="append",
+        required=True,
+        metavar=DATASET_METAVAR,
+        help=f"{DATASET_HELP}; its train part is used; may be repeated",
     )
     parser.add_argument(
         "--teacher",
@@ -69,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--predictions", type=Path, metavar="FILE", help="also write START's own answers, for --teacher"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the checkpoint to be written")
+    add_reading(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -87,10 +94,9 @@ def run(options: argparse.Namespace) -> None:
     facts: list[dict[str, Any]] = []
     answered: list[tuple[np.ndarray, np.ndarray]] = []
     some: list[np.ndarray] = []
-    for argument in options.dataset:
-        name, _, folder = argument.partition("=")
-        dataset, _ = load_dataset(name, folder or None)
-        samples = dataset.parts["train"]
+    for text in options.dataset:
+        dataset, _ = open_dataset(text, reading=reading_of(options))
+        name, samples = dataset.name, dataset.parts["train"]
         if not samples:
             raise UsageError(f"--dataset {name}: it has no train part and is only measured on; leave it out")
         crops = open_crops(samples, crop, options.cache, name)
@@ -117,15 +123,16 @@ def run(options: argparse.Namespace) -> None:
         pixels = torch.from_numpy(np.concatenate(some)).permute(0, 3, 1, 2)
         normalised = ((piece.float() - network.mean) / network.std for piece in torch.split(pixels, 32))
         put_normalisation_back(cast(FaceMobileNet, network.backbone), normalised)
+    median = float(np.median(np.concatenate([part.ages for part in parts])))
     metrics: list[dict[str, Any]] = []
     for fact, part in zip(facts, held, strict=True):
-        mae = float(np.abs(head.ages(part.features) - part.ages).mean())
-        measured = {"n": len(part.ages), "mae": round(mae, 4), "mae_found": round(mae, 4)}
-        metrics.append({"dataset": fact["dataset"], "label": "real", "part": "selection", **measured})
-        print(f"{fact['dataset']}: MAE {mae:.2f} on {len(part.ages)} faces that were left out of train")
+        everywhere = np.ones(len(part.ages), bool)
+        of_part = figures_of_part(head.ages(part.features), part.ages, part.lows, part.highs, everywhere, median)
+        metrics.append({"dataset": fact["dataset"], "label": "real", "part": "selection", **of_part})
+        print(f"{fact['dataset']}: {in_words(of_part)}, on faces that were left out of train")
     training = {
         "recipe": Recipe(backbone=NAME, crop="box", size=crop.size, margin=crop.margin).to_dict(), **training,
-        "data": facts, "train_median": float(np.median(np.concatenate([part.ages for part in parts]))),
+        "data": facts, "train_median": median,
         "head_alone": {
             "teacher": options.teacher.name if options.teacher else "its own answers",
             "teacher_weight": options.teacher_weight, "age_balance": options.age_balance,

@@ -9,9 +9,13 @@ from pathlib import Path
 
 from ageinfer.console import guarded
 from ageinfer.errors import DATA_STATUSES, status_table
+from agetrain._data_options import DATASET_HELP, DATASET_METAVAR, add_reading, reading_of
 from agetrain.crops import precrop
 from agetrain.datasets import DATASETS, Dataset, load_dataset
-from agetrain.datasets.acquire import acquire, check_pictures, missing_pictures, pictures_of
+from agetrain.datasets.acquire import acquire, broken_pictures, check_pictures, missing_pictures, pictures_of
+from agetrain.datasets.base import samples_of
+from agetrain.datasets.opening import named, open_dataset
+from agetrain.datasets.problems import LIST, check_problems, write_problems
 from agetrain.errors import UsageError
 
 
@@ -23,7 +27,10 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=status_table(*DATA_STATUSES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("dataset", choices=list(DATASETS), metavar="DATASET", help=", ".join(DATASETS))
+    parser.add_argument(
+        "dataset", metavar=DATASET_METAVAR,
+        help=f"{DATASET_HELP}; your own is checked where it lies",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the data set (default: data/NAME)")
     parser.add_argument(
         "--archive", type=Path, nargs="+", metavar="FILE",
@@ -54,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--processes", type=int, metavar="N", help="processes for --centre (default: one for each core)"
     )
+    add_reading(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -84,13 +92,45 @@ def centre_faces(options: argparse.Namespace, dataset: Dataset, folder: Path) ->
         print(f"{target / path.name}: {after} of {before} lines")
 
 
+def check_own(options: argparse.Namespace) -> None:
+    """Checks somebody's own data: reads its labels, decodes every picture, and prints what it found.
+
+    Raises:
+        AgeError: an option is for a data set that is downloaded, or the data cannot be read.
+    """
+    for option in ("out", "archive", "url", "sha256", "centre"):
+        if getattr(options, option):
+            raise UsageError(f"--{option} is for data sets that agetrain knows; your own data is only checked")
+    dataset, folder = open_dataset(options.dataset, reading=reading_of(options), problems=Path(LIST), deal=False)
+    samples = samples_of(dataset)
+    broken = [] if options.no_check else broken_pictures(samples)
+    problems = [*dataset.problems, *broken]
+    if broken:
+        check_problems(dataset, options.max_broken, broken, Path(LIST))
+    ages = [s.age_years for s in samples]
+    persons = {s.subject for s in samples if s.subject}
+    print(
+        f"{folder}: {dataset.name}: {len(samples)} pictures with {dataset.label} ages of {min(ages):g} to "
+        f"{max(ages):g} years, {sum(s.interval_years is not None for s in samples)} of them intervals; "
+        f"{len(persons) or 'no'} persons told; {dataset.licence}"
+    )
+    if problems:
+        write_problems(Path(LIST), problems)
+        print(f"{LIST}: {len(problems)} pictures that cannot be used, and why")
+
+
 def prepare(options: argparse.Namespace) -> None:
     """Downloads, checks and cuts out faces, as far as asked for.
 
     Raises:
         AgeError: something cannot be had, read or written.
     """
-    folder = options.out or Path("data") / options.dataset
+    name, place = named(options.dataset)
+    if name not in DATASETS:
+        check_own(options)
+        return
+    options.dataset = name
+    folder = options.out or place or Path("data") / name
     if options.csv and not options.centre:
         raise UsageError("--csv rewrites lists to kept faces: it needs --centre")
     if options.sha256 is not None and not re.fullmatch("[0-9A-Fa-f]{64}", options.sha256):

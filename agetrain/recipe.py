@@ -251,17 +251,17 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise UsageError(f"{_option(name)} {getattr(self, name)}: use one of {', '.join(allowed)}")
+                raise UsageError(f"{option(name)} {getattr(self, name)}: use one of {', '.join(allowed)}")
         if (self.head == "distribution") != (self.loss == "distribution"):
             raise UsageError(f"--head {self.head} cannot learn by --loss {self.loss}: use distribution, or l1 and mse")
         for name in ("size", "epochs", "batch_size", "lr", "target_std_years", "step_epochs", "step_factor"):
             if not getattr(self, name) > 0:
-                raise UsageError(f"{_option(name)} {getattr(self, name)}: must be above 0")
+                raise UsageError(f"{option(name)} {getattr(self, name)}: must be above 0")
         for name in ("weight_decay", "warmup_epochs", "clip_norm", "patience", "l1_weight", "auxiliary_weight",
                      "teacher_weight", "doubt_beyond", "age_balance", "seed",
                      "selection_seed"):  # fmt: skip
             if not getattr(self, name) >= 0:
-                raise UsageError(f"{_option(name)} {getattr(self, name)}: use 0 or more")
+                raise UsageError(f"{option(name)} {getattr(self, name)}: use 0 or more")
         if not 8 <= self.size <= 1024 or not -0.4 <= self.margin <= 4:
             raise UsageError(f"--size {self.size} --margin {self.margin}: use 8 to 1024 px and -0.4 to 4")
         if self.crop == "resize" and not self.size <= self.resize_to <= 1024:
@@ -310,5 +310,6 @@ class Recipe:
             raise UsageError(f"not a recipe: {error}") from error
 
 
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+def option(name: str) -> str:
+    """Returns the option of the command line for a field; ``--labels`` names the list of own data."""
+    return f"--{'label-values' if name == 'labels' else name.replace('_', '-')}"

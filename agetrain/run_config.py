@@ -1,12 +1,13 @@
 """The configuration of a training run: what it learns from, how, and where its results go."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agetrain import experiments
-from agetrain.datasets.parts import name_and_folder
+from agetrain.datasets.opening import name_of, named
+from agetrain.datasets.own import Reading
 from agetrain.experiments import Experiment
 from agetrain.recipe import Recipe
 
@@ -16,15 +17,16 @@ class RunConfig:
     """One training run; `agetrain.fit` does it.
 
     Attributes:
-        datasets: each ``NAME`` or ``NAME=DIR``; without a folder ``$AGETRAIN_DATA/NAME``, then ``data/NAME``.
-        label: ``real`` or ``apparent`` age; None for real age, or for what a pack holds.
+        datasets: each ``NAME`` or ``NAME=DIR`` of a known data set, without a folder from ``$AGETRAIN_DATA/NAME``, then
+            ``data/NAME``; or ``PATH`` or ``NAME=PATH`` of own data.
+        label: ``real`` or ``apparent`` age; None for what own data has, for real age, or for what a pack holds.
         experiment: a row of `agetrain.experiments`; None for the data set's final original experiment, and ``best``
             where there is none.
         recipe: how to train; None for the recipe of the experiment.
         split: a split file of ``python -m agetrain.splits``, for a single data set.
         split_csv: the lists of the original work, for a single data set: train, valid and, optionally, test.
         allow_overlap: whether to train although a person is in more than one part.
-        strict: whether pictures that cannot be read end the run, instead of being left out.
+        reading: how own data is read, and how much of it may be unusable.
         out: folder for the results; None for ``runs/NAME-LABEL-EXPERIMENT``.
         cache: folder of the face crops, which are made once.
         weights: ImageNet weights, a file or a folder with ``BACKBONE*.pth``, or a checkpoint to start from; None for
@@ -44,7 +46,7 @@ class RunConfig:
     split: Path | None = None
     split_csv: tuple[Path, ...] = ()
     allow_overlap: bool = False
-    strict: bool = False
+    reading: Reading = field(default_factory=Reading)
     out: Path | None = None
     cache: Path = Path("cache")
     weights: Path | None = None
@@ -58,7 +60,7 @@ class RunConfig:
     @property
     def names(self) -> list[str]:
         """Names of the data sets."""
-        return [name_and_folder(text)[0] for text in self.datasets]
+        return [name_of(text) for text in self.datasets]
 
     def chosen(self) -> tuple[Experiment, Recipe]:
         """Returns the experiment and the recipe of this run.
@@ -72,16 +74,15 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Returns what decides the result as JSON values, for ``config.json``.
 
-        Places and the machine are left out: ``out``, ``cache``, ``strict``, ``device``, ``wandb``, ``resume`` and
-        ``overwrite``.
+        Places and the machine are left out: ``out``, ``cache``, ``device``, ``wandb``, ``resume`` and ``overwrite``.
         """
         experiment, recipe = self.chosen()
-        pairs = [name_and_folder(text) for text in self.datasets]
+        pairs = [(name_of(text), named(text)[1]) for text in self.datasets]
         return {
             "experiment": experiment.id, "label": self.label or "real",
             "data": [{"name": name, "folder": str(folder) if folder else ""} for name, folder in pairs],
             "split": str(self.split) if self.split else "", "split_csv": [str(path) for path in self.split_csv],
-            "allow_overlap": self.allow_overlap, "recipe": recipe.to_dict(),
+            "reading": self.reading.to_dict(), "allow_overlap": self.allow_overlap, "recipe": recipe.to_dict(),
             "weights": str(self.weights) if self.weights else "", "teacher": [str(path) for path in self.teachers],
             **({"packed": str(self.packed)} if self.packed else {}),
         }  # fmt: skip
@@ -99,6 +100,7 @@ class RunConfig:
             label=values["label"],
             experiment=values["experiment"],
             recipe=Recipe.from_dict(values["recipe"]),
+            reading=Reading.from_dict(values.get("reading", {})),
             split=_path(values["split"]),
             split_csv=tuple(Path(path) for path in values["split_csv"]),
             allow_overlap=bool(values["allow_overlap"]),

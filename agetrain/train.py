@@ -14,9 +14,11 @@ from typing import Any
 from ageinfer.console import guarded
 from ageinfer.errors import DATA_STATUSES, ExitStatus, status_table
 from agetrain import experiments
-from agetrain.datasets import DATASETS
+from agetrain._data_options import DATASET_HELP, DATASET_METAVAR, add_reading, reading_of
+from agetrain.datasets.own import Reading
 from agetrain.errors import UsageError
-from agetrain.recipe import AUGMENTATIONS, CHOICES, Augmentation, Recipe
+from agetrain.evaluation.metrics import in_words
+from agetrain.recipe import AUGMENTATIONS, CHOICES, Augmentation, Recipe, option
 from agetrain.run_config import RunConfig, default_out
 from agetrain.training.wandb_log import MODES
 
@@ -33,8 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--dataset", action="append", metavar="NAME[=DIR]", default=[],
-        help=f"one of: {', '.join(DATASETS)}; may be repeated, to learn from several together",
+        "--dataset", action="append", metavar=DATASET_METAVAR, default=[],
+        help=f"{DATASET_HELP}; may be repeated, to learn from several together",
     )  # fmt: skip
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of the data set (default: $AGETRAIN_DATA/NAME, then data/NAME)"
@@ -43,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--experiment", metavar="ID", help=f"one of: {', '.join(experiments.EXPERIMENTS)}")
     parser.add_argument("--list", action="store_true", help="print all experiments")
     parser.add_argument("--config", type=Path, metavar="FILE", help="run again by the config.json of a run")
+    add_reading(parser)
     splits = parser.add_argument_group("split")
     splits.add_argument("--split", type=Path, metavar="FILE", help="a split file of python -m agetrain.splits")
     splits.add_argument(
@@ -50,9 +53,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="the lists of the original work: train, valid and, optionally, test",
     )  # fmt: skip
     splits.add_argument("--allow-overlap", action="store_true", help="train although a person is in more than one part")
-    parser.add_argument(
-        "--strict", action="store_true", help="end at pictures that cannot be read instead of leaving them out"
-    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the results (default: runs/NAME-LABEL-EXPERIMENT)"
     )
@@ -107,12 +107,13 @@ def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_field(group: Any, field: "Field[Any]", kind: type) -> None:
-    option = f"--{field.name.replace('_', '-')}"
+    name = option(field.name)
     if kind is bool:
-        group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=_help(field))
+        group.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=_help(field))
         return
     choices = CHOICES.get(field.name)
-    group.add_argument(option, type=kind, choices=choices, metavar=None if choices else "X", help=_help(field))
+    metavar = None if choices else "X"
+    group.add_argument(name, dest=field.name, type=kind, choices=choices, metavar=metavar, help=_help(field))
 
 
 def _help(field: "Field[Any]") -> str:
@@ -149,7 +150,8 @@ def config_of(options: argparse.Namespace) -> RunConfig:
     return RunConfig(
         datasets=datasets, label=label, experiment=experiment.id, recipe=recipe,
         split=options.split or base.split, split_csv=tuple(options.split_csv or base.split_csv),
-        allow_overlap=options.allow_overlap or base.allow_overlap, strict=options.strict,
+        allow_overlap=options.allow_overlap or base.allow_overlap,
+        reading=reading_of(options) if reading_of(options) != Reading(cache=options.cache) else base.reading,
         out=options.out or _default_out(names, label, experiment.id, packed), cache=options.cache,
         weights=options.weights or base.weights, teachers=tuple(options.teacher or base.teachers), packed=packed,
         resume=options.resume, overwrite=options.overwrite, device=options.device, wandb=options.wandb,
@@ -244,12 +246,17 @@ def train(options: argparse.Namespace) -> None:
         return
     for m in result.metrics:
         if m["part"] == "valid":
-            print(
-                f"{m['dataset']} valid, {m['label']} age: MAE {m['mae']:.2f} years over {m['n']} pictures "
-                f"(always answering the training median: {m['mae_of_train_median']:.2f}; a face was found in "
-                f"{m['detection_rate_percent']:.1f} %)"
-            )
+            print(f"{m['dataset']} valid, {m['label']} age: {in_words(m)}{_beside(m)}")
     print(
         f"{result.out}: best.pth, report.md, metrics.json, curve.png, parity.npz\n"
         f"next: python -m ageexport {result.path}"
+    )
+
+
+def _beside(metrics: dict[str, Any]) -> str:
+    if not metrics["n"]:
+        return ""
+    return (
+        f" (always answering the training median: {metrics['mae_of_train_median']:.2f}; a face was found in "
+        f"{metrics['detection_rate_percent']:.1f} %)"
     )

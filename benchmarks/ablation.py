@@ -17,7 +17,7 @@ import numpy as np
 
 from agetrain.datasets import load_dataset
 from agetrain.evaluation.answers import answers_of, open_detector
-from agetrain.evaluation.figures import Bootstrap
+from agetrain.evaluation.bootstrap import Bootstrap
 from agetrain.evaluation.models import open_model
 from agetrain.experiments import EXPERIMENTS
 from agetrain.recipe import AUGMENTATIONS, Augmentation, Recipe

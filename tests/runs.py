@@ -10,6 +10,7 @@ import torchvision
 
 from agetrain.network import checkpoint
 from agetrain.network.checkpoint import Checkpoint
+from agetrain.recipe import option
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,7 +27,7 @@ def words(**options) -> list[str]:
     """Options of a command line: a list is several words, True a switch."""
     line = []
     for name, value in options.items():
-        line.append(f"--{name.replace('_', '-')}")
+        line.append(option(name))
         if value is not True:
             line += map(str, value if isinstance(value, list | tuple) else [value])
     return line

@@ -6,18 +6,17 @@ Preparing needs the runtime (`ageinfer.crop.cut` cuts the crops, with its own de
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import shutil
-import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +29,14 @@ from agetrain.datasets import Sample
 from agetrain.errors import DatasetError
 
 CACHE_VERSION = 2
-VALUES = ("found", "ages", "stds", "others", "other_stds", "digests")
-_PICTURES_PER_PROCESS = 64  # fewer are not worth the start of one
-_MOST_PROCESSES = 61  # that a pool may have on Windows
+VALUES = ("found", "ages", "stds", "others", "other_stds", "digests", "lows", "highs")
 MOST_NAMED = 20  # pictures that one message names
-_cropper: "_Cropper"  # of a process that does nothing else, see _open_cropper
+_AHEAD = 64  # pictures a thread that may wait for their turn
+
+Done = TypeVar("Done")
+
+if TYPE_CHECKING:  # it brings OpenCV, which a machine that only trains need not have
+    from ageinfer.detect.base import FaceDetector
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +49,11 @@ class CropCache:
         crops: uint8 ``[n, side, side, 3]``, RGB, memory-mapped; zeros where no face was found. May be several files;
             indexing with an array of ascending numbers gives an array.
         found: bool ``[n]``: a face was found.
-        ages: float32 ``[n]``, years.
+        ages: float32 ``[n]``, years; of an interval, a year within it.
         stds: float32 ``[n]``, years of disagreement between raters, NaN where unknown.
         others, other_stds: float32 ``[n]``, the same of the other of real and apparent age, NaN where unknown.
         digests: uint64 ``[n]``, the first 8 bytes of the SHA-256 of each picture's file.
+        lows, highs: float32 ``[n]``, years, ends of the interval where no more is known than that; NaN for exact ages.
     """
 
     crops: "npt.NDArray[np.uint8] | JoinedCrops"
@@ -60,9 +63,27 @@ class CropCache:
     others: npt.NDArray[np.float32]
     other_stds: npt.NDArray[np.float32]
     digests: npt.NDArray[np.uint64]
+    lows: npt.NDArray[np.float32]
+    highs: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.found)
+
+    @property
+    def exact(self) -> npt.NDArray[np.bool_]:
+        """Where an age is one number and no interval, bool ``[n]``."""
+        return np.isnan(self.lows)
+
+
+def in_order(pool: ThreadPoolExecutor, work: Callable[..., Done], *items: Iterable[Any], ahead: int) -> Iterator[Done]:
+    """Yields what a pool makes of items, in their order, with only so many begun ahead of the next one."""
+    waiting: deque[Future[Done]] = deque()
+    for each in zip(*items, strict=True):
+        waiting.append(pool.submit(work, *each))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 class JoinedCrops:
@@ -139,7 +160,11 @@ def open_crops(
         raise DatasetError(_named(reasons))
     if unreadable is not None:
         unreadable.update({samples[i].path: reason for i, reason in reasons.items()})
+    nothing = (np.nan, np.nan)
+    lows, highs = np.array([s.interval_years or nothing for s in samples], np.float32).reshape(-1, 2).T
     return CropCache(
+        lows=lows,
+        highs=highs,
         crops=crops,
         found=found,
         ages=years("age_years"),
@@ -218,15 +243,19 @@ def _build(samples: Sequence[Sample], spec: CropSpec, target: Path, title: str, 
 
 
 class _Cropper:
-    """Cuts the labelled face out of pictures and writes it into a file of crops."""
+    """Cuts the labelled face out of pictures into a file of crops; each thread has a detector of its own."""
 
     def __init__(self, spec: CropSpec, crops: Path, threads: int | None) -> None:
+        self._spec, self._threads = spec, threads
+        self._crops = np.lib.format.open_memmap(crops, mode="r+")
+        self._own = threading.local()
+        self._own.detector = self._open()  # what is missing or broken is to be said here, not in every thread
+
+    def _open(self) -> "FaceDetector":
         from ageinfer.detect import WholePicture, YuNet
 
-        whole = spec.detector == NO_DETECTOR
-        self._detector = WholePicture() if whole else YuNet(provider="cpu", threads=threads)
-        self._spec = spec
-        self._crops = np.lib.format.open_memmap(crops, mode="r+")
+        whole = self._spec.detector == NO_DETECTOR
+        return WholePicture() if whole else YuNet(provider="cpu", threads=self._threads)
 
     def crop(self, i: int, path: Path) -> bool | str:
         """Writes the crop of a picture as the ``i``-th one.
@@ -238,7 +267,9 @@ class _Cropper:
             image = read_labelled_picture(path)
         except DatasetError as error:
             return str(error)
-        crop = crop_labelled_face(self._detector, image, self._spec)
+        if not hasattr(self._own, "detector"):
+            self._own.detector = self._open()
+        crop = crop_labelled_face(self._own.detector, image, self._spec)
         if crop is None:
             return False
         self._crops[i] = crop
@@ -247,44 +278,20 @@ class _Cropper:
 
 @contextmanager
 def _cropping(paths: Sequence[Path], spec: CropSpec, crops: Path) -> Iterator[Iterator[bool | str]]:
-    """Crops pictures, on all cores where there are many; gives for each, in order, what `_Cropper.crop` returns."""
-    processes = min(available_cores(), len(paths) // _PICTURES_PER_PROCESS, _MOST_PROCESSES)
-    cropper = _Cropper(spec, crops, None)  # what is missing or broken is to be said here, not in every process
-    if processes < 2:
-        yield map(cropper.crop, range(len(paths)), paths)
+    """Crops pictures, on all cores; gives for each, in order, what `_Cropper.crop` returns.
+
+    Decoding, detecting and cropping leave Python's lock alone, so threads are enough. Processes would import the script
+    of
+    whoever calls this once more.
+    """
+    threads = available_cores()
+    if threads < 2:
+        yield map(_Cropper(spec, crops, None).crop, range(len(paths)), paths)
         return
-    # Not by fork: a process that trains has threads, and with CUDA more than a fork can copy.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _open_cropper, (spec, crops)) as pool:
+    cropper = _Cropper(spec, crops, 1)
+    with ThreadPoolExecutor(threads) as pool:
         try:
-            yield pool.map(_crop, range(len(paths)), paths, chunksize=16)
-        except BrokenProcessPool as error:
-            raise DatasetError(
-                f"{crops.parent.parent}: one of {processes} processes that cut faces ended, perhaps for want of memory "
-                "or space; free some, and start again"
-            ) from error
+            yield in_order(pool, cropper.crop, range(len(paths)), paths, ahead=_AHEAD * threads)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _open_cropper(spec: CropSpec, crops: Path) -> None:
-    global _cropper
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one says when to stop
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    from ageinfer.images import cv2
-
-    cv2.setNumThreads(1)  # there is a process for each core already
-    _cropper = _Cropper(spec, crops, 1)
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it has ended, however that was."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _crop(i: int, path: Path) -> bool | str:
-    return _cropper.crop(i, path)

@@ -16,7 +16,7 @@ from agetrain._files import replacing, write_json
 from agetrain.crops.cache import VALUES, CropCache, JoinedCrops, join
 from agetrain.crops.parity_pack import ParityPictures, write_parity_pack
 from agetrain.crops.training_set import TrainingSet
-from agetrain.datasets import module_of
+from agetrain.datasets import DATASETS
 from agetrain.errors import DatasetError, UsageError
 from agetrain.recipe import Recipe
 from agetrain.run_config import RunConfig
@@ -117,9 +117,9 @@ def load(folder: Path, recipe: Recipe) -> tuple[TrainingSet, dict[str, Any]]:
             raise UsageError(
                 f"{folder} was packed with {name} {packed[name]}, the run wants {getattr(recipe, name)}; pack it again"
             )
-    offsets = {module_of(f["dataset"]).LABEL_OFFSET for f in facts}
+    offsets = {DATASETS[f["dataset"]].LABEL_OFFSET if f["dataset"] in DATASETS else 0 for f in facts}
     if recipe.labels == "stored" and len(offsets) > 1:
-        raise UsageError("--labels stored: these data sets store their labels differently; use --labels true")
+        raise UsageError("--label-values stored: these data sets store labels differently; use --label-values true")
     data = TrainingSet(
         facts, description["label"], description["label_offset"], CropSpec.from_dict(description["crop"]), learn,
         caches.get("select") or join(valid), valid,
@@ -130,7 +130,10 @@ def load(folder: Path, recipe: Recipe) -> tuple[TrainingSet, dict[str, Any]]:
 def _load_cache(folder: Path, name: str, count: int) -> CropCache:
     arrays = [np.load(folder / f"{name}-{shard:03d}.npy", mmap_mode="r") for shard in range(count)]
     with np.load(folder / f"{name}.npz", allow_pickle=False) as values:
-        cache = CropCache(JoinedCrops(arrays), *(values[value] for value in VALUES))
+        # Packs from before there were intervals have no ends of them.
+        unknown = np.full(len(values["ages"]), np.nan, np.float32)
+        known: dict[str, Any] = {name: values.get(name, unknown) for name in VALUES}
+        cache = CropCache(JoinedCrops(arrays), **known)
     if sum(map(len, arrays)) != len(cache):
         raise ValueError(f"{name}: crops and labels differ in number")
     return cache

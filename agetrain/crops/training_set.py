@@ -1,6 +1,5 @@
 """The training set: the crops of all data sets that a run needs."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,14 @@ import numpy as np
 
 from ageinfer.crop.spec import CropSpec
 from agetrain.crops import cache
-from agetrain.crops.cache import MOST_NAMED, CropCache, join
+from agetrain.crops.cache import CropCache, join
 from agetrain.crops.parity_pack import ParityPictures
 from agetrain.datasets import Dataset, Sample
+from agetrain.datasets.base import Problem
 from agetrain.errors import UsageError
 from agetrain.recipe import Recipe
 
 WIDE_CROP_FACTOR = 1.4
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +31,7 @@ class TrainingSet:
         learn: of each data set, wide crops, see `agetrain.training.augment`.
         select: of all of them together, exact crops on which the best epoch is chosen.
         valid: of each data set, exact crops, measured once at the end.
+        problems: of each data set, the pictures that are left out or hold no face.
     """
 
     facts: tuple[dict[str, Any], ...]
@@ -42,6 +41,12 @@ class TrainingSet:
     learn: tuple[CropCache, ...]
     select: CropCache
     valid: tuple[CropCache, ...]
+    problems: tuple[tuple[Problem, ...], ...] = ()
+
+    @property
+    def error_name(self) -> str:
+        """What the epochs are told apart by: errors of exact ages, or without any distances to intervals."""
+        return "MAE" if self.select.exact.any() else "distance to the interval"
 
     @property
     def name(self) -> str:
@@ -50,46 +55,55 @@ class TrainingSet:
 
 
 def training_set(
-    datasets: Sequence[Dataset], recipe: Recipe, folder: Path, *, strict: bool = False
-) -> tuple[TrainingSet, ParityPictures]:
+    datasets: Sequence[Dataset], recipe: Recipe, folder: Path
+) -> tuple[TrainingSet, ParityPictures]:  # fmt: skip
     """Makes the training set of data sets; pictures are cropped where the cache does not hold them yet.
 
-    Pictures that cannot be read are named in the log and left out.
+    Pictures that cannot be read, or hold no face, become problems of their data set.
 
     Args:
         datasets: to learn from, and to report on.
         recipe: how to crop and to choose.
         folder: holds all caches of crops.
-        strict: refuse pictures that cannot be read.
 
     Returns:
         The training set, and the pictures for a parity pack.
 
     Raises:
         UsageError: the data sets store their labels differently.
-        DatasetError: ``strict``, and a picture cannot be read; or the cache cannot be read or written.
+        DatasetError: the cache cannot be read or written.
     """
     exact = recipe.crop_spec
     wide = exact.widened(WIDE_CROP_FACTOR)
     offsets = {d.label_offset for d in datasets}
     if recipe.labels == "stored" and len(offsets) > 1:
-        raise UsageError("--labels stored: these data sets store their labels differently; use --labels true")
-    facts, learn, select, valid = [], [], [], []
+        raise UsageError("--label-values stored: these data sets store labels differently; use --label-values true")
+    facts, learn, select, valid, problems = [], [], [], [], []
     learned: list[Sample] = []
-    bad: dict[Path, str] | None = None if strict else {}
+    unreadable: dict[Path, str] = {}
     for dataset in datasets:
+        bad: dict[Path, str] = {}
+        opened: list[tuple[Sequence[Sample], CropCache]] = []
+
+        def crops(
+            samples: Sequence[Sample], spec: CropSpec, what: str, dataset: Dataset = dataset,
+            bad: dict[Path, str] = bad, opened: list[tuple[Sequence[Sample], CropCache]] = opened,
+        ) -> CropCache:  # fmt: skip
+            opened.append((samples, cache.open_crops(samples, spec, folder, f"{dataset.name}: {what}", bad)))
+            return opened[-1][1]
+
         train_samples = dataset.parts["train"] + (() if recipe.ignore_bad else dataset.ignored)
         if recipe.select_on == "valid":
             learn_samples = list(train_samples)
         else:
             chosen, held_out = split_selection(train_samples, recipe.selection_share, recipe.selection_seed)
             learn_samples = [train_samples[i] for i in chosen]
-            select.append(
-                cache.open_crops([train_samples[i] for i in held_out], exact, folder, f"{dataset.name}: choose", bad)
-            )
-        learn.append(cache.open_crops(learn_samples, wide, folder, f"{dataset.name}: learn", bad))
-        valid.append(cache.open_crops(dataset.parts["valid"], exact, folder, f"{dataset.name}: report", bad))
+            select.append(crops([train_samples[i] for i in held_out], exact, "choose"))
+        learn.append(crops(learn_samples, wide, "learn"))
+        valid.append(crops(dataset.parts["valid"], exact, "report"))
+        problems.append((*dataset.problems, *_problems(opened, bad)))
         learned += learn_samples
+        unreadable |= bad
         facts.append(
             {
                 "dataset": dataset.name,
@@ -103,20 +117,24 @@ def training_set(
             }
         )
     data = TrainingSet(
-        tuple(facts), datasets[0].label, max(offsets), exact, tuple(learn), join(select or valid), tuple(valid)
-    )
-    if bad:
-        _say_what_is_left_out(bad)
+        tuple(facts), datasets[0].label, max(offsets), exact, tuple(learn), join(select or valid), tuple(valid),
+        tuple(problems),
+    )  # fmt: skip
     return data, ParityPictures(
-        tuple(s for d in datasets for s in d.parts["valid"]), tuple(learned), frozenset(bad or ())
+        tuple(s for d in datasets for s in d.parts["valid"]), tuple(learned), frozenset(unreadable)
     )
 
 
-def _say_what_is_left_out(bad: Mapping[Path, str]) -> None:
-    for reason in list(bad.values())[:MOST_NAMED]:
-        log.warning("left out: %s", reason)
-    more = f", {MOST_NAMED} of them named above" if len(bad) > MOST_NAMED else ""
-    log.warning("%d pictures cannot be read and are left out%s; --strict ends the run instead", len(bad), more)
+def _problems(opened: Sequence[tuple[Sequence[Sample], CropCache]], bad: Mapping[Path, str]) -> list[Problem]:
+    """What cropping found out about pictures, in their order."""
+    found = []
+    for samples, crops in opened:
+        for sample, has_face in zip(samples, crops.found.tolist(), strict=True):
+            if sample.path in bad:
+                found.append(Problem(str(sample.path), "broken", bad[sample.path]))
+            elif not has_face:
+                found.append(Problem(str(sample.path), "no face", "no face was found in it"))
+    return found
 
 
 def split_selection(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[int], list[int]]:

@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from agetrain._progress import progress
-from agetrain.datasets import DATASETS, Dataset, fetch, load_dataset, unpacking
+from agetrain.datasets import DATASETS, Dataset, Sample, fetch, load_dataset, unpacking
+from agetrain.datasets.base import Problem, samples_of
+from agetrain.datasets.problems import LIST, write_problems
 from agetrain.errors import DatasetError
 
 log = logging.getLogger(__name__)
@@ -99,34 +101,34 @@ def pictures_of(dataset: Dataset) -> list[Path]:
     return [s.path for part in dataset.parts.values() for s in part] + [s.path for s in dataset.ignored]
 
 
+def broken_pictures(samples: Sequence[Sample]) -> list[Problem]:
+    """Decodes every picture and returns those that cannot be, in their order."""
+    from ageinfer.errors import SourceError
+    from ageinfer.sources import read_picture
+
+    def reason(sample: Sample) -> str:
+        try:
+            read_picture(sample.path)
+        except SourceError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor() as pool:
+        reasons = progress(pool.map(reason, samples), "checking", "img", len(samples))
+        return [Problem(str(s.path), "broken", r) for s, r in zip(samples, reasons, strict=True) if r]
+
+
 def check_pictures(dataset: Dataset, folder: Path) -> None:
     """Decodes every picture.
 
     Raises:
-        DatasetError: some cannot be decoded; ``broken.txt`` in the folder names them.
+        DatasetError: some cannot be decoded; ``problems.csv`` in the folder names them.
     """
-    from ageinfer.errors import SourceError
-    from ageinfer.sources import read_picture
-
-    def broken(path: Path) -> bool:
-        try:
-            read_picture(path)
-        except SourceError:
-            return True
-        return False
-
-    paths = pictures_of(dataset)
-    with ThreadPoolExecutor() as pool:
-        bad = [
-            p
-            for p, is_bad in zip(paths, progress(pool.map(broken, paths), "checking", "img", len(paths)), strict=True)
-            if is_bad
-        ]
-    listing = folder / "broken.txt"
-    if bad:
-        listing.write_text("".join(f"{p.relative_to(folder)}\n" for p in bad))
+    broken = broken_pictures([*samples_of(dataset), *dataset.ignored])
+    listing = folder / LIST
+    write_problems(listing, broken)
+    if broken:
         raise DatasetError(
-            f"{folder}: {len(bad)} pictures cannot be decoded, {bad[0].name} first; {listing} names them: fetch the "
-            "data set again, or delete them"
+            f"{folder}: {len(broken)} pictures cannot be decoded, {broken[0].file} first; {listing} names them: fetch "
+            "the data set again, or delete them"
         )
-    listing.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,8 @@ import numpy as np
 
 from agetrain._files import replacing
 from agetrain.datasets import Dataset, Sample, afad, cacd
-from agetrain.datasets.parts import PARTS, samples_of
+from agetrain.datasets.base import samples_of
+from agetrain.datasets.parts import PARTS
 from agetrain.errors import DatasetError, UsageError
 
 KINDS = ("default", "random", "identity", "rank")
@@ -40,22 +42,44 @@ def stratified(samples: Sequence[Sample], shares: Sequence[float], seed: int) ->
     return {part: tuple(side) for part, side in sides.items() if side}
 
 
+def grouped(
+    samples: Sequence[Sample], groups: Sequence[str], shares: Sequence[float], seed: int
+) -> dict[str, tuple[Sample, ...]]:
+    """Deals whole groups of pictures so that every part has about the same ages.
+
+    Args:
+        samples: all of them.
+        groups: of each of them.
+        shares: of train, valid and, optionally, test.
+        seed: of the draw.
+    """
+    random = np.random.default_rng(seed)
+    members: dict[str, list[int]] = defaultdict(list)
+    for i, group in enumerate(groups):
+        members[group].append(i)
+    # Groups by age, those of an age shuffled, and each to the part that lacks most by then.
+    chance = dict(zip(sorted(members), random.permutation(len(members)).tolist(), strict=True))
+    middle = {group: float(np.median([samples[i].age_years for i in of])) for group, of in members.items()}
+    wanted = np.array(shares) / np.sum(shares)
+    counts = -wanted * random.random() * len(wanted)  # so that it is not always the youngest who are held out
+    sides: dict[str, list[Sample]] = {part: [] for part in PARTS[: len(shares)]}
+    for group in sorted(members, key=lambda g: (middle[g], chance[g])):
+        size = len(members[group])
+        side = int(np.argmax(wanted * (counts.sum() + size) - counts))
+        counts[side] += size
+        sides[PARTS[side]] += [samples[i] for i in members[group]]
+    return {part: tuple(side) for part, side in sides.items() if side}
+
+
 def identity_exclusive(samples: Sequence[Sample], shares: Sequence[float], seed: int) -> dict[str, tuple[Sample, ...]]:
-    """Deals whole subjects at random.
+    """Deals whole subjects, the same ages to each part.
 
     Raises:
         UsageError: the data set does not tell who is who.
     """
     if any(s.subject is None for s in samples):
         raise UsageError("--kind identity: this data set does not tell who is who; use default or random")
-    subjects = sorted({str(s.subject) for s in samples})
-    bounds = np.cumsum(np.array(shares) / np.sum(shares))
-    points = np.random.default_rng(seed).random(len(subjects))
-    side_of = dict(zip(subjects, np.searchsorted(bounds, points, side="right").clip(max=len(shares) - 1), strict=True))
-    sides: dict[str, list[Sample]] = {part: [] for part in PARTS[: len(shares)]}
-    for sample in samples:
-        sides[PARTS[int(side_of[str(sample.subject)])]].append(sample)
-    return {part: tuple(side) for part, side in sides.items() if side}
+    return grouped(samples, [str(s.subject) for s in samples], shares, seed)
 
 
 def make_parts(
@@ -109,7 +133,7 @@ def write_split(path: Path, dataset: Dataset, folder: Path) -> str:
             writer.writerow(("part", "file", "age_years", "subject"))
             for part, samples in dataset.parts.items():
                 for s in sorted(samples, key=lambda s: str(s.path)):
-                    file = s.path.relative_to(folder).as_posix()
+                    file = Path(os.path.relpath(s.path, folder)).as_posix()
                     writer.writerow((part, file, f"{s.age_years:g}", s.subject or ""))
     except OSError as error:
         raise DatasetError(f"{path}: cannot be written: {error.strerror}") from error

@@ -7,12 +7,14 @@ reader ``age_years`` and ``subject``. ``python -m agetrain.splits`` makes one. `
 import csv
 import hashlib
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agetrain.datasets import Dataset, Sample, load_dataset, module_of
+from agetrain.datasets import Dataset, Sample, module_of
+from agetrain.datasets.base import samples_of
 from agetrain.errors import DatasetError, UsageError
 
 PARTS = ("train", "valid", "test")
@@ -37,41 +39,6 @@ class Row:
     age_years: float
     subject: str | None
     sex: str | None = None
-
-
-def name_and_folder(text: str) -> tuple[str, Path | None]:
-    """Splits ``NAME`` or ``NAME=DIR``, as data sets are given on the command lines."""
-    name, _, folder = text.partition("=")
-    return name, Path(folder) if folder else None
-
-
-def open_dataset(
-    text: str, label: str = "real", *, split: Path | None = None, split_csv: Sequence[Path] = ()
-) -> tuple[Dataset, Path]:
-    """Opens a data set in its own parts, or in those of a split file or of original lists; no picture is opened.
-
-    Args:
-        text: ``NAME`` or ``NAME=DIR``, see `load_dataset`.
-        label: ``real`` or ``apparent`` age.
-        split: a split file of ``python -m agetrain.splits``.
-        split_csv: the lists of the original work: train, valid and, optionally, test.
-
-    Returns:
-        The data set, and its folder.
-
-    Raises:
-        UsageError: the name or the label is unknown, or both a split file and lists are given.
-        DatasetError: the data set or the split cannot be read.
-    """
-    if split and split_csv:
-        raise UsageError("give one of --split and --split-csv")
-    name, given = name_and_folder(text)
-    dataset, folder = load_dataset(name, given, label)
-    if split_csv:
-        dataset = with_csvs(dataset, split_csv)
-    elif split:
-        dataset = with_split_file(dataset, split)
-    return dataset, folder
 
 
 def read_csv(path: Path, dataset: str) -> list[Row]:
@@ -155,18 +122,18 @@ def _by_name(dataset: Dataset) -> dict[str, Sample]:
     return known
 
 
-def samples_of(dataset: Dataset) -> list[Sample]:
-    """Returns the pictures of all parts."""
-    return [s for part in dataset.parts.values() for s in part]
-
-
 def _listed(dataset: Dataset) -> list[Sample]:
     """All that a list may name: the owners' own lists hold the bad pictures as well."""
     return [*samples_of(dataset), *dataset.ignored]
 
 
-def with_split_file(dataset: Dataset, path: Path) -> Dataset:
+def with_split_file(dataset: Dataset, path: Path, folder: Path) -> Dataset:
     """Returns a data set in the parts of a split file; pictures that it does not name are left out.
+
+    Args:
+        dataset: as it was loaded.
+        path: of the split file.
+        folder: of the data set, which the names in the split file are relative to.
 
     Raises:
         DatasetError: it cannot be read, or names a picture that is not there, or one twice.
@@ -174,6 +141,7 @@ def with_split_file(dataset: Dataset, path: Path) -> Dataset:
     known = _by_name(dataset)
     for sample in _listed(dataset):
         known["/".join(sample.path.parts[-2:])] = sample
+    by_path = {Path(os.path.relpath(sample.path, folder)).as_posix(): sample for sample in _listed(dataset)}
     parts: dict[str, list[Sample]] = defaultdict(list)
     named: set[Path] = set()
     try:
@@ -185,7 +153,7 @@ def with_split_file(dataset: Dataset, path: Path) -> Dataset:
             if part not in PARTS:
                 raise DatasetError(f"{path}: part {part!r}: use {', '.join(PARTS)}")
             candidates = ("/".join(Path(file).parts[-n:]) for n in (3, 2, 1))
-            found = next((known[c] for c in candidates if c in known), None)
+            found = by_path.get(file) or next((known[c] for c in candidates if c in known), None)
             if found is None:
                 raise DatasetError(f"{path}: names {file}, which is not among the pictures of {dataset.name}")
             if found.path in named:

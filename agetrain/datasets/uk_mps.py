@@ -4,17 +4,17 @@ They are faces of a kind that no training set here holds, so that errors on them
 never saw. Whoever learns from them, or chooses by them, loses that measure: there is no train part.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
-from agetrain.datasets.base import Dataset, only_real
-from agetrain.datasets.us_congress import read_intervals
+from agetrain.datasets.base import Dataset, samples_of
+from agetrain.datasets.us_congress import read_list
 
 NAME = "uk-mps-2017"
 PAGE = "https://members.parliament.uk/"
 LICENCE = "CC BY 3.0"
 LABEL_OFFSET = 0
 PICTURES = 499
-_COLUMNS = ("file", "age", "age_min", "age_max", "person")
 
 
 def subject_of(file: str) -> str | None:
@@ -29,6 +29,6 @@ def load(folder: Path, label: str = "real") -> Dataset:
         UsageError: the label is not ``real``.
         DatasetError: there is no list, or a line of it is wrong.
     """
-    only_real(NAME, label)
-    samples = read_intervals(folder, _COLUMNS, PAGE)
-    return Dataset(NAME, label, PAGE, LICENCE, {"train": (), "valid": tuple(samples)}, "all of it is measured on")
+    dataset = read_list(folder, NAME, label, PAGE, LICENCE)
+    parts = {"train": (), "valid": tuple(samples_of(dataset))}
+    return replace(dataset, parts=parts, split="all of it is measured on")

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from agetrain.datasets.base import Dataset, Sample, hold_out, only_real
+from agetrain.datasets.base import Dataset, Sample, hold_out, only_real, without_copies
 from agetrain.errors import DatasetError
 
 NAME = "utkface"
@@ -41,4 +41,5 @@ def load(folder: Path, label: str = "real") -> Dataset:
             samples.append(Sample(path, float(match["age"]), subject=match["stamp"], attributes=attributes))
     if not samples:
         raise DatasetError(f"{folder}: no picture AGE_SEX_RACE_STAMP.jpg.chip.jpg; download it from {PAGE}")
-    return Dataset(NAME, label, PAGE, LICENCE, hold_out(samples, VALID_PICTURES), "1,500 held out by a hash")
+    parts = hold_out(samples, VALID_PICTURES)
+    return without_copies(Dataset(NAME, label, PAGE, LICENCE, parts, "1,500 held out by a hash, less copies"))

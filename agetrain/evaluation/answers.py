@@ -4,7 +4,7 @@ Detector, the face nearest the centre, the model's own crop. A picture without a
 median and counts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from agetrain._files import replacing
 from agetrain._progress import progress
 from agetrain.crops.cache import picture_digest
 from agetrain.crops.labelled_face import crop_labelled_face, read_labelled_picture
+from agetrain.data import Data, opened
 from agetrain.datasets import Dataset, Sample
-from agetrain.datasets.parts import open_dataset
+from agetrain.datasets.base import samples_of
+from agetrain.datasets.own import Reading
 from agetrain.errors import DatasetError
 from agetrain.evaluation.figures import Answers, answers_from
 from agetrain.evaluation.models import Model
@@ -38,7 +40,7 @@ def open_detector(name: str) -> Any:
 def answers_of(
     model: Model, samples: Sequence[Sample], detector: Any, label: str, *,
     vary: Callable[[Image], Image] | None = None, landmarks: bool = True, box_margin: float = 0.0,
-    title: str = "evaluating",
+    title: str = "evaluating", unreadable: dict[Path, str] | None = None,
 ) -> Answers:  # fmt: skip
     """Asks a model about pictures, by the same steps as the runtime.
 
@@ -51,6 +53,9 @@ def answers_of(
         landmarks: whether the crop may use them.
         box_margin: what is added to each side of a box first, as a share of its longer side.
         title: of the progress bar.
+        unreadable: takes the reasons by the paths of pictures that cannot be read, which are answered as if they held
+            no
+            face; None refuses such pictures.
 
     Raises:
         DatasetError: a picture cannot be read.
@@ -60,9 +65,16 @@ def answers_of(
     crops = np.empty((_CHUNK, size, size, 3), np.uint8)
     places: list[int] = []
     for i, sample in enumerate(progress(samples, title, "img")):
-        image = read_labelled_picture(sample.path)
-        image = vary(image) if vary else image
-        crop = crop_labelled_face(detector, image, model.crop, landmarks=landmarks, box_margin=box_margin)
+        crop = None
+        try:
+            image = read_labelled_picture(sample.path)
+        except DatasetError as error:
+            if unreadable is None:
+                raise
+            unreadable[sample.path] = str(error)
+        else:
+            image = vary(image) if vary else image
+            crop = crop_labelled_face(detector, image, model.crop, landmarks=landmarks, box_margin=box_margin)
         if crop is not None:
             crops[len(places)] = crop
             places.append(i)
@@ -75,29 +87,42 @@ def answers_of(
 
 
 def open_part(
-    dataset: str, part: str, label: str, *, split: Path | None = None, split_csv: Sequence[Path] = ()
-) -> tuple[Dataset, tuple[Sample, ...]]:
+    data: str | Path | Data, part: str | None, label: str, *, learned: Collection[str] = (), split: Path | None = None,
+    split_csv: Sequence[Path] = (), reading: Reading | None = None, problems: Path | None = None,
+) -> tuple[Dataset, str, tuple[Sample, ...]]:  # fmt: skip
     """Opens one part of a data set.
 
     Args:
-        dataset: ``NAME`` or ``NAME=DIR``.
-        part: ``train``, ``valid`` or ``test``.
+        data: what names a data set, see `agetrain.datasets.opening.open_dataset`, or `agetrain.data.Data`.
+        part: ``train``, ``valid``, ``test`` or ``all``; None for ``valid``, but for ``all`` of own data that is in no
+            parts
+            and that the model did not learn from.
         label: ``real`` or ``apparent`` age.
-        split: see `agetrain.datasets.parts.open_dataset`.
+        learned: names of the data sets that the model learned from.
+        split: see `agetrain.datasets.opening.open_dataset`.
         split_csv: likewise.
+        reading: likewise.
+        problems: likewise.
 
     Returns:
-        The data set, and the samples of the part.
+        The data set, the name of the part, and its samples.
 
     Raises:
         DatasetError: it has no such part, or nothing is in it.
     """
-    opened, _ = open_dataset(dataset, label, split=split, split_csv=split_csv)
-    if part not in opened.parts:
-        raise DatasetError(f"{opened.name}: has no part {part}; it has {', '.join(opened.parts)}")
-    if not opened.parts[part]:
-        raise DatasetError(f"{opened.name}: its part {part} is empty; make another split (python -m agetrain.splits)")
-    return opened, opened.parts[part]
+    where: dict[str, Any] = {"split": split, "split_csv": split_csv, "reading": reading, "problems": problems}
+    dataset, _ = opened(data, label, deal=False, **where)
+    if part is None:
+        part = "valid" if dataset.split or dataset.name in learned else "all"
+    if part == "all":
+        return dataset, part, tuple(samples_of(dataset))
+    if not dataset.split:
+        dataset, _ = opened(data, label, **where)
+    if part not in dataset.parts:
+        raise DatasetError(f"{dataset.name}: has no part {part}; it has {', '.join(dataset.parts)}")
+    if not dataset.parts[part]:
+        raise DatasetError(f"{dataset.name}: its part {part} is empty; make another split (python -m agetrain.splits)")
+    return dataset, part, dataset.parts[part]
 
 
 def seen_in_training(model: Model, dataset: Dataset) -> str:
@@ -105,7 +130,8 @@ def seen_in_training(model: Model, dataset: Dataset) -> str:
     hashes = [d.get("split_sha256") for d in model.data if d["dataset"] == dataset.name]
     if not hashes:
         return OTHER_DATA
-    return THIS_SPLIT if dataset.split_sha256() in hashes else OTHER_SPLIT
+    same = dataset.split_sha256() in hashes or (dataset.earlier_split_sha256 or None) in hashes
+    return THIS_SPLIT if same else OTHER_SPLIT
 
 
 def write_predictions(path: Path, told: Sequence[tuple[Sequence[Sample], Answers]]) -> None:

@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agetrain.data import Data
 from agetrain.datasets import Dataset, Sample
+from agetrain.datasets.base import Problem
+from agetrain.datasets.own import Reading
+from agetrain.datasets.problems import check_problems
 from agetrain.errors import CheckpointError, DatasetError
 from agetrain.evaluation.answers import OTHER_DATA, THIS_SPLIT, answers_of, open_detector, open_part, seen_in_training
 from agetrain.evaluation.figures import Answers, Array
@@ -39,19 +43,20 @@ class Calibrated:
 
 
 def calibrate_checkpoint(
-    path: Path, datasets: Sequence[str], *, part: str = "valid", split: Path | None = None,
-    split_csv: Sequence[Path] = (), mirrored: bool | None = None, device: str = "cpu",
+    path: Path, datasets: Sequence[str | Path | Data], *, part: str | None = None, split: Path | None = None,
+    split_csv: Sequence[Path] = (), mirrored: bool | None = None, device: str = "cpu", reading: Reading | None = None,
 ) -> Calibrated:  # fmt: skip
     """Calibrates the deviation of a checkpoint; nothing is written.
 
     Args:
         path: of the checkpoint.
-        datasets: each ``NAME`` or ``NAME=DIR``.
-        part: of the data sets.
+        datasets: each as `agetrain.datasets.opening.open_dataset` takes it, or `Data`.
+        part: of the data sets, see `agetrain.evaluation.answers.open_part`.
         split: a split file, for a single data set.
         split_csv: original lists, for a single data set.
         mirrored: whether it answers with the mean over a face and its mirror image from then on; None: as it did.
         device: to compute on.
+        reading: how own data is read.
 
     Raises:
         CheckpointError: it cannot be used, or its deviations cannot be calibrated.
@@ -65,11 +70,23 @@ def calibrate_checkpoint(
     model = open_checkpoint(checkpoint, path, device)
     detector = open_detector("none" if model.crop.kind == "resize" else "yunet")
     told: Told = {}
-    for text in datasets:
-        dataset, samples = open_part(text, part, model.label, split=split, split_csv=split_csv)
-        _warn_of_learned(model, dataset, part)
-        answers = answers_of(model, samples, detector, model.label, title=dataset.name)
-        told[dataset.name] = (answers, np.array([in_first_half(sample) for sample in samples]))
+    learned = {str(d["dataset"]) for d in model.data}
+    parts: dict[str, str] = {}
+    for data in datasets:
+        dataset, of, samples = open_part(
+            data, part, model.label, learned=learned, split=split, split_csv=split_csv, reading=reading
+        )
+        _warn_of_learned(model, dataset, of)
+        unreadable: dict[Path, str] = {}
+        answers = answers_of(model, samples, detector, model.label, title=dataset.name, unreadable=unreadable)
+        broken = [Problem(str(file), "broken", reason) for file, reason in unreadable.items()]
+        if broken:
+            check_problems(dataset, (reading or Reading()).most_broken_percent, broken)
+        # An interval does not tell how far an answer is from the age.
+        usable = answers.exact & np.array([s.path not in unreadable for s in samples])
+        chosen = [s for s, use in zip(samples, usable.tolist(), strict=True) if use]
+        told[dataset.name] = (answers.rows(usable), np.array([in_first_half(s) for s in chosen], bool))
+        parts[dataset.name] = of
     errors, stds = _together(told, first_half=True)
     if len(errors) < FEWEST_FACES or len(_together(told, first_half=False)[0]) == 0:
         raise DatasetError(f"{len(errors)} faces to calibrate on; {FEWEST_FACES} are needed, and others to measure on")
@@ -79,7 +96,11 @@ def calibrate_checkpoint(
         raise CheckpointError(f"{path}: {error}; train again") from error
     groups = {**{name: {name: told[name]} for name in told}, "all": told}
     measured = [
-        {"dataset": name, "part": part, **_coverage(*_together(group, first_half=False), found)}
+        {
+            "dataset": name,
+            "part": parts.get(name, part or "valid"),
+            **_coverage(*_together(group, first_half=False), found),
+        }
         for name, group in groups.items()
     ]
     measured = [m for m in measured if m["n"]]

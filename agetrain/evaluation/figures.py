@@ -1,20 +1,22 @@
 """The figures of an evaluation: errors, groups, thresholds, intervals and baselines."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from agetrain.datasets import Sample
-from agetrain.evaluation.metrics import measure
+from agetrain.evaluation.bootstrap import Bootstrap
+from agetrain.evaluation.metrics import measure, measure_intervals
 
 Array = npt.NDArray[np.floating[Any]]
 CURVE_YEARS = range(16)
 THRESHOLDS_YEARS = (18, 21, 25)
 FEWEST = 20  # pictures that a group needs for a figure of its own
+MOST_GROUPS = 50  # values of a column; one with more, as names and addresses have, makes no groups
 CHILDREN_BELOW_YEARS = 13
 
 
@@ -23,7 +25,7 @@ class Answers:
     """What a model answered to a list of pictures, beside what is known of them.
 
     Attributes:
-        labels: ``[n]`` years, of the age that the model answers (real or apparent).
+        labels: ``[n]`` years, of the age that the model answers (real or apparent); of an interval, a year within it.
         estimates: ``[n]`` years; NaN where no face was found.
         stds: ``[n]`` years, as the model gives them; NaN where no face was found.
         label_stds: ``[n]`` years of disagreement between raters about the label, NaN where unknown.
@@ -33,6 +35,7 @@ class Answers:
         attributes: for each name (``sex``) the values ``[n]``, empty where unknown.
         label: ``real`` or ``apparent``.
         train_median: years, the answer for a picture without a face.
+        lows, highs: ``[n]`` years, ends of the interval where no more is known than that; NaN where the age is exact.
     """
 
     labels: Array
@@ -45,6 +48,22 @@ class Answers:
     attributes: Mapping[str, npt.NDArray[np.str_]]
     label: str
     train_median: float
+    lows: Array
+    highs: Array
+
+    @property
+    def exact(self) -> npt.NDArray[np.bool_]:
+        """Where an age is one number and no interval."""
+        return np.isnan(self.lows)
+
+    def rows(self, chosen: npt.NDArray[np.bool_]) -> "Answers":
+        """Returns the answers to some of the pictures."""
+        picked: dict[str, Any] = {"attributes": {name: values[chosen] for name, values in self.attributes.items()}}
+        for each in fields(self):
+            values = getattr(self, each.name)
+            if isinstance(values, np.ndarray):
+                picked[each.name] = values[chosen]
+        return replace(self, **picked)
 
     @property
     def found(self) -> npt.NDArray[np.bool_]:
@@ -58,8 +77,8 @@ class Answers:
 
     @property
     def errors(self) -> Array:
-        """Answer minus label, years."""
-        return self.answers - self.labels
+        """Answer minus label, years; of an interval, how far the answer lies from it."""
+        return self.answers - np.where(self.exact, self.labels, np.clip(self.answers, self.lows, self.highs))
 
 
 def answers_from(samples: Sequence[Sample], estimates: Array, stds: Array, label: str, train_median: float) -> Answers:
@@ -77,24 +96,57 @@ def answers_from(samples: Sequence[Sample], estimates: Array, stds: Array, label
         return np.array([np.nan if getattr(s, name) is None else getattr(s, name) for s in samples], float)
 
     names = sorted({name for s in samples for name, _ in s.attributes})
+    ends = np.array([s.interval_years or (np.nan, np.nan) for s in samples], float).reshape(-1, 2)
     return Answers(
         labels=years("age_years"), estimates=estimates, stds=stds, label_stds=years("std_years"),
         others=years("other_years"), other_stds=years("other_std_years"),
         subjects=np.array([s.subject or f"picture {i}" for i, s in enumerate(samples)]),
         attributes={name: np.array([dict(s.attributes).get(name, "") for s in samples]) for name in names},
-        label=label, train_median=train_median,
+        label=label, train_median=train_median, lows=ends[:, 0], highs=ends[:, 1],
     )  # fmt: skip
 
 
 def evaluate(answers: Answers, *, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
     """Computes all figures of `Answers` as JSON values, in years unless their name says otherwise.
 
+    Where ages are only known as intervals, their figures stand apart, under ``intervals``; without any exact age ``n``
+    is 0
+    and the others are left out.
+
     Args:
         answers: of a model.
         resamples: of the bootstrap for the 95 % intervals.
         seed: of the bootstrap.
     """
-    a = answers
+    figures: dict[str, Any] = {"n": 0}
+    if answers.exact.any():
+        figures = _of_exact(answers.rows(answers.exact), resamples, seed)
+    if not answers.exact.all():
+        figures["intervals"] = of_intervals(answers.rows(~answers.exact), resamples, seed)
+    return figures
+
+
+def of_intervals(a: Answers, resamples: int, seed: int) -> dict[str, Any]:
+    """Computes the figures of answers to pictures whose ages are only known as intervals."""
+    interval = Bootstrap(a.subjects, resamples, seed)
+    measured = measure_intervals(a.estimates, a.lows, a.highs, a.found, a.train_median).to_dict()
+    names = np.array([f"{low:g}-{high:g}" for low, high in zip(a.lows.tolist(), a.highs.tolist(), strict=True)])
+    groups = {"interval": names, **a.attributes}
+    return {
+        **measured,
+        "interval_error_interval_95": interval.of_mean(np.abs(a.errors)),
+        "by_attribute": {
+            name: {
+                group: {"n": f["n"], **({"interval_error": f["mae"], "bias": f["bias"]} if "mae" in f else {})}
+                for group, f in by_group(values, a, interval).items()
+            }
+            for name, values in groups.items()
+            if len(set(values.tolist())) <= MOST_GROUPS
+        },
+    }
+
+
+def _of_exact(a: Answers, resamples: int, seed: int) -> dict[str, Any]:
     sizes = np.abs(a.errors)
     interval = Bootstrap(a.subjects, resamples, seed)
     overall = measure(a.estimates, a.labels, a.found, a.train_median).to_dict()
@@ -108,7 +160,11 @@ def evaluate(answers: Answers, *, resamples: int = 2000, seed: int = 0) -> dict[
         "uncertainty": uncertainty(a),
         "by_true_decade": by_group(decades(a.labels), a, interval),
         "by_predicted_decade": by_group(decades(a.answers), a, interval),
-        "by_attribute": {name: by_group(values, a, interval) for name, values in a.attributes.items()},
+        "by_attribute": {
+            name: by_group(values, a, interval)
+            for name, values in a.attributes.items()
+            if len(set(values.tolist())) <= MOST_GROUPS
+        },
         "thresholds": {str(t): threshold(a, t) for t in THRESHOLDS_YEARS},
     }
     known = [group["mae"] for group in figures["by_true_decade"].values() if "mae" in group]
@@ -215,7 +271,7 @@ def decades(years: Array) -> npt.NDArray[np.str_]:
     return np.array(["80+" if low == 80 else f"{low}-{low + 9}" for low in lower.tolist()])
 
 
-def by_group(values: npt.NDArray[np.str_], a: Answers, interval: "Bootstrap") -> dict[str, dict[str, Any]]:
+def by_group(values: npt.NDArray[np.str_], a: Answers, interval: Bootstrap) -> dict[str, dict[str, Any]]:
     """Computes MAE and bias of each group; pictures whose group is not known are left out.
 
     Groups of fewer than 20 pictures are given with their number alone.
@@ -261,43 +317,3 @@ def worst_group(groups: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[s
 def _leading_number(text: str) -> int:
     digits = text.rstrip("+").partition("-")[0]
     return int(digits) if digits.isdigit() else 0
-
-
-class Bootstrap:
-    """95 % intervals by resampling subjects, with all their pictures (Efron, 1979; percentile interval).
-
-    Args:
-        subjects: ``[n]``, of each picture.
-        resamples: how many.
-        seed: of the draws.
-    """
-
-    def __init__(self, subjects: npt.NDArray[np.str_], resamples: int, seed: int) -> None:
-        names, self._subject = np.unique(subjects, return_inverse=True)
-        self._count = len(names)
-        self._resamples = resamples
-        self._seed = seed
-
-    def of_mean(self, values: Array, chosen: npt.NDArray[np.bool_] | None = None) -> list[float]:
-        """Returns the lower and upper end for the mean of ``values`` (of the chosen pictures), to 4 decimals."""
-        weight = np.ones(len(values)) if chosen is None else chosen.astype(float)
-        sums = np.bincount(self._subject, values * weight, self._count)
-        counts = np.bincount(self._subject, weight, self._count)
-        present = np.flatnonzero(counts)
-        sums, counts = sums[present], counts[present]
-        random = np.random.default_rng(self._seed)
-        means = []
-        for _ in range(self._resamples):
-            times = np.bincount(random.integers(0, len(present), len(present)), minlength=len(present))
-            means.append((times * sums).sum() / (times * counts).sum())
-        return [round(float(v), 4) for v in np.percentile(means, [2.5, 97.5])]
-
-
-def over_seeds(results: Sequence[Mapping[str, Any]], figure: Callable[[Mapping[str, Any]], float]) -> dict[str, float]:
-    """Computes mean and standard deviation (n - 1) of a figure over models that differ only in their seed."""
-    values = np.array([figure(result) for result in results])
-    return {
-        "n": len(values),
-        "mean": round(float(values.mean()), 4),
-        "sd": round(float(values.std(ddof=1)), 4) if len(values) > 1 else 0.0,
-    }

@@ -5,6 +5,7 @@ computed once, and for each data set a head is learned on those of all others. N
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import torch
 
 from ageinfer.crop.spec import CropSpec
 from agetrain.crops.cache import open_crops
-from agetrain.datasets import load_dataset
-from agetrain.datasets.parts import name_and_folder
+from agetrain.datasets.opening import open_dataset
+from agetrain.datasets.own import Reading
 from agetrain.errors import UsageError
 from agetrain.evaluation.figures import decades
+from agetrain.evaluation.metrics import distances, measure_intervals
 from agetrain.network.agenet import AgeNet
 from agetrain.network.checkpoint import Checkpoint
 from agetrain.network.mobilenet_face import NAME
@@ -28,16 +30,18 @@ START_CROP = CropSpec(size=224, margin=0.15, kind="box")  # that the face networ
 
 
 def leave_one_out(
-    model: Path, datasets: Sequence[str], cache: Path, *, start_weight: float = 0.3, age_balance: float = 0.0
-) -> list[dict[str, Any]]:
+    model: Path, datasets: Sequence[str], cache: Path, *, start_weight: float = 0.3, age_balance: float = 0.0,
+    reading: Reading | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Learns a head for each data set on all others, and measures it on that one.
 
     Args:
         model: a checkpoint, or the file of weights that the face network starts from.
-        datasets: two or more, each ``NAME`` or ``NAME=DIR``; their train parts are used.
+        datasets: two or more, each as `agetrain.datasets.opening.open_dataset` takes it; their train parts are used.
         cache: folder of crops and features.
         start_weight: share of the network's own answers in what is learned.
         age_balance: how far rare ages count more, see `agetrain.training.losses.weights_by_age`.
+        reading: how own data is read.
 
     Returns:
         Two records for each data set: of the head, and of the network's own answers.
@@ -45,19 +49,19 @@ def leave_one_out(
     Raises:
         UsageError: there are fewer than two data sets, or one of them has no train part.
     """
-    pairs = [name_and_folder(text) for text in datasets]
-    names = [name for name, _ in pairs]
+    reading = replace(reading or Reading(), cache=cache)
+    opened = [open_dataset(text, reading=reading)[0] for text in datasets]
+    names = [dataset.name for dataset in opened]
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise UsageError("--leave-one-out takes two or more data sets, each of them once")
     network, crop = open_start(model)
     parts: dict[str, Frozen] = {}
-    for name, folder in pairs:
-        dataset, _ = load_dataset(name, folder)
+    for dataset in opened:
         samples = dataset.parts["train"]
         if not samples:
-            raise UsageError(f"--dataset {name}: it has no train part and is only measured on; leave it out")
-        crops = open_crops(samples, crop, cache, name)
-        parts[name] = frozen_features(network, crops, cache, f"{name}: features")
+            raise UsageError(f"--dataset {dataset.name}: it has no train part and is only measured on; leave it out")
+        crops = open_crops(samples, crop, cache, dataset.name)
+        parts[dataset.name] = frozen_features(network, crops, cache, f"{dataset.name}: features")
     records = []
     for name, part in parts.items():
         others = [other for key, other in parts.items() if key != name]
@@ -66,7 +70,7 @@ def leave_one_out(
             record = {
                 "model": model.name, "left_out": name, "learned": learned,
                 "start_weight": start_weight, "age_balance": age_balance,
-                **figures(ages, part.ages),
+                **figures(ages, part),
             }  # fmt: skip
             records.append(record)
     return records
@@ -92,13 +96,29 @@ def open_start(path: Path) -> tuple[AgeNet, CropSpec]:
     return checkpoint.network(), checkpoint.crop
 
 
-def figures(ages: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def figures(ages: np.ndarray, part: Frozen) -> dict[str, Any]:
     """Computes errors over faces that were found, in years; groups of fewer than 20 faces are left out.
 
     Returns:
         ``mae``; ``mae_of_decades``, the mean of the decades' errors, in which each decade counts alike; ``bias`` and
-        ``bias_by_decade``; MAE and bias of ``10-19`` and of ``60+`` by themselves.
+        ``bias_by_decade``; MAE and bias of ``10-19`` and of ``60+`` by themselves. Of ages that are only known as
+        intervals ``intervals``, apart from these.
     """
+    exact = np.isnan(part.lows)
+    found: dict[str, Any] = {"n": int(exact.sum()), "mae": None, "mae_of_decades": None, "bias": None,
+                             "bias_by_decade": {}, "10-19": None, "60+": None}  # fmt: skip
+    if exact.any():
+        found |= _of_exact(ages[exact], part.ages[exact])
+    if not exact.all():
+        lows, highs = part.lows[~exact], part.highs[~exact]
+        everywhere = np.ones(len(lows), bool)
+        measured = measure_intervals(ages[~exact], lows, highs, everywhere, float(np.median(part.ages)))
+        bias = round(float(distances(ages[~exact], lows, highs).mean()), 3)
+        found["intervals"] = {**measured.to_dict(), "bias": bias}
+    return found
+
+
+def _of_exact(ages: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     errors = ages.astype(np.float64) - labels
     groups = {name: decades(labels.astype(float)) == name for name in np.unique(decades(labels.astype(float))).tolist()}
     groups = {name: chosen for name, chosen in groups.items() if chosen.sum() >= 20}
@@ -110,7 +130,6 @@ def figures(ages: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         return {"mae": round(float(np.abs(errors[chosen]).mean()), 3), "bias": round(float(errors[chosen].mean()), 3)}
 
     return {
-        "n": len(labels),
         "mae": round(float(np.abs(errors).mean()), 3),
         "mae_of_decades": round(float(np.mean([np.abs(errors[c]).mean() for c in groups.values()])), 3)
         if groups
@@ -133,8 +152,20 @@ def markdown(records: Sequence[dict[str, Any]]) -> str:
         groups = [f"{r[g]['mae']:.2f}, {r[g]['bias']:+.2f}" if r[g] else "-" for g in ("10-19", "60+")]
         by_decade = " ".join(f"{name}: {bias:+.1f}" for name, bias in r["bias_by_decade"].items())
         decades_mae = "-" if r["mae_of_decades"] is None else f"{r['mae_of_decades']:.2f}"
+        mae, bias = (
+            "-" if r[name] is None else format(r[name], form) for name, form in (("mae", ".2f"), ("bias", "+.2f"))
+        )
         lines.append(
-            f"| {r['left_out']} | {r['learned']} | {r['n']} | {r['mae']:.2f} | {decades_mae} | {r['bias']:+.2f} | "
+            f"| {r['left_out']} | {r['learned']} | {r['n']} | {mae} | {decades_mae} | {bias} | "
             f"{groups[0]} | {groups[1]} | {by_decade} |"
+        )
+    known = [r for r in records if "intervals" in r]
+    if known:
+        lines += ["", "| left out | learned | intervals | distance | inside | bias |", "|---|---|---|---|---|---|"]
+    for r in known:
+        i = r["intervals"]
+        lines.append(
+            f"| {r['left_out']} | {r['learned']} | {i['n']} | {i['interval_error']:.2f} | "
+            f"{i['inside_percent']:.1f} % | {i['bias']:+.2f} |"
         )
     return "\n".join(lines) + "\n"

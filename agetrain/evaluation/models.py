@@ -1,7 +1,7 @@
 """Age models to evaluate: checkpoints and model files behind one interface."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ class Model:
         label: ``real`` or ``apparent``.
         train_median: years.
         data: what it learned from: name and split hash of each data set.
+        recipe: by which it was trained, as JSON values; empty where that is not known.
         estimate: ages and deviations, float64 ``[n]`` years, of crops uint8 ``[n, size, size, 3]``, RGB.
     """
 
@@ -36,6 +37,7 @@ class Model:
     train_median: float
     data: tuple[dict[str, Any], ...]
     estimate: Estimate
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_model(path: Path, device: str = "cpu") -> Model:
@@ -71,8 +73,9 @@ def _open_onnx(path: Path) -> Model:
 
     training = metadata.training
     return Model(
-        path.name, metadata.crop, metadata.label, float(training["train_median"]), tuple(training["data"]), estimate
-    )
+        path.name, metadata.crop, metadata.label, float(training["train_median"]), tuple(training["data"]), estimate,
+        training.get("recipe") or {},
+    )  # fmt: skip
 
 
 def open_checkpoint(checkpoint: "Checkpoint", path: Path, device: str = "cpu") -> Model:
@@ -105,5 +108,5 @@ def open_checkpoint(checkpoint: "Checkpoint", path: Path, device: str = "cpu") -
     training = checkpoint.training
     return Model(
         f"{path.parent.name}/{path.name}", checkpoint.crop, checkpoint.label, float(training["train_median"]),
-        tuple(training["data"]), estimate,
+        tuple(training["data"]), estimate, training.get("recipe") or {},
     )  # fmt: skip

@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agetrain._files import replacing
+from agetrain.errors import MissingDependencyError
 from agetrain.evaluation.figures import CHILDREN_BELOW_YEARS, Answers
 
 log = logging.getLogger(__name__)
@@ -17,13 +17,55 @@ Record = Mapping[str, Any]
 
 def line(record: Record) -> str:
     """Returns one evaluation as a line for a terminal."""
-    low, high = record["mae_interval_95"]
-    return (
-        f"{record['model']} on {record['dataset']} {record['part']}, {record['label']} age: MAE {record['mae']:.2f} "
-        f"({low:.2f} to {high:.2f}), within 5 years {record['cs5_percent']:.1f} %, bias {record['bias']:+.2f}, face "
-        f"found {record['detection_rate_percent']:.1f} %, always answering the training median "
-        f"{record['mae_of_train_median']:.2f}"
-    )
+    told = []
+    if record["n"]:
+        low, high = record["mae_interval_95"]
+        told.append(
+            f"MAE {record['mae']:.2f} ({low:.2f} to {high:.2f}), within 5 years {record['cs5_percent']:.1f} %, bias "
+            f"{record['bias']:+.2f}, face found {record['detection_rate_percent']:.1f} %, always answering the "
+            f"training median {record['mae_of_train_median']:.2f}"
+        )
+    if "intervals" in record:
+        i = record["intervals"]
+        low, high = i["interval_error_interval_95"]
+        told.append(
+            f"of {i['n']} ages known as intervals {i['inside_percent']:.1f} % inside, distance "
+            f"{i['interval_error']:.2f} "
+            f"({low:.2f} to {high:.2f}), always answering the training median {i['interval_error_of_train_median']:.2f}"
+        )
+    place = f"{record['model']} on {record['dataset']} {record['part']}, {record['label']} age"
+    return f"{place}: {'; '.join(told)}"
+
+
+def table(records: Sequence[Record]) -> list[str]:
+    """Returns the lines of a Markdown table of evaluations; ages only known as intervals have one of their own."""
+    lines = []
+    if any(r["n"] for r in records):
+        lines += [
+            "| model | pictures | label | n | MAE | interval | of found faces | RMSE | within 5 | bias | slope | "
+            "found |",
+            "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        ]
+    for r in (r for r in records if r["n"]):
+        lines.append(
+            f"| {r['model']} | {r['dataset']} {r['part']} | {r['label']} | {r['n']:.0f} | {r['mae']:.2f} | "
+            f"{_interval(r)} | {_years(r['mae_found'])} | {r['rmse']:.2f} | {r['cs5_percent']:.1f} % | "
+            f"{r['bias']:+.2f} | {_years(r['slope'])} | {r['detection_rate_percent']:.1f} % |"
+        )
+    if any("intervals" in r for r in records):
+        lines += [""] if lines else []
+        lines += [
+            "| model | pictures with an interval of ages | label | n | distance to it | interval | inside | found |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+    for r in (r for r in records if "intervals" in r):
+        i = r["intervals"]
+        low, high = i["interval_error_interval_95"]
+        lines.append(
+            f"| {r['model']} | {r['dataset']} {r['part']} | {r['label']} | {i['n']} | {i['interval_error']:.2f} | "
+            f"{low:.2f} to {high:.2f} | {i['inside_percent']:.1f} % | {i['detection_rate_percent']:.1f} % |"
+        )
+    return lines
 
 
 def markdown(records: Sequence[Record]) -> str:
@@ -34,27 +76,36 @@ def markdown(records: Sequence[Record]) -> str:
         "Years unless said otherwise. A picture in which no face was found is answered with the training median and "
         "counts. Intervals: 95 %, bootstrap over subjects.",
         "",
-        "| model | pictures | label | n | MAE | interval | of found faces | RMSE | within 5 | bias | slope | found |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        *table(records),
     ]
-    for r in records:
-        lines.append(
-            f"| {r['model']} | {r['dataset']} {r['part']} | {r['label']} | {r['n']:.0f} | {r['mae']:.2f} | "
-            f"{_interval(r)} | {_years(r['mae_found'])} | {r['rmse']:.2f} | {r['cs5_percent']:.1f} % | "
-            f"{r['bias']:+.2f} | {_years(r['slope'])} | {r['detection_rate_percent']:.1f} % |"
-        )
     for r in records:
         lines += ["", *_one(r)]
     return "\n".join(lines) + "\n"
 
 
 def _one(r: Record) -> list[str]:
-    b = r["baselines"]
     lines = [
         f"## {r['model']} on {r['dataset']} {r['part']}, {r['label']} age",
         "",
         f"Split: {r['split']} (`{r['split_sha256'][:16]}`); the model learned from: {r['seen_in_training']}. Faces by "
         f"{r['detector']}.",
+    ]
+    return [*lines, *(_exact(r) if r["n"] else []), *(_by_interval(r["intervals"]) if "intervals" in r else [])]
+
+
+def _by_interval(i: Record) -> list[str]:
+    lines = []
+    for title, groups in i["by_attribute"].items():
+        lines += ["", f"| {title} | n | distance to the interval | bias |", "|---|---|---|---|"]
+        for name, g in groups.items():
+            told = f"{g['interval_error']:.2f} | {g['bias']:+.2f}" if "interval_error" in g else "too few |"
+            lines.append(f"| {name} | {g['n']} | {told} |")
+    return lines
+
+
+def _exact(r: Record) -> list[str]:
+    b = r["baselines"]
+    lines = [
         "",
         "| beside it | MAE |",
         "|---|---|",
@@ -134,40 +185,52 @@ def _percent(value: float | None) -> str:
 
 
 def draw(path: Path, records: Sequence[Record], answers: Sequence[Answers]) -> None:
+    """Draws `figure` into a PNG. Without matplotlib it only says so."""
+    try:
+        drawn = figure(records, answers)
+    except MissingDependencyError as error:
+        log.warning("no %s: %s", path.name, error)
+        return
+    with replacing(path) as unfinished:
+        drawn.savefig(unfinished, dpi=90)
+
+
+def figure(records: Sequence[Record], answers: Sequence[Answers]) -> Any:
     """Draws four panels a row: estimates over labels, the cumulative score, MAE by decade, and the robustness sweep.
 
-    Without matplotlib it only says so.
+    Returns:
+        The figure of matplotlib, which belongs to no window.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        log.warning("matplotlib is not installed: no %s (pip install 'ageinfer[train]')", path.name)
-        return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError("pictures need matplotlib: pip install 'ageinfer[train]'") from error
     robust = any("robustness" in r for r in records)
     columns = 4 if robust else 3
-    figure, axes = pyplot.subplots(
-        len(records), columns, figsize=(4.6 * columns, 4.2 * len(records)), layout="constrained", squeeze=False
-    )
+    drawn = Figure(figsize=(4.6 * columns, 4.2 * len(records)), layout="constrained")
+    axes = drawn.subplots(len(records), columns, squeeze=False)
     for row, record, a in zip(axes, records, answers, strict=True):
         _draw_scatter(row[0], record, a)
-        _draw_scores(row[1], record, a)
-        _draw_decades(row[2], record)
+        for axis in row[1:]:
+            axis.axis("off")
+        if record["n"]:
+            _draw_scores(row[1], record, a.rows(a.exact))
+            _draw_decades(row[2], record)
         if "robustness" in record:
             _draw_robustness(row[3], record)
-        elif robust:
-            row[3].axis("off")
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, dpi=90)
-    pyplot.close(figure)
+    return drawn
 
 
 def _draw_scatter(axis: Any, record: Record, a: Answers) -> None:
     top = max(100.0, float(a.labels.max()))
     axis.plot([0, top], [0, top], color="black", linewidth=0.8)
-    axis.scatter(a.labels[a.found], a.estimates[a.found], s=5, alpha=0.3, linewidths=0)
+    exact = a.exact & a.found
+    axis.scatter(a.labels[exact], a.estimates[exact], s=5, alpha=0.3, linewidths=0)
+    of = ~a.exact & a.found
+    axis.hlines(a.estimates[of], a.lows[of], a.highs[of], alpha=0.3, linewidth=1)
     if not a.found.all():
         axis.scatter(a.labels[~a.found], a.answers[~a.found], s=8, color="tab:red", label="no face found")
         axis.legend(loc="upper left")
@@ -179,6 +242,7 @@ def _draw_scatter(axis: Any, record: Record, a: Answers) -> None:
 
 
 def _draw_scores(axis: Any, record: Record, a: Answers) -> None:
+    axis.axis("on")
     years = np.arange(16)
     curve = list(record["cs_curve_percent"].values())
     constant = [100 * float((np.abs(a.labels - a.train_median) <= k).mean()) for k in years]
@@ -192,6 +256,7 @@ def _draw_scores(axis: Any, record: Record, a: Answers) -> None:
 
 
 def _draw_decades(axis: Any, record: Record) -> None:
+    axis.axis("on")
     groups = {k: g for k, g in record["by_true_decade"].items() if "mae" in g}
     maes = np.array([g["mae"] for g in groups.values()])
     ends = np.array([g["mae_interval_95"] for g in groups.values()]).reshape(-1, 2)
@@ -205,6 +270,7 @@ def _draw_decades(axis: Any, record: Record) -> None:
 
 
 def _draw_robustness(axis: Any, record: Record) -> None:
+    axis.axis("on")
     rows = record["robustness"]
     names = [f"{r['change'].partition(',')[0]} {r['value']:g}" if r["value"] else "unchanged" for r in rows]
     axis.barh(range(len(rows)), [r["mae"] for r in rows])

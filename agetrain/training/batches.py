@@ -36,6 +36,9 @@ class Batch:
         teacher_ages, teacher_stds: likewise a teacher's answers to the pictures; None without one.
         taught: what teaching networks say of these faces as they are shown, float32 ``[n, 101]``; None: there are none.
         weights: how much a label of each age from 0 to 100 counts, float32 ``[101]``; None: all alike.
+        lows, highs: float32 ``[n]``, ends of the intervals where no more is known of an age, NaN where it is exact;
+            None:
+            all are exact.
     """
 
     draws: augment.Draws
@@ -49,6 +52,13 @@ class Batch:
     teacher_stds: Tensor | None = None
     taught: Tensor | None = None
     weights: Tensor | None = None
+    lows: Tensor | None = None
+    highs: Tensor | None = None
+
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        """The ends of the intervals; None where all ages are exact."""
+        return None if self.lows is None or self.highs is None else (self.lows, self.highs)
 
 
 class Batches:
@@ -105,11 +115,15 @@ class Batches:
         taught = teacher.lookup(self.crops.digests) if teacher else (np.full(len(self.crops), np.nan, np.float32),) * 2
         c = self.crops
         # A comparison with the NaN of a face that the teacher did not see is false: nothing is doubted without it.
-        doubted = (np.abs(c.ages - taught[0]) > recipe.doubt_beyond * taught[1]) & c.found & (recipe.doubt_beyond > 0)
+        nearest = np.where(c.exact, c.ages, np.clip(taught[0], c.lows, c.highs))
+        doubted = (np.abs(nearest - taught[0]) > recipe.doubt_beyond * taught[1]) & c.found & (recipe.doubt_beyond > 0)
         self.doubted = tuple(int(doubted[a:b].sum()) for a, b in pairwise(starts))
         believed = np.where(doubted, np.float32(np.nan), c.ages)
-        learned = believed - offset, c.stds, c.others - offset, c.other_stds
-        self._targets: list[np.ndarray] = [*learned, *([taught[0] - offset, taught[1]] if teacher else [])]
+        self._targets: dict[str, np.ndarray] = {
+            "ages": believed - offset, "stds": c.stds, "others": c.others - offset, "other_stds": c.other_stds,
+            **({"teacher_ages": taught[0] - offset, "teacher_stds": taught[1]} if teacher else {}),
+            **({} if c.exact.all() else {"lows": c.lows - offset, "highs": c.highs - offset}),
+        }  # fmt: skip
         self.taught = int(np.isfinite(taught[0][c.found]).sum())
         self._resident = _resident(self.crops.crops, device)
 
@@ -127,7 +141,7 @@ class Batches:
             local = chosen[mine]
             # Crops that are on the device already are picked out there, by their numbers.
             crops = self.crops.crops[local] if self._resident is None else local
-            arrays = [crops, *(values[local] for values in self._targets)]
+            arrays = [crops, *(values[local] for values in self._targets.values())]
             tensors = [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays]
             if self._device.type == "cuda":
                 tensors = [t.pin_memory() for t in tensors]
@@ -136,7 +150,7 @@ class Batches:
         for tensors, draws, share in _ahead(range(min(self.steps, steps or self.steps)), make):
             crops, *labels = (t.to(self._device, non_blocking=True) for t in tensors)
             wide = crops if self._resident is None else self._resident[crops]
-            yield Batch(draws, share, wide, *labels)
+            yield Batch(draws, share, wide, **dict(zip(self._targets, labels, strict=True)))
 
     def _order(self, number: int) -> np.ndarray:
         random = np.random.default_rng([self._recipe.seed, number])

@@ -9,7 +9,7 @@ import numpy as np
 
 from agetrain._files import write_json, write_text
 from agetrain.crops.cache import CropCache
-from agetrain.evaluation.metrics import measure
+from agetrain.evaluation.metrics import figures_of_part
 from agetrain.experiments import Experiment
 from agetrain.network.checkpoint import Checkpoint, read
 from agetrain.training import report
@@ -88,8 +88,10 @@ def _measured(run: Run, checkpoint: Checkpoint) -> tuple[Checkpoint, list[np.nda
         if labelled is None:
             continue
         estimates, _ = predict(network, labelled, run.processes.device, label_offset=checkpoint.label_offset)
-        result = measure(estimates, labelled.ages, labelled.found, checkpoint.training["train_median"])
-        figures.append({"dataset": facts["dataset"], "label": checkpoint.label, "part": "valid", **result.to_dict()})
+        result = figures_of_part(
+            estimates, labelled.ages, labelled.lows, labelled.highs, labelled.found, checkpoint.training["train_median"]
+        )
+        figures.append({"dataset": facts["dataset"], "label": checkpoint.label, "part": "valid", **result})
         answered.append(estimates)
     return replace(checkpoint, metrics=(*checkpoint.metrics, *figures)), answered
 
@@ -100,7 +102,8 @@ def _with_label(crops: CropCache, label: str, wanted: str) -> CropCache | None:
         return crops
     if not np.isfinite(crops.others).all():
         return None
-    return replace(crops, ages=crops.others, stds=crops.other_stds)
+    nothing = np.full_like(crops.lows, np.nan)  # the other label is never an interval
+    return replace(crops, ages=crops.others, stds=crops.other_stds, lows=nothing, highs=nothing)
 
 
 def close_log(wandb: WandbLog, path: Path, checkpoint: Checkpoint, crops: CropCache, estimates: np.ndarray) -> None:
@@ -109,7 +112,8 @@ def close_log(wandb: WandbLog, path: Path, checkpoint: Checkpoint, crops: CropCa
         f"{m['dataset']}_{m['part']}_{k}": v for m in checkpoint.metrics for k, v in m.items() if isinstance(v, float)
     }
     found = np.flatnonzero(crops.found)
-    errors = np.abs(estimates - crops.ages)[found]
+    nearest = np.where(crops.exact, crops.ages, np.clip(estimates, crops.lows, crops.highs))
+    errors = np.abs(estimates - nearest)[found]
     worst = np.sort(found[np.argsort(errors)[-WORST_ERRORS:]])
     captions = [f"{estimates[i]:.0f} years, really {crops.ages[i]:.0f}" for i in worst]
     wandb.finish(figures, path, crops.crops[worst], captions)

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from agetrain.errors import DatasetError, DivergedError, OutputError
 from agetrain.network.agenet import AgeNet
 from agetrain.network.mobilenet_face import FaceMobileNet
 from agetrain.training.augment import centre
-from agetrain.training.losses import weights_by_age
+from agetrain.training.losses import weights_by_age, within
 
 HIDDEN = 256
 _AGES = 101
@@ -36,16 +36,19 @@ class Frozen:
         features: float32 ``[n, width]``.
         answers: float32 ``[n, 101]``, the network's own distributions; a teacher's that forgets nothing.
         ages, stds: float32 ``[n]`` years, of the labels; deviations NaN where unknown.
+        lows, highs: float32 ``[n]`` years, ends of intervals where no more is known; NaN where ages are exact.
     """
 
     features: np.ndarray
     answers: np.ndarray
     ages: np.ndarray
     stds: np.ndarray
+    lows: np.ndarray
+    highs: np.ndarray
 
     def rows(self, chosen: np.ndarray) -> "Frozen":
         """Of some of the faces."""
-        return Frozen(self.features[chosen], self.answers[chosen], self.ages[chosen], self.stds[chosen])
+        return Frozen(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 @torch.inference_mode()
@@ -87,7 +90,7 @@ def frozen_features(network: AgeNet, crops: CropCache, folder: Path, title: str)
             values = file["features"].astype(np.float32), file["answers"].astype(np.float32)
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise DatasetError(f"{path}: damaged ({error}); delete it, it is made again") from error
-    return Frozen(*values, crops.ages[found], crops.stds[found])
+    return Frozen(*values, crops.ages[found], crops.stds[found], crops.lows[found], crops.highs[found])
 
 
 def pooled(network: AgeNet, faces: Tensor) -> Tensor:
@@ -159,13 +162,14 @@ def learn_head(
     Raises:
         DivergedError: the loss is no longer a number.
     """
-    features, answers, ages, stds = (
-        torch.from_numpy(np.concatenate([getattr(part, name) for part in parts]))
-        for name in ("features", "answers", "ages", "stds")
+    bins = torch.arange(_AGES, dtype=torch.float32)
+    features, answers, ages, stds, lows, highs = (
+        torch.from_numpy(np.concatenate([getattr(part, field.name) for part in parts])) for field in fields(Frozen)
     )
+    of_interval = torch.isfinite(lows)[:, None]
+    inside = within(bins, lows, highs)
     torch.manual_seed(seed)
     head = FrozenHead(features, dropout)
-    bins = torch.arange(_AGES, dtype=torch.float32)
     widths = torch.nan_to_num(stds, nan=target_std_years).clamp_min(1.0)
     weights = weights_by_age(ages.numpy(), age_balance)[ages.round().long().clamp(0, _AGES - 1)]
     optimiser = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=0.02)
@@ -176,8 +180,11 @@ def learn_head(
         for start in range(0, max(1, len(ages) - _BATCH + 1), _BATCH):
             chosen = order[start : start + _BATCH]
             label = torch.softmax(-0.5 * ((bins - ages[chosen, None]) / widths[chosen, None]).square(), dim=1)
-            target = (1 - teacher_weight) * label + teacher_weight * answers[chosen]
             log_probability = head.train()(features[chosen]).log_softmax(dim=1)
+            # Of an interval, what the head itself says within it: the gradient is that of the mass inside.
+            own = log_probability.detach().masked_fill(~inside[chosen], -torch.inf).softmax(dim=1)
+            label = torch.where(of_interval[chosen], own, label)
+            target = (1 - teacher_weight) * label + teacher_weight * answers[chosen]
             divergence = F.kl_div(log_probability, target, reduction="none").sum(dim=1)
             absolute = ((log_probability.exp() @ bins) - target @ bins).abs()
             loss = (weights[chosen] * (divergence + 0.1 * absolute)).mean()

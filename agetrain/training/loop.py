@@ -57,6 +57,7 @@ def train_epoch(run: Run, epoch: int) -> dict[str, float]:
     torch.manual_seed(recipe.seed + 1_000_003 * epoch + run.processes.rank)  # of dropout
     set_training_mode(network, run.frozen, recipe.frozen_batchnorm)
     sums = torch.zeros(4, dtype=torch.float64, device=device)  # loss, absolute error, faces, labels
+    some_exact = bool(run.batches.crops.exact.any())
     title = f"epoch {epoch}/{recipe.epochs}"
     for step, batch in enumerate(progress(run.batches.epoch(epoch), title, "step", steps)):
         rate = learning_rate(recipe, epoch - 1, step, steps)
@@ -70,7 +71,9 @@ def train_epoch(run: Run, epoch: int) -> dict[str, float]:
         if run.averaged:
             run.averaged.update_parameters(network)
         n = len(batch.ages)
-        errors = (decoded - batch.ages).abs()  # NaN where a label is doubted
+        errors = (
+            decoded - _nearest(decoded, batch, some_exact)
+        ).abs()  # NaN where a label is doubted, or none to count
         tally = [loss * n, errors.nansum(), torch.full_like(loss, n), errors.isfinite().sum()]
         sums += torch.stack([value.double() for value in tally])
         # On a GPU a look at the loss waits for it, so there only now and then.
@@ -81,6 +84,15 @@ def train_epoch(run: Run, epoch: int) -> dict[str, float]:
         "train_loss": loss_sum / count, "train_mae": error_sum / max(labels, 1), "lr": rate,
         "images_per_second": count / (time.perf_counter() - began),
     }  # fmt: skip
+
+
+def _nearest(decoded: Tensor, batch: Batch, some_exact: bool) -> Tensor:
+    """The labels that errors are counted from: exact ages, or without any the nearest ages in the intervals."""
+    if batch.lows is None or batch.highs is None:
+        return batch.ages
+    if some_exact:
+        return torch.where(torch.isfinite(batch.lows), torch.nan, batch.ages)
+    return torch.where(torch.isfinite(batch.ages), decoded.clamp(batch.lows, batch.highs), torch.nan)
 
 
 def take_step(

@@ -11,13 +11,16 @@ from agetrain.training.batches import Batch
 
 
 def loss_and_age(
-    network: AgeNet, raw: Tensor, ages: Tensor, stds: Tensor, recipe: Recipe, weights: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    network: AgeNet, raw: Tensor, ages: Tensor, stds: Tensor, recipe: Recipe, weights: Tensor | None = None,
+    bounds: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Computes the loss of a batch by one label, and its decoded ages.
 
     ``l1`` and ``mse`` are of the decoded age. ``distribution`` is the divergence from a Gaussian round the true age, as
     wide as the raters disagreed, or `Recipe.target_std_years`, beside the absolute error of its mean (DLDL-v2, Gao et
-    al., IJCAI 2018).
+    al., IJCAI 2018). Of an age that is only known as an interval, the error is the distance to it, and the divergence
+    is
+    minus the logarithm of what the distribution puts inside, which is its likelihood.
 
     Args:
         network: that gave ``raw``.
@@ -26,23 +29,30 @@ def loss_and_age(
         stds: ``[n]`` years, NaN where unknown.
         recipe: for the constants.
         weights: of the ages from 0 to 100, see `agetrain.training.batches.Batch`.
+        bounds: ends of intervals, see `agetrain.training.batches.Batch`.
     """
     decoded, _ = network.decode(raw)
     known = torch.isfinite(ages)
     ages = torch.where(known, ages, decoded.detach())
+    nearest = ages
+    if bounds is not None:
+        lows, highs = bounds
+        inside = decoded.detach().clamp(torch.nan_to_num(lows), torch.nan_to_num(highs))
+        nearest = torch.where(torch.isfinite(lows) & known, inside, ages)
     if recipe.loss == "mse":
-        return F.mse_loss(decoded, ages), decoded
+        return F.mse_loss(decoded, nearest), decoded
     if weights is not None:
         of_each = weights[ages.round().long().clamp(0, len(weights) - 1)]
-        absolute = (of_each * (decoded - ages).abs()).mean()
+        absolute = (of_each * (decoded - nearest).abs()).mean()
         if recipe.loss == "l1":
             return absolute, decoded
-        divergence = _divergence(network, raw, ages, stds, recipe)
+        divergence = _divergence(network, raw, ages, stds, recipe, bounds)
         return (of_each * divergence * known).mean() + recipe.l1_weight * absolute, decoded
-    absolute = F.l1_loss(decoded, ages)
+    absolute = F.l1_loss(decoded, nearest)
     if recipe.loss == "l1":
         return absolute, decoded
-    return (_divergence(network, raw, ages, stds, recipe) * known).mean() + recipe.l1_weight * absolute, decoded
+    divergence = _divergence(network, raw, ages, stds, recipe, bounds)
+    return (divergence * known).mean() + recipe.l1_weight * absolute, decoded
 
 
 def total_loss(
@@ -54,7 +64,7 @@ def total_loss(
     2015), each where it is known. A teacher's distributions for the very faces of the batch come before its answers to
     the pictures.
     """
-    loss, decoded = loss_and_age(network, raw, batch.ages, batch.stds, recipe, batch.weights)
+    loss, decoded = loss_and_age(network, raw, batch.ages, batch.stds, recipe, batch.weights, batch.bounds)
     if auxiliary is not None:
         other, _ = loss_and_age(network, auxiliary, batch.others, batch.other_stds, recipe)
         loss = loss + recipe.auxiliary_weight * other
@@ -93,8 +103,32 @@ def _distance(network: AgeNet, raw: Tensor, decoded: Tensor, taught: Tensor, rec
     return divergence + recipe.l1_weight * absolute
 
 
-def _divergence(network: AgeNet, raw: Tensor, ages: Tensor, stds: Tensor, recipe: Recipe) -> Tensor:
-    """``[n]``: Kullback-Leibler divergence of the head's distribution from a Gaussian."""
+def _divergence(
+    network: AgeNet, raw: Tensor, ages: Tensor, stds: Tensor, recipe: Recipe, bounds: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    """``[n]``: Kullback-Leibler divergence of the head's distribution from a Gaussian, or from an interval."""
     widths = torch.nan_to_num(stds, nan=recipe.target_std_years).clamp_min(1.0)
     target = torch.softmax(-0.5 * ((network.ages - ages[:, None]) / widths[:, None]).square(), dim=1)
-    return F.kl_div(raw.float().log_softmax(dim=1), target, reduction="none").sum(dim=1)
+    log_probability = raw.float().log_softmax(dim=1)
+    divergence = F.kl_div(log_probability, target, reduction="none").sum(dim=1)
+    if bounds is None:
+        return divergence
+    return torch.where(torch.isfinite(bounds[0]), -log_mass_inside(log_probability, network.ages, *bounds), divergence)
+
+
+def log_mass_inside(log_probability: Tensor, ages: Tensor, lows: Tensor, highs: Tensor) -> Tensor:
+    """Computes the logarithm of the probability that lies in intervals, ``[n]``.
+
+    Args:
+        log_probability: ``[n, bins]``.
+        ages: ``[bins]`` years, ascending.
+        lows: ``[n]`` years; where they are NaN the result has no meaning.
+        highs: ``[n]`` years.
+    """
+    return torch.logsumexp(log_probability.masked_fill(~within(ages, lows, highs), -torch.inf), dim=1)
+
+
+def within(ages: Tensor, lows: Tensor, highs: Tensor) -> Tensor:
+    """Says which bins of ``ages`` lie in each interval, ``[n, bins]``; a bin reaches half a year to both sides."""
+    ends = [torch.nan_to_num(end).clamp(ages[0], ages[-1])[:, None] for end in (lows, highs)]
+    return (ages >= ends[0] - 0.5) & (ages <= ends[1] + 0.5)

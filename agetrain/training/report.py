@@ -91,15 +91,32 @@ def run_report(experiment: Experiment, record: dict[str, Any], notes: Sequence[s
             f"{history[-1]['selection_mse' if mse else 'selection_mae']:.4g} |",
             "",
         ]
-    lines += [
-        "| part | n | MAE, years | within 5 years | bias | face found | always answering the training median |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    if any(m["n"] for m in record["metrics"]):
+        lines += [
+            "| part | n | MAE, years | within 5 years | bias | face found | always answering the training median |",
+            "|---|---|---|---|---|---|---|",
+        ]
     lines += [
         f"| {m['dataset']} {m['part']}, {m['label']} age | {m['n']} | {m['mae']:.2f} | {m['cs5_percent']:.1f} % | "
         f"{m['bias']:+.2f} | {m['detection_rate_percent']:.1f} % | {m['mae_of_train_median']:.2f} |"
         for m in record["metrics"]
+        if m["n"]
     ]
+    known = [m for m in record["metrics"] if "intervals" in m]
+    if known:
+        lines += [
+            "",
+            "| ages known as intervals | n | distance to it, years | inside | face found | always answering the "
+            "training median |",
+            "|---|---|---|---|---|---|",
+        ]
+    for m in known:
+        i = m["intervals"]
+        lines.append(
+            f"| {m['dataset']} {m['part']}, {m['label']} age | {i['n']} | {i['interval_error']:.2f} | "
+            f"{i['inside_percent']:.1f} % | {i['detection_rate_percent']:.1f} % | "
+            f"{i['interval_error_of_train_median']:.2f} |"
+        )
     if experiment.flaws:
         lines += ["", "Known flaws of the original run:", ""]
         lines += [f"{number}. {FLAWS[number]}" for number in experiment.flaws]

@@ -13,7 +13,10 @@ from agetrain.crops.cache import join
 from agetrain.crops.parity_pack import ParityPictures, write_parity_pack
 from agetrain.crops.training_set import TrainingSet, training_set
 from agetrain.datasets import Dataset
-from agetrain.datasets.parts import check_overlap, open_dataset
+from agetrain.datasets.dealing import write_split
+from agetrain.datasets.opening import open_dataset
+from agetrain.datasets.parts import check_overlap
+from agetrain.datasets.problems import LIST, check_problems, write_problems
 from agetrain.errors import OutputError, UsageError, WeightsError
 from agetrain.experiments import Experiment
 from agetrain.network.weights import WEIGHTS_VARIABLE, weights_file
@@ -41,6 +44,7 @@ class Prepared:
         data: what to learn from.
         record: what decides the result, as JSON values.
         parity: pictures for a parity pack; None where they are packed.
+        own: data sets that agetrain does not know, each with its folder.
     """
 
     config: RunConfig
@@ -49,6 +53,7 @@ class Prepared:
     data: TrainingSet
     record: dict[str, Any]
     parity: ParityPictures | None
+    own: tuple[tuple[Dataset, Path], ...] = ()
 
 
 def fit(config: RunConfig) -> TrainingResult:
@@ -107,6 +112,8 @@ def fit(config: RunConfig) -> TrainingResult:
             networks=NetworkTeacher.load(checkpoints, data, processes.device) if checkpoints else None,
             wandb=config.wandb, resume=config.resume, overwrite=config.overwrite,
         )  # fmt: skip
+        if processes.first:
+            _write_lists(prepared, out)
         try:
             train(run)
             if processes.first:
@@ -144,6 +151,7 @@ def prepare_run(config: RunConfig, processes: Processes) -> Prepared:
         DatasetError: a data set, a picture or the pack cannot be read.
     """
     folder = config.packed
+    own: tuple[tuple[Dataset, Path], ...] = ()
     if folder is not None:
         if config.experiment is None and config.recipe is None:  # then it is trained as it was packed
             packed = packing.config_of(folder)
@@ -151,21 +159,34 @@ def prepare_run(config: RunConfig, processes: Processes) -> Prepared:
         experiment, recipe = config.chosen()
         data, pack_record = packing.load(folder, recipe)
         _check_packed(config, folder, pack_record)
-        own = {"experiment": experiment.id, "recipe": recipe.to_dict(), "packed": str(folder)}
-        record = {**pack_record, **own}
+        record = {**pack_record, "experiment": experiment.id, "recipe": recipe.to_dict(), "packed": str(folder)}
         parity = None
     else:
         experiment, recipe = config.chosen()
-        datasets, folders, notes = open_datasets(config, experiment)
+        listing = (config.out or default_out("+".join(config.names), config.label or "real", experiment.id)) / LIST
+        datasets, folders, notes = open_datasets(config, experiment, listing)
         opened = tuple(f"{d.name}={folder}" for d, folder in zip(datasets, folders, strict=True))
-        record = {**replace(config, datasets=opened).to_dict(), "notes": notes}
+        record = {**replace(config, datasets=opened, label=datasets[0].label).to_dict(), "notes": notes}
         # The first process makes the crops, the others then find them.
         if processes.first:
-            data, parity = training_set(datasets, recipe, config.cache, strict=config.strict)
+            data, parity = training_set(datasets, recipe, config.cache)
         processes.agreed(None)
         if not processes.first:
-            data, parity = training_set(datasets, recipe, config.cache, strict=config.strict)
-    return Prepared(config, experiment, recipe, data, record, parity)
+            data, parity = training_set(datasets, recipe, config.cache)
+        for dataset, found in zip(datasets, data.problems, strict=True):
+            new = found[len(dataset.problems) :]
+            if new:
+                check_problems(dataset, config.reading.most_broken_percent, new, listing)
+        own = tuple((d, folder) for d, folder in zip(datasets, folders, strict=True) if d.listed)
+    return Prepared(config, experiment, recipe, data, record, parity, own)
+
+
+def _write_lists(prepared: Prepared, out: Path) -> None:
+    """Writes which pictures cannot be used, and in which part the others of own data are, for ``--split`` later on."""
+    write_problems(out / LIST, [problem for found in prepared.data.problems for problem in found])
+    for dataset, folder in prepared.own:
+        alone = len(prepared.own) == 1
+        write_split(out / ("split.csv" if alone else f"split-{dataset.name}.csv"), dataset, folder)
 
 
 def _write_parity_pack(prepared: Prepared, out: Path) -> None:
@@ -216,8 +237,15 @@ def _sources(config: RunConfig, recipe: Recipe) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def open_datasets(config: RunConfig, experiment: Experiment) -> tuple[list[Dataset], list[Path], list[str]]:
+def open_datasets(
+    config: RunConfig, experiment: Experiment, problems: Path | None = None
+) -> tuple[list[Dataset], list[Path], list[str]]:
     """Opens the data sets of a run with the split that it asks for.
+
+    Args:
+        config: of the run.
+        experiment: that is run.
+        problems: where to list pictures that cannot be used, if there are too many of them.
 
     Returns:
         The data sets, their folders, and what makes figures on them not comparable with published ones.
@@ -232,13 +260,22 @@ def open_datasets(config: RunConfig, experiment: Experiment) -> tuple[list[Datas
         raise UsageError("--dataset names the same data set twice")
     if len(config.datasets) > 1 and (config.split or config.split_csv):
         raise UsageError("--data, --split and --split-csv serve one data set; with several, write --dataset NAME=DIR")
-    label = config.label or "real"
-    datasets, folders = [], []
+    reading = replace(config.reading, cache=config.cache)
+    datasets: list[Dataset] = []
+    folders: list[Path] = []
     for text in config.datasets:
-        dataset, folder = open_dataset(text, label, split=config.split, split_csv=config.split_csv)
+        dataset, folder = open_dataset(
+            text, config.label, split=config.split, split_csv=config.split_csv, reading=reading,
+            problems=problems,
+        )  # fmt: skip
         if not dataset.parts["train"]:
             raise UsageError(f"--dataset {dataset.name}: it is for measuring alone and has no train part; leave it out")
         check_overlap(dataset, consent=bool(config.split_csv) or config.allow_overlap)
+        if datasets and dataset.label != datasets[0].label:
+            raise UsageError(
+                f"--dataset {dataset.name} has {dataset.label} ages and {datasets[0].name} {datasets[0].label} ages; "
+                "give --label"
+            )
         datasets.append(dataset)
         folders.append(folder)
     return datasets, folders, _not_comparable(config, experiment, datasets, folders)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from agetrain.crops.cache import CropCache
 from agetrain.errors import DivergedError
-from agetrain.evaluation.metrics import Metrics, measure
+from agetrain.evaluation.metrics import chosen_error, figures_of_part, measure
 from agetrain.network.agenet import AgeNet
 from agetrain.network.checkpoint import Checkpoint
 from agetrain.recipe import Recipe
@@ -35,7 +36,7 @@ def select_epoch(run: Run, epoch: int, figures: dict[str, float], began: float) 
     recipe, data, state = run.recipe, run.data, run.state
     train_median = float(np.median(run.batches.crops.ages))
     estimates, _ = predict(run.kept, data.select, run.processes.device, bf16=run.bf16, label_offset=run.label_offset)
-    selection = measure(estimates, data.select.ages, data.select.found, train_median)
+    selection = chosen_error(estimates, *_labels(data.select), train_median)
     figures |= {
         "selection_mae": selection.mae, "selection_mse": selection.rmse**2, "seconds": time.perf_counter() - began
     }  # fmt: skip
@@ -45,14 +46,14 @@ def select_epoch(run: Run, epoch: int, figures: dict[str, float], began: float) 
         raise DivergedError(f"the weights are no longer numbers after epoch {epoch}; use a lower --lr")
     best = is_best(recipe, state.history)
     log.info(
-        "epoch %d/%d: loss %.3f, train MAE %.2f, selection MAE %.2f%s, %.0f s",
-        epoch, recipe.epochs, figures["train_loss"], figures["train_mae"], selection.mae, " (best)" if best else "",
-        figures["seconds"],
+        "epoch %d/%d: loss %.3f, train %s %.2f, selection %s %.2f%s, %.0f s",
+        epoch, recipe.epochs, figures["train_loss"], data.error_name, figures["train_mae"], data.error_name,
+        selection.mae, " (best)" if best else "", figures["seconds"],
     )  # fmt: skip
     facts = _facts(run, epoch, train_median)
     if best:
         state.best_mae, state.best_epoch = selection.mae, epoch
-        run.best[BEST_FILE] = _checkpoint_of(run, facts, estimates, selection)
+        run.best[BEST_FILE] = _checkpoint_of(run, facts, estimates)
     if run.kept.auxiliary is not None:
         _keep_other(run, facts)
 
@@ -80,14 +81,20 @@ def _facts(run: Run, epoch: int, train_median: float) -> dict[str, Any]:
     return facts
 
 
-def _checkpoint_of(run: Run, facts: dict[str, Any], estimates: np.ndarray, selection: Metrics) -> Checkpoint:
+def _labels(crops: CropCache) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, ends of intervals and where a face is, as `agetrain.evaluation.metrics` takes them."""
+    return crops.ages, crops.lows, crops.highs, crops.found
+
+
+def _checkpoint_of(run: Run, facts: dict[str, Any], estimates: np.ndarray) -> Checkpoint:
     network, data = run.kept, run.data
     if network.head_name == "linear":
         residuals = (estimates - data.select.ages)[data.select.found]
         network.residual_std.fill_(float(residuals.std()))
     metrics = []
     if run.recipe.select_on != "valid":
-        metrics = [{"dataset": data.name, "label": data.label, "part": "selection", **selection.to_dict()}]
+        measured = figures_of_part(estimates, *_labels(data.select), facts["train_median"])
+        metrics = [{"dataset": data.name, "label": data.label, "part": "selection", **measured}]
     return Checkpoint.of_network(network, data.crop, data.label, run.label_offset, facts, metrics)
 
 

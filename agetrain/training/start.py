@@ -247,7 +247,7 @@ def check_teachers(
         UsageError: so it would be.
     """
     if networks and recipe.labels == "stored" and data.label_offset:
-        raise UsageError("--teacher: a checkpoint answers in true years; use --labels true, or predictions of it")
+        raise UsageError("--teacher: a checkpoint answers in true years; use --label-values true, or predictions of it")
     # Networks cannot doubt: their answers are to faces as they are shown, not to pictures.
     if not recipe.teacher_weight and (networks or (predictions and not recipe.doubt_beyond)):
         raise UsageError(

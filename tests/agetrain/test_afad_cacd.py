@@ -437,13 +437,13 @@ def test_labels_stored_in_different_ways_cannot_be_learned_together(tmp_path, ar
         return main([*line[:at], *line[at + 2 :]])
 
     assert run() == 2
-    assert "--labels true" in one_line(capsys.readouterr().err)
+    assert "--label-values true" in one_line(capsys.readouterr().err)
     # Nor from a pack, which holds true years and could be trained on either way.
     assert run(labels="true", pack=tmp_path / "pack") == 0
     packed = words(packed=tmp_path / "pack", experiment="C1", size=32, resize_to=36, out=tmp_path / "out")
     capsys.readouterr()
     assert main([*packed, "--device", "cpu", "--wandb", "disabled"]) == 2
-    assert "--labels true" in one_line(capsys.readouterr().err)
+    assert "--label-values true" in one_line(capsys.readouterr().err)
 
 
 # Refusals

@@ -1,7 +1,8 @@
 """The audit of a split: small lists with known answers, duplicates, and the real lists of the original work."""
 
+import csv
 import json
-import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
-from portraits import variation, write_appa_real
+from portraits import write_appa_real
 
 from agetrain.audit import build_parser, main, parts_of
-from agetrain.datasets.auditing import Part, audit, difference_hash, duplicates, wasserstein
+from agetrain.datasets import copies as copies_module
+from agetrain.datasets.auditing import Part, audit, wasserstein
+from agetrain.datasets.copies import SAME_SCORE, find_copies, same_photograph
 from agetrain.datasets.parts import PARTS
 
 
@@ -54,7 +57,8 @@ def run(capsys, *arguments, status=0):
 
 def figures_of(*arguments):
     """The figures of a command line, as JSON values."""
-    return json.loads(json.dumps(audit(parts_of(build_parser().parse_args([str(a) for a in arguments])))))
+    options = build_parser().parse_args([str(a) for a in arguments])
+    return json.loads(json.dumps(audit(parts_of(options.datasets[0], options))))
 
 
 def check_finding(figures, *texts):
@@ -226,6 +230,20 @@ def faces(portraits):
     return [cv2.imread(str(path)) for path in sorted(portraits.iterdir())]
 
 
+@pytest.fixture(scope="module")
+def photographs():
+    """Pictures that have nothing in common, with detail of all sizes; the portraits here are all of one photograph."""
+    made = []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        layers = [
+            cv2.resize(random.normal(0, 1, (n, n, 3)), (240, 240), interpolation=cv2.INTER_CUBIC) for n in (4, 12, 40)
+        ]
+        picture = sum(weight * layer for weight, layer in zip((30, 25, 20), layers, strict=True))
+        made.append(np.clip(128 + picture, 0, 255).astype(np.uint8))
+    return made
+
+
 def copies(image):
     """The same picture as people pass it on."""
     return {
@@ -236,16 +254,55 @@ def copies(image):
     }
 
 
-def distance(a, b, tmp_path):
-    return (difference_hash(a, tmp_path) ^ difference_hash(b, tmp_path)).bit_count()
+def grey(data, side=96):
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
-def test_copies_look_alike_and_different_pictures_do_not(faces, tmp_path):
-    found = [distance(jpeg(image), data, tmp_path) for image in faces[:10] for data in copies(image).values()]
-    assert 0 < max(found) <= 3
-    between = [distance(jpeg(a), jpeg(b), tmp_path) for i, a in enumerate(faces[:10]) for b in faces[:i]]
-    assert min(between) > 3
-    assert np.median(between) > 20
+def test_copies_score_high_and_different_pictures_do_not(photographs, persons):
+    pictures = [*photographs[:8], *persons]
+    of_copies = [
+        same_photograph(grey(jpeg(image)), grey(data)) for image in pictures for data in copies(image).values()
+    ]
+    assert min(of_copies) > SAME_SCORE + 0.1
+    between = [same_photograph(grey(jpeg(a)), grey(jpeg(b))) for i, a in enumerate(pictures) for b in pictures[:i]]
+    assert max(between) < SAME_SCORE - 0.2
+
+
+def test_a_copy_may_be_cut_turned_or_mirrored(persons, tmp_path):
+    image = persons[0]
+    height, width = image.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 2, 1.02)
+    made = {
+        "whole": image,
+        "cut": image[height // 50 :, : width - width // 50],
+        "turned": cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REPLICATE),
+        "mirrored": image[:, ::-1],
+        "another": persons[1],
+    }
+    paths = []
+    for name, picture in made.items():
+        paths.append(tmp_path / f"{name}.jpg")
+        paths[-1].write_bytes(jpeg(picture))
+    found = find_copies(paths)
+    assert found.groups(5) == [0, 0, 0, 0, 4]
+    assert {(c.first, c.second): c.mirrored for c in found.pairs}[0, 3]
+
+
+def test_what_was_found_is_kept_until_a_picture_changes(photographs, tmp_path, monkeypatch):
+    paths = [tmp_path / f"{i}.jpg" for i in range(3)]
+    for path, image in zip(paths, (photographs[0], photographs[1], photographs[0]), strict=True):
+        path.write_bytes(jpeg(image))
+    first = find_copies(paths, tmp_path / "cache")
+    assert [(c.first, c.second) for c in first.pairs] == [(0, 2)]
+    opened = []
+    original = copies_module._grey
+    monkeypatch.setattr(copies_module, "_grey", lambda path, side: (opened.append(path), original(path, side))[1])
+    assert find_copies(paths, tmp_path / "cache") == first
+    assert opened == []
+    paths[2].write_bytes(jpeg(photographs[2]))
+    assert find_copies(paths, tmp_path / "cache").pairs == ()
+    assert set(opened) == set(paths)
 
 
 def write_parts(folder, **parts):
@@ -257,41 +314,57 @@ def write_parts(folder, **parts):
             paths.append(folder / f"{name}{i}.jpg")
             paths[-1].write_bytes(data)
         ages = np.arange(len(paths)) + 20.0
-        made.append(Part(name, tuple(p.name for p in paths), ages, ages, (None,) * len(paths), tuple(paths)))
+        made.append(Part(name, tuple(p.name for p in paths), ages, ages, (None,) * len(paths), tuple(paths), "x"))
     return made
 
 
-def test_duplicates_are_counted_within_and_across_parts(faces, tmp_path):
-    a, b, c, d, e = (jpeg(face) for face in faces[:5])
-    copy_of_c = copies(faces[2])["brighter"]
-    assert distance(c, copy_of_c, tmp_path) > 0
+def test_copies_are_counted_within_and_across_parts(photographs, tmp_path):
+    a, b, c, d, e = (jpeg(photograph) for photograph in photographs[:5])
     parts = write_parts(
         tmp_path,
         train=[a, b, c, a],
-        valid=[a, copies(faces[1])["coded again"], d],
-        test=[copies(faces[3])["smaller"], e, copy_of_c],
+        valid=[a, copies(photographs[1])["coded again"], d],
+        test=[copies(photographs[3])["smaller"], e, copies(photographs[2])["brighter"]],
     )
-    found = duplicates(parts)
-    assert found["same_bytes"] == {"train alone": 1, "train and valid": 2}
-    # What is the same looks alike too.
-    assert found["alike"] == {"train alone": 1, "train and valid": 3, "train and test": 1, "valid and test": 1}
     figures = audit(parts)
-    assert figures["duplicates"] == found
-    check_finding(figures, "2 files of the same bytes in train and valid")
-    check_finding(figures, "1 pictures that look alike in valid and test")
+    counts = {place: (found["pairs"], found["pictures"]) for place, found in figures["copies"].items()}
+    assert counts == {
+        "train alone": (1, 2), "train and valid": (3, 5), "train and test": (1, 2), "valid and test": (1, 2)
+    }  # fmt: skip
+    assert figures["copies"]["train and valid"]["other_label"] == 1  # 23 and 20; the others are equal
+    check_finding(figures, "3 pairs of pictures in train and valid show the same photograph")
 
 
-def test_the_command_finds_duplicates_in_a_data_set(capsys, tmp_path, astronaut):
-    folder = write_appa_real(tmp_path / "appa", astronaut, train=8, valid=4)
-    arguments = ("appa-real", "--data", folder)
-    assert figures_of(*arguments)["duplicates"] == {"same_bytes": {}, "alike": {}}
-    shutil.copy(folder / "train" / "000002.jpg_face.jpg", folder / "valid" / "000009.jpg_face.jpg")
-    (folder / "valid" / "000010.jpg_face.jpg").write_bytes(copies(variation(astronaut, 3))["brighter"])
-    figures = figures_of(*arguments)
-    assert figures["duplicates"] == {"same_bytes": {"train and valid": 1}, "alike": {"train and valid": 2}}
-    check_finding(figures, "1 files of the same bytes in train and valid")
-    (folder / "valid" / "000011.jpg_face.jpg").write_text("no picture")
-    assert "000011.jpg_face.jpg" in run(capsys, *arguments, status=3)
+def test_the_command_finds_copies_in_and_across_data_sets(capsys, tmp_path, monkeypatch, photographs):
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    for i, image in enumerate(photographs[:8]):
+        for name in ("one", "other"):
+            (tmp_path / name / "20").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "one" / "20" / f"{i}.jpg").write_bytes(jpeg(image))
+        rows.append(f"{'valid' if i > 5 else 'train'},20/{i}.jpg")
+    (tmp_path / "one" / "20" / "8.jpg").write_bytes(copies(photographs[7])["brighter"])
+    (tmp_path / "split.csv").write_text("\n".join(["part,file", *rows, "train,20/8.jpg", ""]))
+    figures = figures_of("one", "--split", tmp_path / "split.csv")
+    assert {place: found["pairs"] for place, found in figures["copies"].items()} == {"train and valid": 1}
+    # Across data sets, with a file of pairs.
+    for i in range(8):
+        image = photographs[i if i < 2 else 10 + i]
+        (tmp_path / "other" / "20" / f"{i}.jpg").write_bytes(jpeg(image))
+    out = run(capsys, "one", "other", "--duplicates", tmp_path / "pairs.csv")
+    assert "show the same photograph" in out
+    with (tmp_path / "pairs.csv").open(newline="") as stream:
+        pairs = list(csv.DictReader(stream))
+    assert {(p["first_dataset"], p["second_dataset"]) for p in pairs} == {("one", "one"), ("one", "other")}
+    assert sorted((Path(p["first"]).name, Path(p["second"]).name) for p in pairs) == [
+        ("0.jpg", "0.jpg"), ("1.jpg", "1.jpg"), ("7.jpg", "8.jpg")
+    ]  # fmt: skip
+    assert all(float(p["score"]) >= SAME_SCORE and p["first_age"] == "20" for p in pairs)
+    # A picture that cannot be read is named.
+    (tmp_path / "other" / "20" / "8.jpg").write_text("no picture")
+    assert "8.jpg" in run(capsys, "one", "other", "--out", tmp_path / "out", status=3)
+    assert main(["one", "other", "--out", str(tmp_path / "out"), "--max-broken", "20%"]) == 0
+    assert "1 of 9 pictures cannot be used" in capsys.readouterr().err
 
 
 def test_the_parts_are_those_of_a_split_file(tmp_path, astronaut):
@@ -318,7 +391,7 @@ def test_lists_and_pictures_together(tmp_path, faces):
     assert figures["parts"]["train"]["ages"] == {"21": 2, "22": 1, "23": 1, "24": 1}
     check_finding(figures, "less 14 years")
     check_finding(figures, "1 of 1 persons of valid (100.0 %) are in train too")
-    assert figures["duplicates"]["same_bytes"] == {}
+    assert "copies" in figures
 
 
 def test_without_lists_nothing_is_said_of_how_they_store_ages(tmp_path, faces):
@@ -376,6 +449,6 @@ def test_the_lists_of_the_real_appa_real_fit_its_pictures(shared_data):
         pytest.skip(f"no APPA-REAL in {shared_data}")
     lists = [str(folder / f"gt_avg_{part}.csv") for part in ("train", "valid")]
     options = build_parser().parse_args(["appa-real", "--data", str(folder), "--csv", *lists])
-    parts = {part.name: part for part in parts_of(options)}
+    parts = {part.name: part for part in parts_of("appa-real", options)}
     assert {name: len(part.ages) for name, part in parts.items()} == {"train": 4113, "valid": 1500}
     assert len(set(parts["train"].files)) == 4113

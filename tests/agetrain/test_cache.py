@@ -3,11 +3,10 @@ import dataclasses
 import hashlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from concurrent.futures import ProcessPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -19,7 +18,8 @@ from ageinfer.crop.cut import central_face, crop_face
 from ageinfer.crop.spec import NO_DETECTOR, CropSpec
 from ageinfer.detect import YuNet
 from ageinfer.sources import read_picture
-from agetrain.crops.cache import VALUES, available_cores, join, open_crops
+from agetrain.crops import cache as cache_module
+from agetrain.crops.cache import VALUES, available_cores, in_order, join, open_crops
 from agetrain.datasets import Sample
 from agetrain.errors import DatasetError
 
@@ -240,6 +240,8 @@ def test_an_interruption_leaves_nothing_that_looks_like_a_cache(samples, folder,
     original = YuNet.detect
     calls = []
 
+    monkeypatch.setattr("agetrain.crops.cache.available_cores", lambda: 1)
+
     def interrupted(self, image):
         calls.append(image)
         if len(calls) == 3:
@@ -262,96 +264,68 @@ def test_an_interruption_leaves_nothing_that_looks_like_a_cache(samples, folder,
 
 @pytest.fixture
 def many(samples, monkeypatch):
-    """Enough pictures for two processes."""
-    monkeypatch.setattr("agetrain.crops.cache._PICTURES_PER_PROCESS", 10)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    """More pictures than two threads have in hand at once."""
+    monkeypatch.setattr("agetrain.crops.cache.available_cores", lambda: 2)
+    monkeypatch.setattr("agetrain.crops.cache._AHEAD", 4)
     return [dataclasses.replace(samples[i % 4], age_years=float(i)) for i in range(37)]
 
 
 @pytest.mark.parametrize("spec", [SPEC, WHOLE])
-def test_several_processes_cut_the_same_crops_in_the_same_order(many, folder, detections, monkeypatch, spec):
-    started = []
-    original = ProcessPoolExecutor.__init__
-    with monkeypatch.context() as patch:
-        patch.setattr(ProcessPoolExecutor, "__init__", lambda *a, **k: (started.append(a[1]), original(*a, **k))[1])
-        together = open_crops(many, spec, folder, "test")
-    assert started == [2]
-    assert detections == []  # none of it was done in this process
-    monkeypatch.setattr("agetrain.crops.cache._PICTURES_PER_PROCESS", 1000)
+def test_several_threads_cut_the_same_crops_in_the_same_order(many, folder, detections, monkeypatch, spec):
+    threads = set()
+    original = cache_module.read_labelled_picture
+    monkeypatch.setattr(
+        cache_module, "read_labelled_picture", lambda path: (threads.add(threading.get_ident()), original(path))[1]
+    )
+    together = open_crops(many, spec, folder, "test")
+    assert len(threads) == 2
+    monkeypatch.setattr("agetrain.crops.cache.available_cores", lambda: 1)
+    threads.clear()
     alone = open_crops(many, spec, folder.with_name("alone"), "test")
-    assert len(detections) == (0 if spec is WHOLE else 37)
+    assert threads == {threading.get_ident()}
+    assert len(detections) == (0 if spec is WHOLE else 2 * 37)
     assert together.found.tolist() == alone.found.tolist() == [spec is WHOLE or i % 4 != 2 for i in range(37)]
     np.testing.assert_array_equal(together.crops, alone.crops)
 
 
-def test_a_picture_that_one_of_several_processes_cannot_read_is_named(many, folder):
+def test_a_picture_that_one_of_several_threads_cannot_read_is_named(many, folder):
     many[30].path.write_bytes(b"")
     with pytest.raises(DatasetError, match=rf"{many[30].path.name}.*"):
         open_crops(many, SPEC, folder, "test")
     assert list(folder.iterdir()) == []
 
 
-CROPS_FOR_EVER = """
+def test_only_so_many_pictures_are_begun_ahead(many):
+    begun = []
+    with ThreadPoolExecutor(1) as pool:
+        for i in in_order(pool, lambda n: (begun.append(n), n)[1], range(50), ahead=5):
+            assert len(begun) <= i + 7
+    assert begun == list(range(50))
+
+
+WITHOUT_A_GUARD = """
 import sys
 from pathlib import Path
 import agetrain.crops.cache as cache
 from agetrain.datasets import Sample
 from ageinfer.crop.spec import CropSpec
 
-if __name__ == "__main__":
-    cache._PICTURES_PER_PROCESS = 10
-    cache.os.sched_getaffinity = lambda _: {0, 1}
-    samples = [Sample(Path(sys.argv[1]), float(i)) for i in range(100_000)]
-    cache.picture_digest = lambda path: bytes(32)
-    cache.open_crops(samples, CropSpec(size=8), sys.argv[2], "test")
+cache.available_cores = lambda: 2
+print("begun", flush=True)
+samples = [Sample(Path(sys.argv[1]), float(i)) for i in range(200)]
+print(cache.open_crops(samples, CropSpec(size=8), sys.argv[2], "test").found.sum())
 """
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
-def test_processes_do_not_outlive_the_one_that_started_them(samples, tmp_path):
-    """A run that is killed cannot say anything to them."""
+def test_a_script_without_a_main_guard_can_make_crops(samples, tmp_path):
     script = tmp_path / "script.py"
-    script.write_text(CROPS_FOR_EVER)
+    script.write_text(WITHOUT_A_GUARD)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    run = subprocess.Popen([sys.executable, script, samples[0].path, tmp_path / "cache"], env=environment)
-
-    def croppers():
-        found = {}
-        for place in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # one that has just ended
-                if b"spawn_main" in (place / "cmdline").read_bytes():
-                    found[place.name] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
-        return found  # with their parents
-
-    def until(reached):
-        end = time.monotonic() + 60
-        while not reached() and time.monotonic() < end:
-            time.sleep(0.1)
-        return reached()
-
-    try:
-        assert until(lambda: list(croppers().values()).count(run.pid) == 2)
-        time.sleep(3)  # until they have work
-        ours = {pid for pid, parent in croppers().items() if parent == run.pid}
-    finally:
-        run.kill()
-        run.wait()
-    assert until(lambda: ours.isdisjoint(croppers()))
-
-
-def test_a_process_that_is_killed_is_told_in_words(many, folder, monkeypatch):
-    def started(pool, *_, **__):
-        # Until all processes are there: one that starts while the pool falls apart would be waited for without end.
-        for future in [pool.submit(time.sleep, 0.5) for _ in range(2)]:
-            future.result()
-        os.kill(next(iter(pool._processes)), signal.SIGKILL)
-        return original(pool, *_, **__)
-
-    original = ProcessPoolExecutor.map
-    monkeypatch.setattr(ProcessPoolExecutor, "map", started)
-    with pytest.raises(DatasetError, match="one of 2 processes that cut faces ended"):
-        open_crops(many, SPEC, folder, "test")
-    assert list(folder.iterdir()) == []
+    ran = subprocess.run(
+        [sys.executable, script, samples[0].path, tmp_path / "cache"], env=environment, capture_output=True, text=True,
+        check=False, timeout=120,
+    )  # fmt: skip
+    assert ran.stdout.split() == ["begun", "200"], ran.stderr
 
 
 def test_two_runs_that_prepare_the_same_cache_both_get_it(samples, folder, monkeypatch):

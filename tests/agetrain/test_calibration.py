@@ -240,7 +240,7 @@ def test_it_is_written_into_the_checkpoint_with_what_was_measured(capsys, few, l
     # The same from the answers themselves.
     [sample_set] = [load_dataset("appa-real", appa_real)[0].parts["train"]]
     options = evaluate.build_parser().parse_args([str(lively), "--dataset", f"appa-real={appa_real}"])
-    assert options.part == "valid"
+    assert options.part is None
     before.save(lively)
     model = open_model(lively)
     told = answers_of(model, sample_set, open_detector("yunet"), "real")

@@ -102,10 +102,10 @@ def test_lists_may_name_the_bad_pictures(tree):
 
     rows = [("train", "train/000000.jpg_face.jpg"), ("valid", "valid/000005.jpg_face.jpg")]
     write_list(tree / "split.csv", rows, ("part", "file"))
-    without = with_split_file(dataset, tree / "split.csv")
+    without = with_split_file(dataset, tree / "split.csv", tree)
     assert ([s.age_years for s in without.parts["train"]], without.ignored) == ([10], ())
     write_list(tree / "split.csv", [*rows, ("train", "train/000002.jpg_face.jpg")], ("part", "file"))
-    assert [s.age_years for s in with_split_file(dataset, tree / "split.csv").parts["train"]] == [10, 14]
+    assert [s.age_years for s in with_split_file(dataset, tree / "split.csv", tree).parts["train"]] == [10, 14]
     assert [s.age_years for s in dataset.ignored] == [14]
 
 

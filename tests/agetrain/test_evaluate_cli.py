@@ -30,6 +30,7 @@ from agetrain.evaluation.models import open_model
 from agetrain.network import checkpoint
 from agetrain.network.agenet import AgeNet
 from agetrain.network.checkpoint import Checkpoint
+from agetrain.recipe import Recipe
 from agetrain.training.teachers import Teacher
 
 REAL = np.arange(10, 58, 2.0)  # of the 24 pictures of train
@@ -157,8 +158,12 @@ def test_a_checkpoint_and_its_export_give_the_same_figures(exported_distribution
     assert of_checkpoint["model"].endswith("/best.pth")
 
 
-def test_several_models_have_a_mean_and_a_deviation(capsys, tmp_path, dataset):
+def test_runs_that_differ_in_their_seed_have_a_mean_and_a_deviation(capsys, tmp_path, dataset):
     paths = [constant_checkpoint(tmp_path / name / "best.pth", age) for name, age in (("a", 20), ("b", 34), ("c", 40))]
+    for seed, path in enumerate(paths):
+        checkpoint = Checkpoint.load(path)
+        recipe = {**Recipe(backbone=checkpoint.backbone).to_dict(), "seed": seed}
+        dataclasses.replace(checkpoint, training={**checkpoint.training, "recipe": recipe}).save(path)
     arguments = ("--dataset", dataset, "--part", "train")
     found = records(*paths, *arguments)
     assert [r["model"] for r in found] == ["a/best.pth", "b/best.pth", "c/best.pth"]
@@ -166,14 +171,30 @@ def test_several_models_have_a_mean_and_a_deviation(capsys, tmp_path, dataset):
     assert [r["mae"] for r in found] == pytest.approx(maes, abs=1e-4)
     mean, sd = statistics.mean(maes), statistics.stdev(maes)
     for r in found:
-        assert r["over_models"] == {"n": 3, "mean": pytest.approx(mean, abs=1e-3), "sd": pytest.approx(sd, abs=1e-3)}
-    assert f"appa-real: 3 models, MAE {mean:.2f}, sd {sd:.2f}" in capsys.readouterr().out.splitlines()
+        assert r["over_seeds"] == {"n": 3, "mean": pytest.approx(mean, abs=1e-3), "sd": pytest.approx(sd, abs=1e-3)}
+    assert f"appa-real: 3 seeds, MAE {mean:.2f}, sd {sd:.2f}" in capsys.readouterr().out.splitlines()
+
+
+def test_models_that_are_no_seeds_are_compared_picture_by_picture(capsys, tmp_path, dataset):
+    paths = [constant_checkpoint(tmp_path / name / "best.pth", age) for name, age in (("a", 20), ("b", 34))]
+    first, second = records(*paths, "--dataset", dataset, "--part", "train")
+    assert "over_seeds" not in first
+    [told] = second["differences"]
+    gaps = np.abs(20 - np.array(REAL)) - np.abs(34 - np.array(REAL))
+    assert told["years"] == pytest.approx(gaps.mean(), abs=1e-3)
+    assert told["low_years"] < told["years"] < told["high_years"]
+    assert told["n"] == len(REAL)
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert f"MAE of a/best.pth minus b/best.pth: {gaps.mean():+.2f} years" in line
+    assert line.endswith("is better") or line.endswith("no difference is shown")
 
 
 def test_the_files_that_are_written(capsys, tmp_path, forty, dataset):
     out = run(capsys, forty, "--dataset", dataset, "--resamples", 20, "--out", tmp_path / "new" / "out")
     folder = tmp_path / "new" / "out"
-    assert sorted(p.name for p in folder.iterdir()) == ["evaluation.json", "evaluation.md", "evaluation.png"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "evaluation.json", "evaluation.md", "evaluation.png", "rows.csv"
+    ]  # fmt: skip
     [r] = json.loads((folder / "evaluation.json").read_text())["evaluations"]
     assert f"MAE {r['mae']:.2f}" in out
     text = (folder / "evaluation.md").read_text()
@@ -484,7 +505,7 @@ def test_the_sweep_begins_with_the_error_that_was_measured(monkeypatch, lively, 
         (["{forty}", "--dataset", "{appa}", "--part", "test"], 3, "has no part test; it has train, valid"),
         (["{forty}", "--dataset", "appa-real=nowhere"], 3, "nowhere: no such folder"),
         (["{forty}", "--dataset", "utkface={folder}"], 3, "no picture AGE_SEX_RACE_STAMP"),
-        (["{forty}", "--dataset", "imdb-wiki"], 2, "unknown data set 'imdb-wiki'"),
+        (["{forty}", "--dataset", "imdb-wiki"], 2, "--dataset imdb-wiki: neither a data set that agetrain knows"),
         (["{forty}", "--dataset", "{utk}", "--label", "apparent"], 2, "has no label 'apparent'"),
         (["nothing.pth", "--dataset", "{appa}"], 4, "nothing.pth: no such checkpoint"),
         (["text.pth", "--dataset", "{appa}"], 4, "text.pth: cannot be read as a checkpoint"),
@@ -536,8 +557,14 @@ def test_a_part_that_does_not_exist_anywhere(capsys, forty, dataset):
 def test_a_broken_picture_is_named(capsys, tmp_path, forty, appa_real):
     folder = shutil.copytree(appa_real, tmp_path / "appa")
     (folder / "valid" / "000026.jpg_face.jpg").write_text("no picture")
-    line = run(capsys, forty, "--dataset", f"appa-real={folder}", status=3)
+    arguments = (forty, "--dataset", f"appa-real={folder}")
+    line = run(capsys, *arguments, "--out", tmp_path / "out", status=3)
     assert "000026.jpg_face.jpg" in line
+    assert "--max-broken allows 1%" in line
+    assert "broken" in (tmp_path / "out" / "problems.csv").read_text()
+    [left] = records(*arguments, "--max-broken", "5%")
+    assert left["n"] == 7
+    assert left["detection_rate_percent"] == 100
 
 
 def test_an_interrupt_writes_nothing(capsys, tmp_path, monkeypatch, forty, dataset):

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agetrain.evaluation import report
+from agetrain.evaluation.bootstrap import Bootstrap
+from agetrain.evaluation.comparing import over_seeds
 from agetrain.evaluation.figures import (
     Answers,
-    Bootstrap,
     decades,
     epsilon_error,
     evaluate,
-    over_seeds,
     slope,
 )
 
@@ -28,7 +28,8 @@ NAN = float("nan")
 def answered(labels, estimates, *, label="real", train_median=34.0, subjects=None, attributes=None, **arrays):
     """`Answers` from lists; what is not given is not known."""
     n = len(labels)
-    values = {name: np.array(arrays.get(name, [NAN] * n), float) for name in ("label_stds", "others", "other_stds")}
+    names = ("label_stds", "others", "other_stds", "lows", "highs")
+    values = {name: np.array(arrays.get(name, [NAN] * n), float) for name in names}
     values["stds"] = np.array(arrays.get("stds", [4.0] * n), float)
     return Answers(
         labels=np.array(labels, float), estimates=np.array(estimates, float), label=label, train_median=train_median,
@@ -302,9 +303,9 @@ def test_evaluate_resamples_subjects():
 
 def test_several_models_have_a_mean_and_a_deviation():
     results = [{"mae": 4.0}, {"mae": 5.0}, {"mae": 7.5}]
-    found = over_seeds(results, lambda r: r["mae"])
+    found = over_seeds([r["mae"] for r in results])
     assert found == {"n": 3, "mean": 5.5, "sd": round(statistics.stdev([4, 5, 7.5]), 4)}
-    assert over_seeds(results[:1], lambda r: r["mae"]) == {"n": 1, "mean": 4, "sd": 0}
+    assert over_seeds([results[0]["mae"]]) == {"n": 1, "mean": 4, "sd": 0}
 
 
 # All together

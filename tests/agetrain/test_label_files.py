@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from agetrain.datasets import DATASETS, load_dataset
 from agetrain.datasets.base import Dataset, Sample
-from agetrain.datasets.parts import name_and_folder, read_csv, with_split_file
-from agetrain.errors import DatasetError
+from agetrain.datasets.opening import named
+from agetrain.datasets.parts import read_csv, with_split_file
+from agetrain.errors import DatasetError, UsageError
 
 WORDS = st.one_of(
     st.sampled_from(["a", "b", "", "train", "valid", "30", "-1", "nan", "inf", "1e999", "131", "٣",
@@ -66,6 +67,12 @@ def ages_of(dataset):
     return [(s.age_years, s.std_years or 0.0, s.other_years or 0.0, s.other_std_years or 0.0) for s in samples]
 
 
+def ends_of(dataset):
+    """The ends of all intervals, and the age that stands for each."""
+    samples = [sample for part in dataset.parts.values() for sample in part]
+    return [(s.interval_years[0], s.age_years, s.interval_years[1]) for s in samples if s.interval_years]
+
+
 @settings(max_examples=200)
 @given(LISTS, st.sampled_from(sorted(DATASETS)))
 @example(b"file,age\na\n", "utkface")
@@ -84,7 +91,7 @@ def test_any_split_file_is_read_or_refused(folder, data):
     path = folder / "split.csv"
     path.write_bytes(data)
     dataset = Dataset("x", "real", "", "", {"train": (Sample(Path("a.jpg"), 30.0), Sample(Path("b.jpg"), 40.0))})
-    read = read_or_refused(lambda: with_split_file(dataset, path), "split.csv")
+    read = read_or_refused(lambda: with_split_file(dataset, path, folder), "split.csv")
     if read is not None:
         names = [sample.path.name for part in read.parts.values() for sample in part]
         assert sorted(names) == ["a.jpg", "b.jpg"]
@@ -104,7 +111,9 @@ def test_any_list_of_intervals_is_read_or_refused(folder, data):
     (folder / "labels.csv").write_bytes(data)
     for name in ("uk-mps-2017", "us-congress"):
         read = read_or_refused(lambda name=name: load_dataset(name, folder)[0], "labels.csv")
-        assert read is None or all(0 <= age <= 130 and math.isfinite(std) for age, std, _, _ in ages_of(read))
+        if read is not None:
+            assert all(0 <= age <= 130 and math.isfinite(std) for age, std, _, _ in ages_of(read))
+            assert all(0 <= low <= age <= high <= 130 for low, age, high in ends_of(read))
 
 
 GOOD = b"file_name,real_age,apparent_age_avg,apparent_age_std\na,30,31,2\nb,40,41,3\n"
@@ -136,10 +145,19 @@ def test_any_list_of_appa_real_is_read_or_refused(folder, train, ignored, attrib
 
 
 @given(st.text())
-def test_any_name_of_a_data_set_has_a_name_and_perhaps_a_folder(text):
-    name, folder = name_and_folder(text)
+@example("utkface=")
+@example("mine=a=b")
+@example("x" * 300)
+@example("a\0b")
+def test_whatever_names_a_data_set_has_a_name_or_a_place_or_is_refused(text):
+    try:
+        name, place = named(text)
+    except UsageError:
+        assert text.partition("=")[0] not in DATASETS
+        return
     assert text.startswith(name)
-    assert folder is None or "=" in text
+    assert place is None or str(place) in (text, str(Path(text.partition("=")[2])))
+    assert name or place
 
 
 @given(st.sampled_from(sorted(DATASETS)), st.text())

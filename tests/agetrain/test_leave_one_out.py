@@ -56,14 +56,14 @@ def write_mps(folder, rows):
     return folder
 
 
-def test_an_interval_is_its_middle_and_widens_what_is_learned(tmp_path, astronaut):
+def test_an_interval_stays_one(tmp_path, astronaut):
     dataset, _ = load_dataset("us-congress", write_congress(tmp_path / "congress", astronaut))
     samples = {s.path.name: s for part in dataset.parts.values() for s in part}
     assert len(samples) == 6
     assert len(dataset.parts["valid"]) == 3
     assert samples["000100.jpg"].age_years == 33
-    # Evenly spread over 6 years, and the width that a known age has.
-    assert samples["000100.jpg"].std_years == pytest.approx((36 / 12 + 2.5**2) ** 0.5)
+    assert samples["000100.jpg"].interval_years == (30, 36)
+    assert samples["000100.jpg"].std_years is None
     assert samples["000101.jpg"].subject == "P1"
     assert all(s.path.is_file() for s in samples.values())
 
@@ -71,10 +71,10 @@ def test_an_interval_is_its_middle_and_widens_what_is_learned(tmp_path, astronau
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("file,age_min\na.jpg,3\n", "has no column age_max"),
-        ("file,age_min,age_max,person\na.jpg,3,x,B\n", "line 2: its ages are not numbers"),
-        ("file,age_min,age_max,person\na.jpg,3,4,B\nb.jpg,9,4,B\n", "line 3: 9 to 4 years is no interval"),
-        ("file,age_min,age_max,person\n", "names no picture"),
+        ("file,age_min\na.jpg,3\n", "no column has the age; say which does"),
+        ("file,age_min,age_max,person\na.jpg,3,x,B\n", "line 2: 'x' is no age"),
+        ("file,age_min,age_max,person\na.jpg,9,4,B\n", "line 2: 9 to 4 years is no interval"),
+        ("file,age_min,age_max,person\n", "the list is empty"),
     ],
 )
 def test_a_list_that_is_wrong_is_refused_by_its_line(tmp_path, text, said):
@@ -89,10 +89,12 @@ def test_a_list_that_is_wrong_is_refused_by_its_line(tmp_path, text, said):
 def test_the_mps_are_measured_on_and_never_learned_from(tmp_path, start):
     rows = [("a.jpeg", "", 44, 45, "male", "A"), ("b.jpeg", 57, 57, 57, "female", "B")]
     folder = write_mps(tmp_path / "mps", rows)
+    for name in ("a.jpeg", "b.jpeg"):
+        (folder / name).touch()
     dataset, _ = load_dataset("uk-mps-2017", folder)
     assert dataset.parts["train"] == ()
     assert [s.age_years for s in dataset.parts["valid"]] == [44.5, 57]
-    assert [s.std_years is None for s in dataset.parts["valid"]] == [False, True]
+    assert [s.interval_years for s in dataset.parts["valid"]] == [(44, 45), None]
     assert dict(dataset.parts["valid"][1].attributes) == {"sex": "female"}
     with pytest.raises(UsageError, match="measuring alone"):
         open_datasets(RunConfig(datasets=(f"uk-mps-2017={folder}",)), EXPERIMENTS["best"])
@@ -104,16 +106,35 @@ def test_the_mps_are_measured_on_and_never_learned_from(tmp_path, start):
         )
 
 
+def of(labels, lows=None, highs=None):
+    """Faces with these labels, of which nothing else is looked at."""
+    unknown = np.full(len(labels), np.nan, np.float32)
+    nothing = np.zeros((len(labels), 0), np.float32)
+    return Frozen(
+        nothing, nothing, labels, unknown, *(unknown if e is None else np.array(e, np.float32) for e in (lows, highs))
+    )
+
+
+def test_intervals_stand_apart_from_exact_ages():
+    nan = np.nan
+    told = figures(np.array([30.0, 24.0, 40.0]), of(np.array([33.0, 25.0, 25.0]), [nan, 20, 20], [nan, 29, 29]))
+    assert (told["n"], told["mae"], told["bias"]) == (1, 3, -3)
+    assert told["intervals"]["n"] == 2
+    assert told["intervals"]["interval_error"] == told["intervals"]["bias"] == 5.5
+    assert told["intervals"]["inside_percent"] == 50
+    assert "intervals" not in figures(np.array([30.0]), of(np.array([33.0])))
+
+
 def test_decades_count_alike_and_groups_are_told_apart():
     labels = np.array([15.0] * 20 + [25.0] * 80 + [65.0] * 40)
     ages = labels + np.array([4.0] * 20 + [1.0] * 80 + [-7.0] * 40)
-    told = figures(ages, labels)
+    told = figures(ages, of(labels))
     assert told["mae"] == pytest.approx((80 + 80 + 280) / 140, abs=1e-3)
     assert told["mae_of_decades"] == 4.0
     assert told["bias_by_decade"] == {"10-19": 4.0, "20-29": 1.0, "60-69": -7.0}
     assert told["10-19"] == {"mae": 4.0, "bias": 4.0}
     assert told["60+"] == {"mae": 7.0, "bias": -7.0}
-    few = figures(ages[:19], labels[:19])
+    few = figures(ages[:19], of(labels[:19]))
     assert few["10-19"] is None
     assert few["mae_of_decades"] is None
 
@@ -126,7 +147,8 @@ def separable(n, seed):
     features = (np.stack([ages, -ages, ages, random.normal(size=n) * 20], axis=1) * scales).astype(np.float32)
     answers = np.zeros((n, 101), np.float32)
     answers[:, 40] = 1
-    return Frozen(features, answers, ages, np.full(n, np.nan, np.float32))
+    unknown = np.full(n, np.nan, np.float32)
+    return Frozen(features, answers, ages, unknown, unknown, unknown)
 
 
 def test_a_head_learns_from_labels_and_leans_to_what_the_start_says():
@@ -150,7 +172,7 @@ def test_a_learned_head_is_folded_into_the_network(start):
     random = np.random.default_rng(0)
     part = Frozen(
         random.normal(size=(80, 1024)).astype(np.float32), np.full((80, 101), 1 / 101, np.float32),
-        random.uniform(10, 80, 80).astype(np.float32), np.full(80, np.nan, np.float32),
+        random.uniform(10, 80, 80).astype(np.float32), *(np.full(80, np.nan, np.float32) for _ in range(3)),
     )  # fmt: skip
     head = learn_head([part], epochs=2)
     head.put_into(network)
@@ -171,7 +193,8 @@ def test_one_command_makes_the_table(start, tmp_path, astronaut, capsys):
     assert [r["left_out"] for r in records] == ["appa-real"] * 2 + ["us-congress"] * 2
     assert [r["learned"] for r in records] == ["all others", "nothing"] * 2
     assert records[0]["n"] == 24
-    assert records[2]["n"] == 4
+    assert records[2]["n"] == 0
+    assert records[2]["intervals"]["n"] == 4
     # Learned from faces of 33 to 70 years alone, against weights that learned nothing.
     assert abs(records[0]["bias"]) != abs(records[1]["bias"])
     assert evaluate([*arguments, *sets[:2]]) == 2

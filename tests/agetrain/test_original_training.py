@@ -302,7 +302,7 @@ def test_an_epoch_has_as_many_steps_as_the_real_data_set_gives(name):
     nothing = np.full(n, np.nan, np.float32)
     crops = CropCache(
         np.zeros((n, 1, 1, 3), np.uint8), np.ones(n, bool), np.full(n, 30, np.float32), nothing, nothing, nothing,
-        np.zeros(n, np.uint64),
+        np.zeros(n, np.uint64), nothing, nothing,
     )  # fmt: skip
     data = TrainingSet((), "real", 0, recipe.crop_spec, (crops,), crops, (crops,))
     steps = Batches(data, recipe, CPU).steps
@@ -339,7 +339,7 @@ def test_a_random_crop_takes_every_window_and_nothing_beyond():
     place[..., 0], place[..., 1] = np.arange(128)[None], np.arange(128)[:, None]
     crops = CropCache(
         np.broadcast_to(place, (n, 128, 128, 3)), np.ones(n, bool), *(np.full(n, 30, np.float32) for _ in range(4)),
-        np.zeros(n, np.uint64),
+        np.zeros(n, np.uint64), *(np.full(n, np.nan, np.float32) for _ in range(2)),
     )  # fmt: skip
     recipe = EXPERIMENTS["F3"].recipe
     data = TrainingSet((), "real", 0, recipe.crop_spec, (crops,), crops, (crops,))

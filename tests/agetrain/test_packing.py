@@ -288,7 +288,9 @@ def test_a_recipe_that_needs_other_crops_or_faces_is_refused(pack, tmp_path, run
 def cache_of(crops, seed=0):
     n, random = len(crops), np.random.default_rng(seed)
     numbers = [random.uniform(10, 60, n).astype(np.float32) for _ in range(4)]
-    return CropCache(crops, random.random(n) < 0.9, *numbers, random.integers(0, 2**63, n).astype(np.uint64))
+    lows = np.where(random.random(n) < 0.5, numbers[0] - 3, np.nan).astype(np.float32)
+    digests = random.integers(0, 2**63, n).astype(np.uint64)
+    return CropCache(crops, random.random(n) < 0.9, *numbers, digests, lows, lows + 6)
 
 
 def training_set_of(learn, recipe, select=None):
@@ -328,7 +330,7 @@ def test_every_crop_and_label_of_several_data_sets_comes_back(tmp_path, monkeypa
         assert np.array_equal(packed.crops[everything], original.crops)
         assert np.array_equal(packed.crops[everything[1::3]], original.crops[1::3])
         for name in VALUES:
-            assert np.array_equal(getattr(packed, name), getattr(original, name)), name
+            np.testing.assert_array_equal(getattr(packed, name), getattr(original, name), name)
     assert [f["dataset"] for f in data.facts] == ["utkface", "appa-real"]
 
 

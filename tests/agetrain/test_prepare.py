@@ -1,5 +1,6 @@
 """``python -m agetrain.prepare``: downloads, unpacks and checks."""
 
+import csv
 import hashlib
 import itertools
 import os
@@ -188,8 +189,10 @@ def test_a_broken_picture_is_named(release_file, tmp_path, capsys):
     line = run(capsys, *arguments, status=3)
     assert "2 pictures cannot be decoded" in line
     assert "000003.jpg_face.jpg" in line
-    names = (folder / "broken.txt").read_text().splitlines()
-    assert names == ["train/000003.jpg_face.jpg", "valid/000027.jpg_face.jpg"]
+    with (folder / "problems.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["file"] for row in rows] == [str(folder / "train/000003.jpg_face.jpg"), str(picture)]
+    assert {row["kind"] for row in rows} == {"broken"}
     assert "32 pictures" in run(capsys, *arguments, "--no-check")
     picture.write_bytes(data)
     (folder / "train" / "000003.jpg_face.jpg").write_bytes(data)
@@ -201,8 +204,8 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(release_file, t
     folder = tmp_path / "appa"
     run(capsys, "appa-real", "--out", folder, "--archive", release_file)
     (folder / "valid" / "000027.jpg_face.jpg").write_text("no picture")
-    (folder / "broken.txt").mkdir()
-    assert "broken.txt" in run(capsys, "appa-real", "--out", folder, status=5)
+    (folder / "problems.csv").mkdir()
+    assert "problems.csv" in run(capsys, "appa-real", "--out", folder, status=5)
 
 
 def test_cacd_must_be_fetched_by_hand_and_its_page_is_named(tmp_path, capsys):

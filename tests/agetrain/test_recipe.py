@@ -40,7 +40,7 @@ def test_the_overrides_below_are_all_that_a_recipe_has():
 
 def option(name, value, base):
     """The words of the command line for a field; a switch is turned from what it is."""
-    dashed = name.replace("_", "-")
+    dashed = "label-values" if name == "labels" else name.replace("_", "-")
     if value is None:
         return [f"--no-{dashed}" if base else f"--{dashed}"]
     return [f"--{dashed}", value]

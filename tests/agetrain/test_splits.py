@@ -60,7 +60,7 @@ def of_subjects(numbers):
 def test_a_split_file_gives_back_the_parts_that_were_written(tmp_path, folder, dataset):
     dealt = make_parts(dataset, "identity", rotation=0, shares=(0.6, 0.2, 0.2), seed=4, folder=folder)
     digest = write_split(tmp_path / "split.csv", dealt, folder)
-    read = with_split_file(dataset, tmp_path / "split.csv")
+    read = with_split_file(dataset, tmp_path / "split.csv", folder)
     assert names(read) == names(dealt) != names(dataset)
     assert read.split_sha256() == dealt.split_sha256() != dataset.split_sha256()
     assert {s.path: s for part in read.parts.values() for s in part} == {
@@ -76,7 +76,7 @@ def test_a_split_file_that_a_spreadsheet_saved_is_read(tmp_path, folder, dataset
     write_split(tmp_path / "split.csv", dataset, folder)
     saved = tmp_path / "saved.csv"
     saved.write_bytes(codecs.BOM_UTF8 + (tmp_path / "split.csv").read_bytes())
-    assert names(with_split_file(dataset, saved)) == names(dataset)
+    assert names(with_split_file(dataset, saved, folder)) == names(dataset)
 
 
 def test_a_split_file_can_be_read_by_anyone(tmp_path, folder, dataset):
@@ -90,10 +90,10 @@ def test_a_split_file_can_be_read_by_anyone(tmp_path, folder, dataset):
         assert (row["age_years"], row["subject"]) == (age, stamp)
 
 
-def test_pictures_that_a_split_file_does_not_name_are_left_out(tmp_path, dataset):
+def test_pictures_that_a_split_file_does_not_name_are_left_out(tmp_path, dataset, folder):
     first, second = (dataset.parts["train"][i].path.name for i in (3, 8))
     (tmp_path / "split.csv").write_text(f"part,file\ntrain,{first}\nvalid,{second}\n")
-    assert names(with_split_file(dataset, tmp_path / "split.csv")) == {"train": [first], "valid": [second]}
+    assert names(with_split_file(dataset, tmp_path / "split.csv", folder)) == {"train": [first], "valid": [second]}
 
 
 def test_two_pictures_of_one_name_are_told_apart_by_their_folders(tmp_path):
@@ -103,7 +103,7 @@ def test_two_pictures_of_one_name_are_told_apart_by_their_folders(tmp_path):
     }
     dataset = Dataset("afad", "real", "", "", {**parts, "valid": ()})
     (tmp_path / "split.csv").write_text("part,file\ntrain,30/111/7-0.jpg\nvalid,18/111/7-0.jpg\n")
-    read = with_split_file(dataset, tmp_path / "split.csv").parts
+    read = with_split_file(dataset, tmp_path / "split.csv", tmp_path).parts
     assert [s.age_years for s in read["train"]] == [30]
     assert [s.age_years for s in read["valid"]] == [18]
 
@@ -128,7 +128,7 @@ def test_a_damaged_split_file_is_refused_in_one_line(tmp_path, folder, dataset, 
     damaged = damage(path.read_text())
     path.write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
     with pytest.raises(DatasetError) as caught:
-        with_split_file(dataset, path)
+        with_split_file(dataset, path, folder)
     assert all(word in str(caught.value) for word in ("split.csv", *words))
     assert "\n" not in str(caught.value)
 
@@ -140,13 +140,13 @@ def test_a_picture_named_twice_is_refused(tmp_path, folder, dataset):
     name = dataset.parts["valid"][0].path.name
     path.write_text(path.read_text() + f"train,{name},30,1\n")
     with pytest.raises(DatasetError, match="twice") as caught:
-        with_split_file(dataset, path)
+        with_split_file(dataset, path, folder)
     assert name in str(caught.value)
 
 
-def test_a_split_file_that_is_not_there_is_named(tmp_path, dataset):
+def test_a_split_file_that_is_not_there_is_named(tmp_path, dataset, folder):
     with pytest.raises(DatasetError, match=r"nowhere\.csv: .*No such file"):
-        with_split_file(dataset, tmp_path / "nowhere.csv")
+        with_split_file(dataset, tmp_path / "nowhere.csv", folder)
 
 
 def test_a_split_file_that_cannot_be_written_is_named(tmp_path, folder, dataset):
@@ -241,7 +241,7 @@ def test_the_command_writes_a_split_that_can_be_read_and_says_its_hash(tmp_path,
     assert splits.main(["utkface", "--data", str(folder), *more, "-o", str(path)]) == 0
     out = capsys.readouterr().out
     assert hashlib.sha256(path.read_bytes()).hexdigest() in out
-    read = with_split_file(dataset, path)
+    read = with_split_file(dataset, path, folder)
     expected = make_parts(dataset, kind, rotation=0, shares=(0.7, 0.1, 0.2), seed=2, folder=folder)
     assert names(read) == names(expected)
     for part, samples in expected.parts.items():

@@ -89,8 +89,9 @@ def closed(tracker, ages, found, folder):
     crops = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, SIDE, SIDE, 3)).copy()
     unknown = np.full(n, np.nan, np.float32)
     cache = CropCache(
-        crops, np.array(found), np.array(ages, np.float32), unknown, unknown, unknown, np.arange(n).astype(np.uint64)
-    )
+        crops, np.array(found), np.array(ages, np.float32), unknown, unknown, unknown, np.arange(n).astype(np.uint64),
+        unknown, unknown,
+    )  # fmt: skip
     network = forty()
     checkpoint = checkpoint_of(network, CropSpec(size=SIDE))
     path = folder / "best.pth"

@@ -1,5 +1,6 @@
 """A whole training run on 24 pictures of one face: too few to learn ages, enough for everything else."""
 
+import csv
 import hashlib
 import json
 import os
@@ -382,11 +383,15 @@ def test_broken_pictures_are_named_and_left_out_or_end_a_strict_run(tmp_path, ar
     assert main([*command, "--strict"]) == 3
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("agetrain: ")]
     assert learned.name in line or reported.name in line
-    assert main(command) == 0
+    assert main(command) == 3
+    assert "2 of 32 pictures cannot be used (6.25 %), and --max-broken allows 1%" in capsys.readouterr().err
+    assert main([*command, "--max-broken", "7%"]) == 0
     said = capsys.readouterr().err
-    assert f"left out: {learned}" in said
-    assert f"left out: {reported}" in said
-    assert "2 pictures cannot be read and are left out" in said
+    assert "2 of 32 pictures cannot be used (6.25 %) and are left out" in said
+    with (tmp_path / "out" / "problems.csv").open(newline="") as stream:
+        assert {(r["file"], r["kind"]) for r in csv.DictReader(stream)} == {
+            (str(learned), "broken"), (str(reported), "broken")
+        }  # fmt: skip
     checkpoint = Checkpoint.load(tmp_path / "out" / "best.pth")
     assert checkpoint.metrics[-1]["detection_rate_percent"] < 100
     with np.load(tmp_path / "out" / "parity.npz") as pack:
@@ -399,7 +404,7 @@ def test_broken_pictures_are_named_and_left_out_or_end_a_strict_run(tmp_path, ar
     ("replaced", "status", "words"),
     [
         ({"--data": "/nowhere"}, 3, ("/nowhere", "http")),
-        ({"--dataset": "imdb"}, 2, ("imdb", "appa-real")),
+        ({"--dataset": "imdb"}, 3, ("no ages", "labels.csv")),
         ({"--weights": "/nowhere/w.pth"}, 4, ("/nowhere/w.pth", "--weights", "AGETRAIN_WEIGHTS")),
     ],
 )

@@ -241,8 +241,9 @@ def cache_of(n, side=64, start=0, missing=()):
     unknown = np.full(n, np.nan, np.float32)
     found = ~np.isin(np.arange(n), missing)
     return CropCache(
-        crops, found, ages, unknown, ages + 0.5, unknown, 1000 + np.arange(start, start + n, dtype=np.uint64)
-    )
+        crops, found, ages, unknown, ages + 0.5, unknown, 1000 + np.arange(start, start + n, dtype=np.uint64),
+        unknown, unknown,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("head", ["linear", "distribution"])
@@ -321,7 +322,7 @@ def test_a_network_that_answers_true_years_does_not_teach_stored_labels():
     cache = cache_of(9, 22)
     networks = NetworkTeacher((), (), ())
     stored = dataclasses.replace(SMALL, labels="stored")
-    with pytest.raises(UsageError, match="a checkpoint answers in true years; use --labels true"):
+    with pytest.raises(UsageError, match="a checkpoint answers in true years; use --label-values true"):
         check_teachers(stored, training_set(cache, offset=15.0), None, networks)
     check_teachers(stored, training_set(cache), None, networks)  # stored as they are
     check_teachers(SMALL, training_set(cache, offset=15.0), None, networks)
