@@ -1,6 +1,5 @@
-"""The real pictures on which an export is proved: a parity pack, a data set, or a folder of portraits with ages."""
+"""The real pictures on which an export is proved: a parity pack, a data set that agetrain knows, or anybody's own."""
 
-import csv
 import json
 import logging
 import zipfile
@@ -12,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from ageexport.errors import EvidenceError
+from agetrain.data import Data, opened
 from agetrain.datasets import DATASETS, Dataset, Sample, load_dataset
+from agetrain.datasets.base import samples_of
+from agetrain.datasets.opening import named
+from agetrain.datasets.own import Reading
 from agetrain.errors import AgeError
 from agetrain.network.checkpoint import Checkpoint
 
-LABELS_FILE = "labels.csv"
 PARTS = ("valid", "calibration")
 CALIBRATION_FACES = 300
 PNG_SIGNATURE = b"\x89PNG"
@@ -42,15 +44,18 @@ class Evidence:
     pixels: tuple[str, ...] | None = None
 
 
-def open_evidence(checkpoint: Checkpoint, path: Path, data: str | None, folder: Path) -> Evidence:
+def open_evidence(
+    checkpoint: Checkpoint, path: Path, data: str | Path | Data | None, folder: Path, reading: Reading | None = None
+) -> Evidence:
     """Opens what an export is to be proved on.
 
     Args:
         checkpoint: that is exported.
         path: its file: beside it lies the parity pack.
-        data: of the command line: a folder with ``labels.csv``, or a data set as ``NAME=DIR`` or ``DIR``; None for the
-            parity pack.
+        data: a data set as `agetrain.datasets.opening.open_dataset` takes it, the folder of the first one that the
+            checkpoint learned from, or `Data`; None for the parity pack.
         folder: an empty one, for the pictures of a pack.
+        reading: how own data is read.
 
     Raises:
         EvidenceError: there is nothing, or it cannot be read.
@@ -63,10 +68,28 @@ def open_evidence(checkpoint: Checkpoint, path: Path, data: str | None, folder: 
                 "with --data NAME=DIR, or keep parity.npz beside the checkpoint"
             )
         return from_pack(pack, checkpoint.label, folder)
-    name, _, place = data.rpartition("=")
-    if not name and (Path(place) / LABELS_FILE).is_file():
-        return from_folder(Path(place))
-    return from_dataset(name, Path(place), checkpoint)
+    if isinstance(data, Data):
+        return from_own(data, checkpoint)
+    text = str(data)
+    try:
+        name, place = named(text)
+    except AgeError as error:
+        raise EvidenceError(f"--data {text}: {str(error).partition(': ')[2]}") from error
+    first = next((d["dataset"] for d in checkpoint.training["data"]), "")
+    if not name and first in DATASETS and place is not None and not is_own(place, reading):
+        name = first
+    if name in DATASETS:
+        return from_dataset(name, place, checkpoint)
+    return from_own(text, checkpoint, reading)
+
+
+def is_own(place: Path, reading: Reading | None) -> bool:
+    """Says whether a folder, or a file, can be read as anybody's own data."""
+    try:
+        opened(place, reading=reading, deal=False)
+    except AgeError:
+        return place.is_file() or (place / "labels.csv").is_file()
+    return True
 
 
 def from_pack(path: Path, label: str, folder: Path) -> Evidence:
@@ -118,61 +141,65 @@ def _with_other_label(sample: Sample) -> Sample:
     )  # fmt: skip
 
 
-def from_folder(folder: Path) -> Evidence:
-    """Reads the pictures that ``labels.csv`` of a folder lists, one a line.
+def from_own(data: str | Path | Data, checkpoint: Checkpoint | None = None, reading: Reading | None = None) -> Evidence:
+    """Reads anybody's own pictures with their ages.
 
-    Its columns: ``file`` (within the folder), ``age`` (years), and where int8 is wanted ``part``: ``valid`` for what is
-    proved on, ``calibration`` for what int8 is calibrated on.
-
-    Raises:
-        EvidenceError: a column, an age or a picture is missing.
-    """
-    file = folder / LABELS_FILE
-    samples: dict[str, list[Sample]] = {part: [] for part in PARTS}
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            for number, row in enumerate(csv.DictReader(stream), 2):
-                where, part = f"{file}, line {number}", row.get("part") or "valid"
-                if part not in PARTS:
-                    raise EvidenceError(f"{where}: part {part!r} is neither {' nor '.join(PARTS)}")
-                path = folder / row["file"]
-                if not path.is_file():
-                    raise EvidenceError(f"{where}: {path} is not there")
-                age = float(row["age"])
-                if not 0 <= age <= 130:
-                    raise EvidenceError(f"{where}: {row['age']} is no age in years")
-                samples[part].append(Sample(path, age))
-    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise EvidenceError(f"{file}: not a list of pictures with columns file and age ({error!r})") from error
-    return Evidence(tuple(samples["valid"]), tuple(samples["calibration"]), f"{LABELS_FILE} of folder {folder.name}")
-
-
-def from_dataset(name: str, folder: Path, checkpoint: Checkpoint) -> Evidence:
-    """Takes the validation part of a data set, and seeded pictures of its train part for calibration.
+    Where the list names parts, those of ``valid`` prove the export and those of ``train`` (or ``calibration``)
+    calibrate
+    int8. Without parts all of them prove it, but where the checkpoint learned from this data: then it is dealt as the
+    run
+    dealt it.
 
     Args:
-        name: of the data set; empty for the first that the checkpoint learned from.
-        folder: that it lies in.
+        data: what names it, see `agetrain.datasets.opening.open_dataset`, or `Data`.
+        checkpoint: that is exported, which says what it learned from.
+        reading: how it is read.
+
+    Raises:
+        EvidenceError: it cannot be read, or holds nothing to prove an export on.
+    """
+    label = checkpoint.label if checkpoint else None
+    learned = {d["dataset"]: d for d in checkpoint.training["data"]} if checkpoint else {}
+    try:
+        dataset, _ = opened(data, label, reading=reading, deal=False)
+        if not dataset.split and dataset.name in learned:
+            dataset, _ = opened(data, label, reading=reading)
+    except AgeError as error:
+        raise EvidenceError(f"--data: {error}") from error
+    train = dataset.parts.get("train", ())
+    if not dataset.split:
+        return Evidence(tuple(samples_of(dataset)), (), dataset.name)
+    if not dataset.parts.get("valid"):
+        raise EvidenceError(f"--data: {dataset.name} has no part valid; the export is proved on that one")
+    origin = f"{dataset.name} valid"
+    told = learned.get(dataset.name)
+    if told and told.get("split_sha256") != dataset.split_sha256():
+        origin += (
+            f", split {dataset.split}, not the one that it learned by: some of these pictures may have been learned"
+        )
+        log.warning("proof on %s", origin)
+    chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATION_FACES].tolist()
+    return Evidence(tuple(dataset.parts["valid"]), tuple(train[i] for i in chosen), origin)
+
+
+def from_dataset(name: str, folder: Path | None, checkpoint: Checkpoint) -> Evidence:
+    """Takes the validation part of a known data set, and seeded pictures of its train part for calibration.
+
+    Args:
+        name: of the data set.
+        folder: that it lies in; None for the usual places.
         checkpoint: that is exported.
 
     Raises:
         EvidenceError: it cannot be read.
     """
-    if name and name not in DATASETS:
-        raise EvidenceError(f"--data {name}={folder}: unknown data set {name!r}, use one of {', '.join(DATASETS)}")
     learned = {d["dataset"]: d for d in checkpoint.training["data"]}
-    name = name or next(iter(learned), "")
-    if name not in DATASETS:
-        raise EvidenceError(
-            f"--data {folder}: holds no {LABELS_FILE}, and the checkpoint names no data set that could lie there; give "
-            f"NAME=DIR with one of {', '.join(DATASETS)}"
-        )
     try:
-        dataset, _ = load_dataset(name, folder, checkpoint.label)
+        dataset, folder = load_dataset(name, folder, checkpoint.label)
         origin = f"{name} valid{_split_in_words(dataset, folder, learned.get(name))}"
     except AgeError as error:
         raise EvidenceError(
-            f"--data {folder}: neither a folder with {LABELS_FILE} (columns file, age) nor {name}: {error}"
+            f"--data {folder or name}: neither your own pictures (labels.csv with file and age) nor {name}: {error}"
         ) from error
     train = dataset.parts["train"]
     chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATION_FACES].tolist()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ageexport import evidence, graph, original, parity, precision
+from ageexport import graph, original, parity, precision
 from ageexport.errors import CheckpointError, EvidenceError, ParityError, RungError
 from ageexport.evidence import Evidence
 from ageexport.ladder import Bounds, Ladder
@@ -79,7 +79,8 @@ def completed(checkpoint: Checkpoint, proof: Evidence, folder: Path, bounds: Bou
     checkpoint = replace(checkpoint, training={**checkpoint.training, "train_median": float(np.median(ages))})
     if checkpoint.age_std_kind == "constant":
         truth = parity.reference(checkpoint, proof, folder, bounds)
-        errors = truth.outputs[0] - truth.crops.ages[truth.crops.found]
+        chosen = (truth.labelled & truth.crops.found)[truth.crops.found]
+        errors = (truth.outputs[0] - truth.crops.ages[truth.crops.found])[chosen]
         std = checkpoint.weights["residual_std"].clone().fill_(float(errors.std()))
         checkpoint = replace(checkpoint, weights={**checkpoint.weights, "residual_std": std})
     return checkpoint
@@ -152,7 +153,7 @@ def calibration_faces(checkpoint: Checkpoint, proof: Evidence, folder: Path) -> 
     if not proof.calibration:
         raise EvidenceError(
             f"{proof.origin}: no pictures to calibrate int8 on apart from those of the proof; give a data set, mark "
-            f"some as calibration in {evidence.LABELS_FILE} (column part), or export fp32 alone"
+            "some as calibration in labels.csv (column part), or export fp32 alone"
         )
     crops = parity.crop(proof.calibration, checkpoint, folder)
     found = np.flatnonzero(crops.found)

@@ -20,7 +20,7 @@ class Bounds:
             decade of age that has ``fewest_in_decade`` of them.
         tf32: largest difference to fp32 on CUDA when it may multiply in TF32.
         fewest_faces: that a proof needs.
-        fewest_labelled: pictures with a label that a comparison of MAEs needs.
+        fewest_labelled: pictures with a label that a comparison of errors needs; with fewer, fp32 is not judged by it.
         fewest_in_decade: faces that a decade needs to be judged.
         fewest_equal_pixels_percent: of the pack's pictures, those whose crop must be what training saw, byte for byte.
             Other processors may round a box to the other quarter of a pixel now and then; another resizing filter
@@ -34,7 +34,7 @@ class Bounds:
     int8_decade_mae: float = 0.2
     tf32: float = 0.02
     fewest_faces: int = 20
-    fewest_labelled: int = 100
+    fewest_labelled: int = 50
     fewest_in_decade: int = 50
     fewest_equal_pixels_percent: float = 95.0
 

@@ -57,6 +57,25 @@ class Reference:
     outputs: tuple[np.ndarray, ...]
 
     @property
+    def labelled(self) -> np.ndarray:
+        """The pictures that errors are compared on, bool ``[n]``: those of exact ages, or else those of intervals.
+
+        The two are never mixed.
+        """
+        exact = self.crops.exact
+        return exact if exact.sum() >= Bounds().fewest_labelled or exact.sum() >= (~exact).sum() else ~exact
+
+    @property
+    def error_name(self) -> str:
+        """What errors on these pictures are called."""
+        return "MAE" if self.crops.exact[self.labelled].all() else "distance to the interval of ages"
+
+    def errors(self, answers: np.ndarray) -> np.ndarray:
+        """The sizes of the errors of answers to all pictures, ``[n]`` years; of an interval, the distance to it."""
+        inside = np.clip(answers, self.crops.lows, self.crops.highs)
+        return np.abs(answers - np.where(self.crops.exact, self.crops.ages, inside))
+
+    @property
     def faces(self) -> Image:
         """The crops with a face: uint8 ``[n, side, side, 3]``, RGB."""
         return self.crops.crops[np.flatnonzero(self.crops.found)]
@@ -81,11 +100,6 @@ def reference(checkpoint: Checkpoint, evidence: Evidence, folder: Path, bounds: 
         raise EvidenceError(
             f"{evidence.origin}: a face in {found} of {len(crops)} pictures, a proof needs {bounds.fewest_faces}; give "
             "a data set or a folder of portraits with --data"
-        )
-    if len(crops) < bounds.fewest_labelled:
-        raise EvidenceError(
-            f"{evidence.origin}: {len(crops)} pictures with an age, comparing errors needs {bounds.fewest_labelled}; "
-            "give a data set or a larger folder with --data"
         )
     faces = crops.crops[np.flatnonzero(crops.found)]
     return Reference(checkpoint, evidence, crops, _of_checkpoint(checkpoint, faces))
@@ -283,24 +297,25 @@ class _Checks:
 
     def data(self) -> list[Rung]:
         """L3: the MAE through the deployed path against the checkpoint's; a missed face counts in both."""
-        labels, found = self.truth.crops.ages, self.truth.crops.found
+        truth, found = self.truth, self.truth.crops.found
+        chosen, name = truth.labelled, truth.error_name
         median = self.truth.checkpoint.training["train_median"]
         of_checkpoint = np.where(found, 0, median)
         of_checkpoint[found] = self.truth.outputs[0]
         of_file = np.where(found, self.deployed[0], median)
-        maes = [float(np.abs(answers - labels).mean()) for answers in (of_checkpoint, of_file)]
-        n = len(labels)
-        difference, what = abs(maes[1] - maes[0]), "MAE by the runtime and of the checkpoint"
+        maes = [float(truth.errors(answers)[chosen].mean()) for answers in (of_checkpoint, of_file)]
+        n = int(chosen.sum())
+        difference, what = abs(maes[1] - maes[0]), f"{name} by the runtime and of the checkpoint"
         tail = float(np.percentile(np.abs(of_file - of_checkpoint)[found], 99.9))
-        compared = (
-            Rung.at_most("L3", what, difference, self.bounds.mae, n)
-            if self.precision == "fp32"
-            else Rung("L3", what, difference, None, "years", n, "reported")
-        )
+        compared = Rung.at_most("L3", what, difference, self.bounds.mae, n)
+        if self.precision != "fp32":
+            compared = Rung("L3", what, difference, None, "years", n, "reported")
+        elif n < self.bounds.fewest_labelled:
+            compared = replace(compared, status="not judged", note=f"{self.bounds.fewest_labelled} labels are needed")
         return [
             compared,
-            Rung("L3", "MAE of the checkpoint", maes[0], None, "years", n, "reported"),
-            Rung("L3", "MAE by the runtime", maes[1], None, "years", n, "reported"),
+            Rung("L3", f"{name} of the checkpoint", maes[0], None, "years", n, "reported"),
+            Rung("L3", f"{name} by the runtime", maes[1], None, "years", n, "reported"),
             Rung("L3", "99.9th percentile of |file - checkpoint|", tail, None, "years", self.n, "reported"),
         ]
 
@@ -315,11 +330,20 @@ class _Checks:
         return rungs + providers.rungs(self.model, self.precision, self.faces, self.outputs[0], self.bounds)
 
     def _against_fp32(self, fp32: np.ndarray) -> list[Rung]:
-        labels = self.truth.crops.ages[self.truth.crops.found]
-        sizes, reference = np.abs(self.deployed[0][self.truth.crops.found] - labels), np.abs(fp32 - labels)
+        truth, found = self.truth, self.truth.crops.found
+        answers = np.full(len(found), np.nan)
+        answers[found] = fp32
+        judged = found & truth.labelled
+        labels, n = truth.crops.ages[judged], int(judged.sum())
+        sizes, reference = truth.errors(self.deployed[0])[judged], truth.errors(answers)[judged]
         bound = self.bounds.fp16_mae if self.precision == "fp16" else self.bounds.int8_mae
-        what = f"MAE in {self.precision} and in fp32"
-        rungs = [Rung.at_most("L4", what, abs(float(sizes.mean() - reference.mean())), bound, self.n)]
+        what = f"{truth.error_name} in {self.precision} and in fp32"
+        rungs = [Rung.at_most("L4", what, abs(float(sizes.mean() - reference.mean())), bound, n)]
+        if n < self.bounds.fewest_labelled:
+            raise ParityError(
+                f"{self.precision}: {truth.evidence.origin} has {n} faces with an age; comparing errors needs "
+                f"{self.bounds.fewest_labelled}; give more pictures with --data, or export fp32 alone"
+            )
         if self.precision == "fp16":
             return rungs
         decades = figures.decades(labels)
@@ -328,8 +352,8 @@ class _Checks:
             n = int(chosen.sum())
             difference = abs(float(sizes[chosen].mean() - reference[chosen].mean()))
             of_decade = f"{what}, ages {decade}"
-            judged = Rung.at_most("L4", of_decade, difference, self.bounds.int8_decade_mae, n)
-            rungs.append(judged if n >= self.bounds.fewest_in_decade else replace(judged, status="not judged"))
+            rung = Rung.at_most("L4", of_decade, difference, self.bounds.int8_decade_mae, n)
+            rungs.append(rung if n >= self.bounds.fewest_in_decade else replace(rung, status="not judged"))
         return rungs
 
 

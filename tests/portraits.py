@@ -158,12 +158,12 @@ class Exported:
 
     def __init__(self, head, proof, folder, *, with_pack):
         from ageexport.__main__ import main
-        from ageexport.evidence import from_folder
+        from ageexport.evidence import from_own
         from ageinfer.crop.spec import CropSpec
         from agetrain.crops import cache
 
         spec = CropSpec(size=64)
-        samples = from_folder(proof).samples
+        samples = from_own(proof).samples
         self.crops = np.array(cache.open_crops(samples, spec, folder / "cache", "crops").crops)[:30]
         self.network = lively_network(head, self.crops)
         self.checkpoint, self.model = folder / "best.pth", folder / f"{head}.onnx"
@@ -178,11 +178,11 @@ class Exported:
 
 def write_pack(folder, proof, spec, count=None):
     """Writes ``parity.npz`` of the first pictures of a folder with labels, as a training run would."""
-    from ageexport.evidence import from_folder
+    from ageexport.evidence import from_own
     from agetrain.crops import cache
     from agetrain.crops.parity_pack import ParityPictures, write_parity_pack
 
-    known = from_folder(proof)
+    known = from_own(proof)
     samples = known.samples[:count]
     crops = cache.open_crops(samples, spec, folder / "cache", "crops")
     write_parity_pack(

@@ -154,7 +154,7 @@ def test_the_proof_is_written_down(exported):
     assert (proof["pictures"], proof["faces"], proof["precision"]) == (100, 100, "fp32")
     assert proof["sha256"] == hashlib.sha256(exported.model.read_bytes()).hexdigest()
     linear = exported.network.head_name == "linear"
-    assert ("parity.npz" if linear else "folder") in proof["origin"]
+    assert ("parity.npz" if linear else "proof0 valid") in proof["origin"]
     rungs = proof["rungs"]
     assert [r["level"] for r in rungs] == sorted(r["level"] for r in rungs)
     assert {r["level"] for r in rungs} == {"L0", "L1", "L2", "L3", "L4"}
@@ -172,11 +172,11 @@ def test_the_proof_is_written_down(exported):
 
 def test_the_error_of_the_proof_is_that_of_the_answers(exported, proof):
     """The MAE in the file beside the model against one computed here, from the checkpoint's own crops."""
-    from ageexport.evidence import from_folder
+    from ageexport.evidence import from_own
     from ageinfer.crop.spec import CropSpec
     from agetrain.crops.cache import open_crops
 
-    samples = from_folder(proof).samples
+    samples = from_own(proof).samples
     crops = open_crops(samples, CropSpec(size=64), exported.model.parent / "cache", "crops")
     ages, _ = torch_answers(exported, np.array(crops.crops))
     mae = float(np.abs(ages - [s.age_years for s in samples]).mean())

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("cpu_alone")
 @pytest.fixture(scope="module")
 def some(proof):
     """Twenty-four pictures of three faces."""
-    whole = evidence.from_folder(proof)
+    whole = evidence.from_own(proof)
     return evidence.Evidence(whole.samples[:24], whole.calibration, whole.origin)
 
 

@@ -43,7 +43,7 @@ def fp32(values):
 
 @pytest.fixture(scope="module")
 def known(proof):
-    return evidence.from_folder(proof)
+    return evidence.from_own(proof)
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,7 @@ def test_portraits_without_ages(place, portraits, capsys):
     """What the runtime answers can be compared, but not how wrong it is: the proof would have a hole."""
     line = run([place / "best.pth", "--data", portraits], capsys, 3)
     assert "labels.csv" in line
-    assert "file, age" in line
+    assert "file and age" in line
     assert only_checkpoint(place)
 
 
@@ -123,10 +123,18 @@ def test_too_few_faces(place, proof, at_once, tmp_path_factory, astronaut, capsy
     assert (place / "best.onnx").is_file()
 
 
-def test_too_few_ages(place, proof, at_once, tmp_path_factory, capsys):
-    folder = copied(proof, tmp_path_factory.mktemp("few") / "f", lambda text: "".join(text.splitlines(True)[:100]))
-    assert "99 pictures with an age" in run([place / "best.pth", "--data", folder], capsys, 3)
-    assert only_checkpoint(place)
+def test_with_few_ages_errors_are_not_judged_and_int8_is_refused(place, proof, at_once, tmp_path_factory, capsys):
+    def few(text):
+        lines = text.splitlines(True)
+        return "".join([*lines[:50], *(line for line in lines if "calibration" in line)])
+
+    folder = copied(proof, tmp_path_factory.mktemp("few") / "f", few)
+    line = run([place / "best.pth", "--data", folder, "--precision", "int8", "-o", place / "q.onnx"], capsys, 10)
+    assert "has 49 faces with an age; comparing errors needs 50" in line
+    assert main([str(place / "best.pth"), "--data", str(folder), "-o", str(place / "few.onnx")]) == 0
+    rungs = json.loads((place / "few.parity.json").read_text())["rungs"]
+    [judged] = [r for r in rungs if r["what"] == "MAE by the runtime and of the checkpoint"]
+    assert (judged["status"], judged["n"]) == ("not judged", 49)
 
 
 def test_a_broken_picture_is_named(place, proof, at_once, tmp_path_factory, capsys):
@@ -140,25 +148,37 @@ def test_a_broken_picture_is_named(place, proof, at_once, tmp_path_factory, caps
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("file,age", "name,age", "columns file and age"), ("file,age", "file,years", "columns file and age"),
-        ("000003.jpg,41", "000003.jpg,old", "columns file and age"), ("000003.jpg,41", "000003.jpg,-5", "line 5: -5"),
-        ("000003.jpg,41", "000003.jpg,nan", "line 5: nan"), ("000003.jpg", "nowhere.jpg", "line 5"),
-        ("000003.jpg,41,valid", "000003.jpg,41,test", "part 'test'"),
+        ("file,age", "name,age", "no column names the picture"), ("file,age", "file,wer", "no column has the age"),
+        (",41,", ",old,", "line 5: 'old' is no age"), (",41,", ",nan,", "line 5: 'nan' is no age"),
+        (",valid", ",some", "part 'some' is none"), (",valid", ",train", "has no part valid"),
     ],
 )  # fmt: skip
 def test_a_broken_list(place, proof, at_once, tmp_path_factory, capsys, old, new, told):
     def change(text):
         assert old in text
-        return text.replace(old, new, 1)
+        return text.replace(old, new)
 
     folder = copied(proof, tmp_path_factory.mktemp("list") / "faces", change)
     assert told in run([place / "best.pth", "--data", folder], capsys, 3)
     assert only_checkpoint(place)
 
 
-def test_data_of_an_unknown_data_set(place, proof, capsys):
-    line = run([place / "best.pth", "--data", f"mine={proof}"], capsys, 3)
-    assert "unknown data set 'mine'" in line
+def test_one_line_of_a_list_that_cannot_be_used_is_left_out(place, proof, at_once, tmp_path_factory, capsys):
+    def renamed(text):
+        return text.replace("000003.jpg,41", "x.jpg,41")
+
+    folder = copied(proof, tmp_path_factory.mktemp("list") / "faces", renamed)
+    assert main([str(place / "best.pth"), "--data", f"mine={folder}"]) == 0
+    said = capsys.readouterr().err
+    assert "mine: 1 of 124 pictures cannot be used (0.806 %) and are left out: labels.csv line 5" in said
+    assert "x.jpg is not there" in said
+    proof = json.loads((place / "best.parity.json").read_text())
+    assert (proof["origin"], proof["pictures"]) == ("mine valid", 99)
+
+
+def test_data_that_is_neither_known_nor_there(place, capsys):
+    line = run([place / "best.pth", "--data", "mine"], capsys, 3)
+    assert "neither a data set that agetrain knows" in line
     assert "utkface" in line
 
 
@@ -306,7 +326,7 @@ def told_splits(values, folder, caplog, **learned):
     """What the evidence and the log say, where the checkpoint says this of the data set that it learned."""
     caplog.clear()
     values = replace(values, training={**values.training, "data": [{"dataset": "appa-real", **learned}]})
-    origin = evidence.from_dataset("", folder, values).origin
+    origin = evidence.open_evidence(values, folder / "best.pth", folder, folder).origin
     return origin, caplog.text
 
 
@@ -344,8 +364,8 @@ def test_the_card_says_that_pictures_may_have_been_learned(
 
 def test_evidence_knows_its_parts(proof):
     with pytest.raises(EvidenceError):
-        evidence.from_folder(proof / "nowhere")
-    known = evidence.from_folder(proof)
+        evidence.from_own(proof / "nowhere")
+    known = evidence.from_own(proof)
     assert (len(known.samples), len(known.calibration)) == (100, 24)
     assert not {s.path for s in known.samples} & {s.path for s in known.calibration}
     assert [s.age_years for s in known.samples[:3]] == [20, 27, 34]

@@ -334,7 +334,7 @@ def test_a_pack_of_another_label_is_turned_round(exported_distribution, proof, t
     from agetrain.crops.parity_pack import ParityPictures, write_parity_pack
     from agetrain.datasets import Sample
 
-    pictures = evidence.from_folder(proof).samples[:5]
+    pictures = evidence.from_own(proof).samples[:5]
     samples = [
         Sample(s.path, 30 + i, None, 40 + i, 3.0 + i, f"p{i}", (("sex", "female"),)) for i, s in enumerate(pictures)
     ]
