@@ -14,23 +14,27 @@ if TYPE_CHECKING:
     from agetrain.network.checkpoint import Checkpoint
     from agetrain.recipe import Augmentation, Recipe
     from agetrain.run_config import RunConfig
+    from agetrain.training.callbacks import EpochEnd
     from agetrain.training.finish import TrainingResult
-    from agetrain.training.run import fit
+    from agetrain.training.run import train_run as fit
 
+# The module of each name, and its name there where that is another.
 _HOMES = {
     "Augmentation": "recipe",
     "Checkpoint": "network.checkpoint",
+    "EpochEnd": "training.callbacks",
     "Recipe": "recipe",
     "RunConfig": "run_config",
     "Setup": "evaluation.records",
     "TrainingResult": "training.finish",
     "evaluate_model": "evaluation.records",
-    "fit": "training.run",
+    "fit": "training.run:train_run",
 }
 
 __all__ = [
     "Augmentation",
     "Checkpoint",
+    "EpochEnd",
     "Recipe",
     "RunConfig",
     "Setup",
@@ -43,4 +47,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'agetrain' has no attribute {name!r}")
-    return getattr(import_module(f"agetrain.{_HOMES[name]}"), name)
+    module, _, own_name = _HOMES[name].partition(":")
+    return getattr(import_module(f"agetrain.{module}"), own_name or name)

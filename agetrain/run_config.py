@@ -1,5 +1,6 @@
 """The configuration of a training run: what it learns from, how, and where its results go."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from agetrain import experiments
 from agetrain.datasets.parts import name_and_folder
+from agetrain.errors import UsageError
 from agetrain.experiments import Experiment
 from agetrain.recipe import Recipe
 
@@ -14,6 +16,8 @@ from agetrain.recipe import Recipe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """One training run; `agetrain.fit` does it.
+
+    It holds plain facts alone. What is code (an augmentation, callbacks) is given to `agetrain.fit` beside it.
 
     Attributes:
         datasets: each ``NAME`` or ``NAME=DIR``; without a folder ``$AGETRAIN_DATA/NAME``, then ``data/NAME``.
@@ -64,8 +68,10 @@ class RunConfig:
         """Returns the experiment and the recipe of this run.
 
         Raises:
-            UsageError: there is no such experiment.
+            UsageError: no data set is named, or there is no such experiment.
         """
+        if not self.datasets and self.packed is None:
+            raise UsageError("name a data set to learn from (--dataset)")
         experiment = experiments.experiment(self.experiment, self.names)
         return experiment, self.recipe or experiment.recipe
 
@@ -106,6 +112,22 @@ class RunConfig:
             teachers=tuple(Path(path) for path in values.get("teacher", ())),
             packed=_path(values.get("packed")),
         )
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Reads the ``config.json`` of a run, from which `RunConfig.from_dict` makes its configuration.
+
+    Raises:
+        UsageError: it is not there, or not such a file.
+    """
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+        RunConfig.from_dict(values)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}; give the folder or the file of a run") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: not the config.json of a run ({error!r})") from error
+    return values
 
 
 def _path(text: str | None) -> Path | None:
