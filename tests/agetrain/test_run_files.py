@@ -17,7 +17,7 @@ from agetrain.recipe import Recipe
 from agetrain.train import main
 from agetrain.training.finish import TrainingResult
 from agetrain.training.optim import learning_rate
-from agetrain.training.state import best_epoch
+from agetrain.training.state import best_epoch, remove_earlier_run
 
 
 @pytest.fixture(autouse=True)
@@ -105,10 +105,13 @@ def test_a_run_that_is_killed_after_any_write_goes_on_as_if_it_had_not_been(
     killed, undisturbed, again, write, finished, reported, best
 ):
     out = killed(write)
+    pack = out / "parity.npz"
     assert facts_of(out) == (finished, reported, best)
-    assert (out / "parity.npz").is_file() == (write != "config.json 1")
+    assert pack.is_file() == (write != "config.json 1")
+    number = pack.stat().st_ino if (out / "last.pth").is_file() else None
     assert main(again(resume=out)) == 0
     assert same_run(out, undisturbed)
+    assert number in (None, pack.stat().st_ino)  # it is not written again
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in undisturbed.iterdir())
 
 
@@ -147,6 +150,29 @@ def test_the_best_epoch_that_only_the_state_holds_is_not_lost(killed, written, a
     kept, would_be = (Checkpoint.load(folder / "best.pth") for folder in (out, written["best.pth 2"]))
     assert kept.training == would_be.training
     assert kept.metrics[:1] == would_be.metrics
+
+
+def test_a_run_that_goes_on_first_writes_the_checkpoint_that_was_kept_from_its_file(killed, again, written):
+    out = killed("last.pth 2")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, 1)
+        assert main(again(resume=out)) == 130
+    assert same_weights(out, written["best.pth 2"])
+    assert facts_of(out) == (False, 2, 2)
+
+
+def test_of_an_earlier_run_the_state_goes_first_and_nothing_stays_to_go_on_from(killed, monkeypatch):
+    """A kill in between must not leave a state whose best epoch is gone, or the configuration of the earlier run."""
+    out, unlink, removed = killed("metrics.json 4"), Path.unlink, []
+
+    def noted(path, **more):
+        removed.append(path.name)
+        unlink(path, **more)
+
+    monkeypatch.setattr(Path, "unlink", noted)
+    remove_earlier_run(out, {})
+    assert removed[0] == "last.pth"
+    assert [path.name for path in out.iterdir()] == ["run.lock"]
 
 
 def test_a_best_epoch_that_is_nowhere_is_one_line(killed, again, capsys, written):
