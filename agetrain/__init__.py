@@ -16,26 +16,30 @@ if TYPE_CHECKING:
     from agetrain.network.checkpoint import Checkpoint
     from agetrain.recipe import Augmentation, Recipe
     from agetrain.run_config import RunConfig
+    from agetrain.training.callbacks import EpochEnd
     from agetrain.training.finish import TrainingResult
-    from agetrain.training.run import fit
+    from agetrain.training.run import train_run as fit
 
+# The module of each name, and its name there where that is another.
 _HOMES = {
     "Augmentation": "recipe",
     "Checkpoint": "network.checkpoint",
     "Data": "data",
+    "EpochEnd": "training.callbacks",
     "Recipe": "recipe",
     "Report": "evaluation.evaluated",
     "RunConfig": "run_config",
     "Setup": "evaluation.records",
     "TrainingResult": "training.finish",
     "evaluate_model": "evaluation.evaluated",
-    "fit": "training.run",
+    "fit": "training.run:train_run",
 }
 
 __all__ = [
     "Augmentation",
     "Checkpoint",
     "Data",
+    "EpochEnd",
     "Recipe",
     "Report",
     "RunConfig",
@@ -49,4 +53,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'agetrain' has no attribute {name!r}")
-    return getattr(import_module(f"agetrain.{_HOMES[name]}"), name)
+    module, _, own_name = _HOMES[name].partition(":")
+    return getattr(import_module(f"agetrain.{module}"), own_name or name)

@@ -1,13 +1,16 @@
 """The configuration of a training run: what it learns from, how, and where its results go."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agetrain import experiments
+from agetrain.data import Data
 from agetrain.datasets.opening import name_of, named
 from agetrain.datasets.own import Reading
+from agetrain.errors import UsageError
 from agetrain.experiments import Experiment
 from agetrain.recipe import Recipe
 
@@ -16,9 +19,11 @@ from agetrain.recipe import Recipe
 class RunConfig:
     """One training run; `agetrain.fit` does it.
 
+    It holds plain facts alone. What is code (an augmentation, callbacks) is given to `agetrain.fit` beside it.
+
     Attributes:
         datasets: each ``NAME`` or ``NAME=DIR`` of a known data set, without a folder from ``$AGETRAIN_DATA/NAME``, then
-            ``data/NAME``; or ``PATH`` or ``NAME=PATH`` of own data.
+            ``data/NAME``; ``PATH`` or ``NAME=PATH`` of own data; or `Data` that is open already.
         label: ``real`` or ``apparent`` age; None for what own data has, for real age, or for what a pack holds.
         experiment: a row of `agetrain.experiments`; None for the data set's final original experiment, and ``best``
             where there is none.
@@ -39,7 +44,7 @@ class RunConfig:
         wandb: one of `agetrain.training.wandb_log.MODES`.
     """
 
-    datasets: tuple[str, ...] = ()
+    datasets: tuple[str | Data, ...] = ()
     label: str | None = None
     experiment: str | None = None
     recipe: Recipe | None = None
@@ -60,14 +65,16 @@ class RunConfig:
     @property
     def names(self) -> list[str]:
         """Names of the data sets."""
-        return [name_of(text) for text in self.datasets]
+        return [data.name if isinstance(data, Data) else name_of(data) for data in self.datasets]
 
     def chosen(self) -> tuple[Experiment, Recipe]:
         """Returns the experiment and the recipe of this run.
 
         Raises:
-            UsageError: there is no such experiment.
+            UsageError: no data set is named, or there is no such experiment.
         """
+        if not self.datasets and self.packed is None:
+            raise UsageError("name a data set to learn from (--dataset)")
         experiment = experiments.experiment(self.experiment, self.names)
         return experiment, self.recipe or experiment.recipe
 
@@ -77,7 +84,8 @@ class RunConfig:
         Places and the machine are left out: ``out``, ``cache``, ``device``, ``wandb``, ``resume`` and ``overwrite``.
         """
         experiment, recipe = self.chosen()
-        pairs = [(name_of(text), named(text)[1]) for text in self.datasets]
+        places = [data.place if isinstance(data, Data) else named(data)[1] for data in self.datasets]
+        pairs = zip(self.names, places, strict=True)
         return {
             "experiment": experiment.id, "label": self.label or "real",
             "data": [{"name": name, "folder": str(folder) if folder else ""} for name, folder in pairs],
@@ -108,6 +116,22 @@ class RunConfig:
             teachers=tuple(Path(path) for path in values.get("teacher", ())),
             packed=_path(values.get("packed")),
         )
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Reads the ``config.json`` of a run, from which `RunConfig.from_dict` makes its configuration.
+
+    Raises:
+        UsageError: it is not there, or not such a file.
+    """
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+        RunConfig.from_dict(values)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}; give the folder or the file of a run") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: not the config.json of a run ({error!r})") from error
+    return values
 
 
 def _path(text: str | None) -> Path | None:

@@ -1,15 +1,15 @@
 """``python -m agetrain``: trains an age network and leaves a checkpoint that ageexport turns into a model file."""
 
 import argparse
-import json
 import logging
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import Field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ageinfer.console import guarded
 from ageinfer.errors import DATA_STATUSES, ExitStatus, status_table
@@ -19,8 +19,13 @@ from agetrain.datasets.own import Reading
 from agetrain.errors import UsageError
 from agetrain.evaluation.metrics import in_words
 from agetrain.recipe import AUGMENTATIONS, CHOICES, Augmentation, Recipe, option
-from agetrain.run_config import RunConfig, default_out
+from agetrain.run_config import RunConfig, read_record
 from agetrain.training.wandb_log import MODES
+
+if TYPE_CHECKING:
+    from agetrain.training.finish import TrainingResult
+
+log = logging.getLogger(__name__)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m agetrain",
         usage="python -m agetrain --dataset NAME[=DIR] [--experiment ID] [options]\n"
+        "       python -m agetrain --resume DIR | --finish DIR [options]\n"
         "       python -m agetrain --list | --help",  # argparse's own would be all of the options
         description="Train an age network from ImageNet weights: an experiment of the original work, or the recipe "
         "'best'. Without --experiment a data set's final original experiment is run, and 'best' where there is none.",
@@ -70,7 +76,16 @@ def build_parser() -> argparse.ArgumentParser:
         "network is shown, or predictions (.npz) of agetrain.evaluate --predictions. Several teachers are averaged. "
         "Predictions beside checkpoints are only used by --doubt-beyond",
     )  # fmt: skip
-    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
+    parser.add_argument(
+        "--resume", type=Path, nargs="?", const=True, default=False, metavar="DIR",
+        help="go on with the interrupted run in DIR by its config.json, with --epochs N for longer; without DIR: with "
+        "the run in --out, by the same options",
+    )  # fmt: skip
+    parser.add_argument(
+        "--finish", type=Path, metavar="DIR",
+        help="do not train; measure the best epoch of the run that was stopped in DIR and write its report, as if it "
+        "had ended there",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace the run that is in --out")
     parser.add_argument(
         "--pack", type=Path, metavar="DIR", help="do not train; write everything that training needs into DIR"
@@ -152,21 +167,25 @@ def config_of(options: argparse.Namespace) -> RunConfig:
         split=options.split or base.split, split_csv=tuple(options.split_csv or base.split_csv),
         allow_overlap=options.allow_overlap or base.allow_overlap,
         reading=reading_of(options) if reading_of(options) != Reading(cache=options.cache) else base.reading,
-        out=options.out or _default_out(names, label, experiment.id, packed), cache=options.cache,
+        out=options.out or _folder(options), cache=options.cache,
         weights=options.weights or base.weights, teachers=tuple(options.teacher or base.teachers), packed=packed,
-        resume=options.resume, overwrite=options.overwrite, device=options.device, wandb=options.wandb,
+        resume=bool(options.resume), overwrite=options.overwrite, device=options.device, wandb=options.wandb,
     )  # fmt: skip
 
 
 def _base(options: argparse.Namespace) -> RunConfig:
-    """What the options change: the configuration of ``--config`` or, without an experiment, of a pack."""
-    if options.config is not None:
-        try:
-            base = RunConfig.from_dict(json.loads(options.config.read_text()))
-        except OSError as error:
-            raise UsageError(f"--config {options.config}: cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"--config {options.config}: not the config.json of a run ({error!r})") from error
+    """What the options change: the configuration of an earlier run or, without an experiment, of a pack."""
+    folder = _folder(options)
+    if folder is not None and (options.config or options.out not in (None, folder)):
+        raise UsageError(
+            f"{folder}: --resume DIR and --finish DIR take this run as it is; leave --config and --out out"
+        )
+    file = options.config if folder is None else folder / "config.json"
+    if file is not None:
+        record = read_record(file)
+        if folder is None and record.get("augment"):
+            log.warning("%s: that run had an augmentation of its own (%s), this one has not", file, record["augment"])
+        base = RunConfig.from_dict(record)
         return replace(base, datasets=()) if base.packed else base
     if options.packed is not None and options.experiment is None:
         from agetrain.crops import packing
@@ -174,6 +193,12 @@ def _base(options: argparse.Namespace) -> RunConfig:
         packed = packing.config_of(options.packed)
         return RunConfig(experiment=packed.experiment, recipe=packed.recipe)
     return RunConfig()
+
+
+def _folder(options: argparse.Namespace) -> Path | None:
+    """The folder of ``--finish DIR`` and ``--resume DIR``."""
+    folder = options.finish or (options.resume if isinstance(options.resume, Path) else None)
+    return Path(folder) if folder else None
 
 
 def _datasets(options: argparse.Namespace) -> tuple[str, ...]:
@@ -189,15 +214,6 @@ def _given(options: argparse.Namespace, of: type, *but: str) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
-def _default_out(names: list[str], label: str | None, experiment: str, packed: Path | None) -> Path:
-    if packed is not None:
-        from agetrain.crops import packing
-
-        config = packing.config_of(packed)
-        names, label = config.names, config.label
-    return default_out("+".join(names), label or "real", experiment)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     parser = build_parser()
@@ -205,8 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         print(experiments.table())
         return 0
-    if not (options.dataset or options.packed or options.config):
-        parser.error("give --dataset, --config, --packed or --list")
+    if not (options.dataset or options.packed or options.config or _folder(options)):
+        parser.error("give --dataset, --config, --packed, --resume DIR, --finish DIR or --list")
     left = partial(_left, options, time.time())
     return guarded(
         "agetrain", lambda: train(options), debug=options.debug, level=logging.INFO, extra="train", interrupted=left
@@ -215,14 +231,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _left(options: argparse.Namespace, began_s: float) -> str:
     """What a run that was interrupted leaves; the state of an earlier run in its folder is none of its own."""
-    state = options.out / "last.pth" if options.out else None
-    if state and state.is_file() and (options.resume or state.stat().st_mtime >= began_s):
-        return "the best epoch so far is in best.pth, --resume goes on"
+    if options.finish:
+        return f"go on with python -m agetrain --finish {shlex.quote(str(options.finish))}"
+    out = options.out
+    if out and (state := out / "last.pth").is_file() and (options.resume or state.stat().st_mtime >= began_s):
+        folder, best = shlex.quote(str(out)), shlex.quote(str(out / "best.pth"))
+        cache = "" if options.cache == Path("cache") else f" --cache {shlex.quote(str(options.cache))}"
+        return (
+            "the best epoch so far is in best.pth, --resume goes on; "
+            f"next: python -m agetrain --resume {folder}{cache}, or python -m ageexport {best}"
+        )
     return "no epoch was finished, so there is nothing to go on from"
 
 
 def train(options: argparse.Namespace) -> None:
-    """Trains, or packs, what the options say, and prints the result.
+    """Trains, finishes a run, or packs, as the options say, and prints the result.
 
     Raises:
         AgeError: the options do not fit together, or the run cannot be finished.
@@ -234,16 +257,21 @@ def train(options: argparse.Namespace) -> None:
             f"trained from, with --packed {options.pack}"
         )
     config = config_of(options)
-    options.out = config.out
-    from agetrain.training.run import fit, pack
+    from agetrain.training.finish import finish
+    from agetrain.training.prepared import folder_of
+    from agetrain.training.run import pack, train_run
 
     if options.pack is not None:
         pack(config, options.pack)
         print(f"{options.pack}: all that training needs; python -m agetrain --packed {options.pack} ...")
         return
-    result = fit(config)
-    if os.environ.get("RANK", "0") != "0":  # torchrun: the first process speaks for all
-        return
+    options.out = folder_of(config)
+    result = finish(config) if options.finish else train_run(replace(config, out=options.out))
+    if os.environ.get("RANK", "0") == "0":  # torchrun: the first process speaks for all
+        _print_result(result)
+
+
+def _print_result(result: "TrainingResult") -> None:
     for m in result.metrics:
         if m["part"] == "valid":
             print(f"{m['dataset']} valid, {m['label']} age: {in_words(m)}{_beside(m)}")
@@ -251,6 +279,12 @@ def train(options: argparse.Namespace) -> None:
         f"{result.out}: best.pth, report.md, metrics.json, curve.png, parity.npz\n"
         f"next: python -m ageexport {result.path}"
     )
+    experiment, _ = result.config.chosen()
+    if experiment.published is not None:
+        print(
+            f"hint: {experiment.id} repeats the original work with its flaws; --experiment best is the good model for "
+            "this data"
+        )
 
 
 def _beside(metrics: dict[str, Any]) -> str:

@@ -111,6 +111,18 @@ def stopwatch(monkeypatch) -> dict[str, float]:
     return ms
 
 
+@pytest.fixture
+def waits(monkeypatch) -> list[float]:
+    """The waits between two tries of a download, in seconds; nobody waits for them."""
+    from types import SimpleNamespace
+
+    from agetrain.datasets import fetch
+
+    waited = []
+    monkeypatch.setattr(fetch, "time", SimpleNamespace(sleep=waited.append))
+    return waited
+
+
 @pytest.fixture(scope="session")
 def portraits(astronaut_path, tmp_path_factory) -> Path:
     """A folder of 30 different pictures of one face."""

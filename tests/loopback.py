@@ -13,7 +13,8 @@ class Web:
     Attributes:
         address: ``http://127.0.0.1:PORT``.
         files: bytes by path, without the leading slash.
-        faults: of the next requests, one each: a status; ``("cut", n)``: the connection breaks after n bytes;
+        faults: of the next requests, one each: a status; ``(status, text)``: with ``Retry-After``;
+            ``("cut", n)``: the connection breaks after n bytes;
             ``("longer", n)``: n bytes more are announced than come; None: no fault.
         takes_ranges: False to send all of a file whatever part is asked for.
         tells_length: False to leave ``Content-Length`` out.
@@ -63,6 +64,12 @@ def answer(request, web):
     fault = web.faults.pop(0) if web.faults else None
     if isinstance(fault, int):
         request.send_error(fault)
+        return
+    if isinstance(fault, tuple) and isinstance(fault[0], int):
+        request.send_response(fault[0])
+        request.send_header("Retry-After", fault[1])
+        request.send_header("Content-Length", "0")
+        request.end_headers()
         return
     if path not in web.files:
         request.send_error(404)

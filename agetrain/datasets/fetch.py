@@ -4,10 +4,13 @@ import json
 import logging
 import os
 import re
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from email.message import Message
+from email.utils import parsedate_to_datetime
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -20,7 +23,9 @@ from agetrain.errors import DatasetError
 
 _CHUNK = 1 << 20
 _TIMEOUT_S = 60
-_TRIES = 3
+_TRIES = 4
+_FIRST_WAIT_S, _WAIT_GROWTH, _MOST_WAIT_S = 1.0, 4.0, 300.0
+_TOO_MANY = 429
 _PLAIN_REMEDY = "give its hash with --sha256, or download it yourself and give --archive"
 
 log = logging.getLogger(__name__)
@@ -28,6 +33,9 @@ log = logging.getLogger(__name__)
 
 def download(url: str, target: Path, *, title: str, sha256: str | None = None) -> Path:
     """Downloads a file; an interrupted download goes on where it stopped, if the server still has the same version.
+
+    A server in trouble and a connection that breaks are tried again after 1, 4 and 16 s, or after what the server asks
+    for (``Retry-After``), but no more than 5 min.
 
     The SHA-256 of a first download is written beside it (``FILE.sha256``); a later download of the same file that gives
     other bytes is refused. A plain http address needs a known hash: nothing else tells whether the file was changed on
@@ -62,15 +70,16 @@ def download(url: str, target: Path, *, title: str, sha256: str | None = None) -
                     _download_rest(url, unfinished, title, sealed=sealed)
                     break
                 except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
-                    if attempt == _TRIES or (isinstance(error, urllib.error.HTTPError) and error.code < 500):
+                    if attempt == _TRIES or not _may_pass(error):
                         raise
-                    log.warning("%s: %s; trying again", name, error)
+                    wait_s = _wait_s(attempt, error)
+                    log.warning("%s: %s; trying again in %.0f s", name, error, wait_s)
+                    time.sleep(wait_s)
             unfinished.replace(target)
             unfinished.with_name(f"{unfinished.name}.version").unlink(missing_ok=True)
         except urllib.error.HTTPError as error:
-            raise DatasetError(
-                f"{name}: the server answers {error.code} {error.reason}; is there a new address?"
-            ) from error
+            remedy = "run the same command again later" if _may_pass(error) else "is there a new address?"
+            raise DatasetError(f"{name}: the server answers {error.code} {error.reason}; {remedy}") from error
         except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", None) or error
             raise DatasetError(
@@ -82,6 +91,29 @@ def download(url: str, target: Path, *, title: str, sha256: str | None = None) -
             ) from error
     _check_hash(target, sha256)
     return target
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tells whether a later try may succeed: all but the answers that say that the request itself is wrong."""
+    return not isinstance(error, urllib.error.HTTPError) or error.code >= 500 or error.code == _TOO_MANY
+
+
+def _wait_s(attempt: int, error: Exception) -> float:
+    """Returns how long to wait after a failed attempt, counted from 1: longer each time, and as the server asks."""
+    usual_s = _FIRST_WAIT_S * _WAIT_GROWTH ** (attempt - 1)
+    asked = error.headers.get("Retry-After", "") if isinstance(error, urllib.error.HTTPError) else ""
+    return min(max(usual_s, _seconds_of(asked)), _MOST_WAIT_S)
+
+
+def _seconds_of(retry_after: str) -> float:
+    """Returns the seconds that ``Retry-After`` means, a number or a date; 0 where it is neither."""
+    if re.fullmatch("[0-9]+", retry_after.strip()):
+        return float(retry_after)
+    try:
+        then = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return 0.0
+    return (then.replace(tzinfo=then.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
 
 
 def shown(url: str) -> str:

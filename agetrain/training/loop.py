@@ -1,8 +1,8 @@
 """The training loop, read from top to bottom."""
 
-import logging
 import math
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
@@ -14,19 +14,26 @@ from agetrain.network.agenet import AgeNet
 from agetrain.recipe import Recipe
 from agetrain.training.augment import augment
 from agetrain.training.batches import Batch
+from agetrain.training.callbacks import augmented
 from agetrain.training.freezing import set_training_mode
 from agetrain.training.losses import total_loss
 from agetrain.training.optim import learning_rate
 from agetrain.training.selection import select_epoch
 from agetrain.training.start import Run
+from agetrain.training.state import best_epoch, selection_figure
 
-log = logging.getLogger(__name__)
 
-
-def train(run: Run) -> None:
+def train(run: Run, after_epoch: Callable[[Run], str] = lambda _: "") -> str:
     """Trains to the last epoch, or until no better one comes; the best epochs are then in ``run.best``.
 
-    After each epoch ``last.pth`` holds the state of the run and its best epochs.
+    After each epoch ``last.pth`` holds the state of the run, and the files of the best epochs are written.
+
+    Args:
+        run: its state and its best epochs change.
+        after_epoch: is called after each epoch, by the first process; what it returns ends the run, and says why.
+
+    Returns:
+        Why the run ended before its last epoch; empty where it did not.
 
     Raises:
         DivergedError: the loss is no longer a number.
@@ -34,16 +41,23 @@ def train(run: Run) -> None:
     """
     recipe, processes = run.recipe, run.processes
     for epoch in range(run.state.epoch + 1, recipe.epochs + 1):
-        if recipe.patience and epoch > run.state.best_epoch + recipe.patience and run.state.best_epoch:
-            log.info("stopped after epoch %d: %d epochs without a better one", epoch - 1, recipe.patience)
-            break
+        best = best_epoch(run.state.history, selection_figure(recipe.loss))
+        if recipe.patience and epoch > best + recipe.patience and best:
+            return f"{recipe.patience} epochs without a better one"
         began = time.perf_counter()
         figures = train_epoch(run, epoch)
+        ended = ""
         if processes.first:
-            select_epoch(run, epoch, figures, began)
-            run.save_state()
+            better = select_epoch(run, epoch, figures, began)
+            run.save_state(better)  # before the files of the best epochs, see `agetrain.training.state`
+            for name in better:
+                run.best[name].save(run.out / name)
             run.wandb.log(figures, epoch)
-        run.state = processes.agreed(run.state)
+            ended = after_epoch(run)
+        run.state, ended = processes.agreed((run.state, ended))
+        if ended:
+            return ended
+    return ""
 
 
 def train_epoch(run: Run, epoch: int) -> dict[str, float]:
@@ -58,12 +72,16 @@ def train_epoch(run: Run, epoch: int) -> dict[str, float]:
     set_training_mode(network, run.frozen, recipe.frozen_batchnorm)
     sums = torch.zeros(4, dtype=torch.float64, device=device)  # loss, absolute error, faces, labels
     some_exact = bool(run.batches.crops.exact.any())
-    title = f"epoch {epoch}/{recipe.epochs}"
-    for step, batch in enumerate(progress(run.batches.epoch(epoch), title, "step", steps)):
+    batches: Iterable[Batch] = run.batches.epoch(epoch)
+    if run.processes.first:
+        batches = progress(batches, f"epoch {epoch}/{recipe.epochs}", "step", steps)
+    for step, batch in enumerate(batches):
         rate = learning_rate(recipe, epoch - 1, step, steps)
         for group in run.optimiser.param_groups:
             group["lr"] = rate
         faces = augment(batch.wide, recipe.size, run.data.crop.fill, recipe.augmentation, batch.draws)
+        if run.augment:
+            faces = augmented(faces, run.augment)
         if run.networks and recipe.teacher_weight:
             batch = replace(batch, taught=run.networks.distribution(faces, bf16=run.bf16))
         batch = replace(batch, weights=run.age_weights)

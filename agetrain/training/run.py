@@ -1,74 +1,51 @@
 """One run from pictures to report: opens the data sets, makes the crops, trains, measures, writes."""
 
 import logging
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agetrain._files import file_sha256
-from agetrain.crops import packing, precrop
+from agetrain._files import replacing
+from agetrain.crops import packing
 from agetrain.crops.cache import join
-from agetrain.crops.parity_pack import ParityPictures, write_parity_pack
-from agetrain.crops.training_set import TrainingSet, training_set
-from agetrain.datasets import Dataset
-from agetrain.datasets.dealing import write_split
-from agetrain.datasets.opening import open_dataset
-from agetrain.datasets.parts import check_overlap
-from agetrain.datasets.problems import LIST, check_problems, write_problems
-from agetrain.errors import OutputError, UsageError, WeightsError
-from agetrain.experiments import Experiment
-from agetrain.network.weights import WEIGHTS_VARIABLE, weights_file
-from agetrain.recipe import Recipe
-from agetrain.run_config import RunConfig, default_out
+from agetrain.crops.parity_pack import write_parity_pack
+from agetrain.run_config import RunConfig
 from agetrain.training import teachers
+from agetrain.training.callbacks import Augment, Callback, EpochEnd, name_of
 from agetrain.training.distributed import Processes, joined
-from agetrain.training.finish import TrainingResult, finish_run
+from agetrain.training.finish import TrainingResult, finish_run, reports_of
+from agetrain.training.lock import held
 from agetrain.training.loop import train
-from agetrain.training.start import start_run
-from agetrain.training.state import write_best_so_far
+from agetrain.training.prepared import Prepared, folder_of, prepare_run, sources, write_lists
+from agetrain.training.start import Run, start_run
 from agetrain.training.teachers import NetworkTeacher, Teacher
 
-log = logging.getLogger("agetrain")
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
-    """What a run is about, before any network is made.
-
-    Attributes:
-        config: of the run.
-        experiment: that is run.
-        recipe: how to train.
-        data: what to learn from.
-        record: what decides the result, as JSON values.
-        parity: pictures for a parity pack; None where they are packed.
-        own: data sets that agetrain does not know, each with its folder.
-    """
-
-    config: RunConfig
-    experiment: Experiment
-    recipe: Recipe
-    data: TrainingSet
-    record: dict[str, Any]
-    parity: ParityPictures | None
-    own: tuple[tuple[Dataset, Path], ...] = ()
-
-
-def fit(config: RunConfig) -> TrainingResult:
+def train_run(
+    config: RunConfig, *, augment: Augment | None = None, callbacks: Iterable[Callback] = ()
+) -> TrainingResult:
     """Trains an age network and writes its checkpoint, its figures and a report into a folder.
 
     Under ``torchrun`` the processes share the run; each returns the same result.
 
     Args:
         config: what to learn from, how, and where the results go.
+        augment: changes each batch after the augmentation of the recipe. It is given float32 ``[n, 3, side, side]``,
+            RGB, 0 to 255, on the training device, and returns the like. What it draws from torch's random numbers
+            depends on seed and epoch alone.
+        callbacks: are called after each epoch, by the first process; one that returns True ends the run there, as if
+            it were the last epoch. They are not asked again about epochs that a resumed run has behind it.
 
     Returns:
-        The checkpoint of the best epoch, with the history of the run.
+        The finished run: its best epoch, its figures and its history.
 
     Raises:
-        UsageError: the configuration does not fit together, or the folder holds an earlier run.
+        UsageError: the configuration does not fit together, the folder holds an earlier run or one that goes on in
+            another process, or ``augment`` returns something else than a batch like the one it was given.
         DatasetError: a data set or a picture cannot be read, or too few of the pictures hold a face.
         WeightsError: there are no starting weights.
         DivergedError: the loss is no longer a number; the best epoch before that is kept.
@@ -92,39 +69,57 @@ def fit(config: RunConfig) -> TrainingResult:
         >>> [(figures["part"], figures["n"]) for figures in result.metrics]
         [('selection', 6), ('valid', 8)]
     """
+    callbacks = tuple(callbacks)
+    out = folder_of(config)
     with joined(config.device) as processes:
-        prepared = prepare_run(config, processes)
-        recipe, data = prepared.recipe, prepared.data
-        record = {
-            **prepared.record, "split_sha256": [facts["split_sha256"] for facts in data.facts],
-            **_sources(config, recipe),
-        }  # fmt: skip
-        out = config.out or default_out(data.name, data.label, prepared.experiment.id)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{out}: cannot be made a folder: {error.strerror}; choose another --out") from error
-        predictions = [path for path in config.teachers if path.suffix != teachers.SUFFIX]
-        checkpoints = [path for path in config.teachers if path.suffix == teachers.SUFFIX]
-        run = start_run(
-            recipe, data, out, processes, record=record, weights=config.weights,
-            predictions=Teacher.load(predictions) if predictions else None,
-            networks=NetworkTeacher.load(checkpoints, data, processes.device) if checkpoints else None,
-            wandb=config.wandb, resume=config.resume, overwrite=config.overwrite,
-        )  # fmt: skip
-        if processes.first:
-            _write_lists(prepared, out)
-        try:
-            train(run)
-            if processes.first:
-                _write_parity_pack(prepared, out)  # before W&B is closed, which may wait for a server
-                finish_run(run, prepared.experiment, record["notes"])
-        except BaseException:  # whatever ends it early, Ctrl-C too: what was learned so far is kept
-            if processes.first:
-                write_best_so_far(out, run.best)
-            raise
+        with held(out) if processes.first else nullcontext():
+            prepared = prepare_run(config, processes)
+            record = {**prepared.record, **prepared.split, **sources(config, prepared.recipe)}
+            _train(prepared, out, _noted(record, augment, callbacks), processes, augment, callbacks)
         processes.agreed(None)  # the others wait for the files
-        return TrainingResult.read(out)
+    return TrainingResult.read(out)
+
+
+def _noted(record: dict[str, Any], augment: Augment | None, callbacks: tuple[Callback, ...]) -> dict[str, Any]:
+    """The record of a run with the names of what its recipe does not hold."""
+    if augment:
+        name = name_of(augment)
+        note = f"each batch was changed by {name}, which the recipe does not hold: published figures do not compare"
+        record = {**record, "augment": name, "notes": [*record["notes"], note]}
+    return {**record, "callbacks": [name_of(callback) for callback in callbacks]} if callbacks else record
+
+
+def _train(
+    prepared: Prepared, out: Path, record: dict[str, Any], processes: Processes, augment: Augment | None,
+    callbacks: tuple[Callback, ...],
+) -> None:  # fmt: skip
+    config, data, recipe = prepared.config, prepared.data, prepared.recipe
+    predictions = [path for path in config.teachers if path.suffix != teachers.SUFFIX]
+    checkpoints = [path for path in config.teachers if path.suffix == teachers.SUFFIX]
+    run = start_run(
+        recipe, data, out, processes, record=record, weights=config.weights,
+        predictions=Teacher.load(predictions) if predictions else None,
+        networks=NetworkTeacher.load(checkpoints, data, processes.device) if checkpoints else None,
+        augment=augment, wandb=config.wandb, resume=config.resume, overwrite=config.overwrite,
+    )  # fmt: skip
+    reports = reports_of(prepared, out, run.record)
+
+    def after_epoch(run: Run) -> str:
+        reports.write(run.best, run.state.history, finished=False)
+        end = EpochEnd(run.state.epoch, recipe.epochs, dict(run.state.history[-1]), out)
+        asked = [name_of(callback) for callback in callbacks if callback(end)]  # each of them is called
+        return f"as {asked[0]} asked" if asked else ""
+
+    if processes.first:
+        write_lists(prepared, out)
+        _write_parity_pack(prepared, out)
+        if run.state.history:  # what an earlier end said is no longer so, and a kill may have come before the reports
+            reports.write(run.best, run.state.history, finished=False)
+    ended = train(run, after_epoch)
+    if processes.first:
+        if ended:
+            log.info("ended after epoch %d: %s", run.state.epoch, ended)
+        finish_run(reports, data, run.best, run.state, processes.device, run.wandb, ended)
 
 
 def pack(config: RunConfig, folder: Path) -> None:
@@ -143,166 +138,14 @@ def pack(config: RunConfig, folder: Path) -> None:
         packing.save(folder, prepared.data, prepared.record, prepared.recipe, prepared.parity)
 
 
-def prepare_run(config: RunConfig, processes: Processes) -> Prepared:
-    """Opens the data sets and makes the crops, or opens a pack.
-
-    Raises:
-        UsageError: the configuration does not fit together.
-        DatasetError: a data set, a picture or the pack cannot be read.
-    """
-    folder = config.packed
-    own: tuple[tuple[Dataset, Path], ...] = ()
-    if folder is not None:
-        if config.experiment is None and config.recipe is None:  # then it is trained as it was packed
-            packed = packing.config_of(folder)
-            config = replace(config, experiment=packed.experiment, recipe=packed.recipe)
-        experiment, recipe = config.chosen()
-        data, pack_record = packing.load(folder, recipe)
-        _check_packed(config, folder, pack_record)
-        record = {**pack_record, "experiment": experiment.id, "recipe": recipe.to_dict(), "packed": str(folder)}
-        parity = None
-    else:
-        experiment, recipe = config.chosen()
-        listing = (config.out or default_out("+".join(config.names), config.label or "real", experiment.id)) / LIST
-        datasets, folders, notes = open_datasets(config, experiment, listing)
-        opened = tuple(f"{d.name}={folder}" for d, folder in zip(datasets, folders, strict=True))
-        record = {**replace(config, datasets=opened, label=datasets[0].label).to_dict(), "notes": notes}
-        # The first process makes the crops, the others then find them.
-        if processes.first:
-            data, parity = training_set(datasets, recipe, config.cache)
-        processes.agreed(None)
-        if not processes.first:
-            data, parity = training_set(datasets, recipe, config.cache)
-        for dataset, found in zip(datasets, data.problems, strict=True):
-            new = found[len(dataset.problems) :]
-            if new:
-                check_problems(dataset, config.reading.most_broken_percent, new, listing)
-        own = tuple((d, folder) for d, folder in zip(datasets, folders, strict=True) if d.listed)
-    return Prepared(config, experiment, recipe, data, record, parity, own)
-
-
-def _write_lists(prepared: Prepared, out: Path) -> None:
-    """Writes which pictures cannot be used, and in which part the others of own data are, for ``--split`` later on."""
-    write_problems(out / LIST, [problem for found in prepared.data.problems for problem in found])
-    for dataset, folder in prepared.own:
-        alone = len(prepared.own) == 1
-        write_split(out / ("split.csv" if alone else f"split-{dataset.name}.csv"), dataset, folder)
-
-
 def _write_parity_pack(prepared: Prepared, out: Path) -> None:
+    """Writes the pictures on which an export is proved, so that every epoch can be exported; once in a run."""
     path, packed = out / "parity.npz", prepared.config.packed
+    if path.is_file():
+        return
     if prepared.parity is not None:
         data = prepared.data
         write_parity_pack(path, prepared.parity, join(data.valid), data.label, prepared.recipe.seed)
     elif packed is not None and (packed / "parity.npz").is_file():
-        path.write_bytes((packed / "parity.npz").read_bytes())
-
-
-def _check_packed(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
-    """Refuses a configuration that a packed training set cannot follow any more.
-
-    Raises:
-        UsageError: it names another label, data set or split than was packed.
-    """
-    given: dict[str, Any] = {
-        "label": config.label,
-        "dataset": config.names,
-        "split": config.split and str(config.split),
-        "split_csv": [str(path) for path in config.split_csv],
-    }
-    packed = {**record, "dataset": [d["name"] for d in record["data"]]}
-    for name, value in given.items():
-        if value and value != packed[name]:
-            raise UsageError(
-                f"--{name.replace('_', '-')} {_said(value)}: {folder} was packed with "
-                f"{_said(packed[name]) or 'none'}; leave the option out, or pack it again"
-            )
-
-
-def _said(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else ", ".join(value)
-
-
-def _sources(config: RunConfig, recipe: Recipe) -> dict[str, Any]:
-    """What a run starts and learns from beside the pictures, for its records: paths as given, and SHA-256 of files."""
-    weights = str(config.weights or os.environ.get(WEIGHTS_VARIABLE) or "")
-    try:
-        digest = file_sha256(weights_file(Path(weights), recipe.backbone)) if weights else ""
-    except WeightsError:  # whoever loads them says so; a run that goes on does without
-        digest = ""
-    return {
-        "weights": weights, "weights_sha256": digest,
-        "teacher": [str(path) for path in config.teachers],
-        "teacher_sha256": [file_sha256(path) for path in config.teachers],
-    }  # fmt: skip
-
-
-def open_datasets(
-    config: RunConfig, experiment: Experiment, problems: Path | None = None
-) -> tuple[list[Dataset], list[Path], list[str]]:
-    """Opens the data sets of a run with the split that it asks for.
-
-    Args:
-        config: of the run.
-        experiment: that is run.
-        problems: where to list pictures that cannot be used, if there are too many of them.
-
-    Returns:
-        The data sets, their folders, and what makes figures on them not comparable with published ones.
-
-    Raises:
-        UsageError: a name is unknown or given twice, or the configuration does not fit together.
-        DatasetError: one of them is not there, or a person is in more than one part.
-    """
-    if not config.datasets:
-        raise UsageError("name a data set to learn from (--dataset)")
-    if len(set(config.names)) < len(config.names):
-        raise UsageError("--dataset names the same data set twice")
-    if len(config.datasets) > 1 and (config.split or config.split_csv):
-        raise UsageError("--data, --split and --split-csv serve one data set; with several, write --dataset NAME=DIR")
-    reading = replace(config.reading, cache=config.cache)
-    datasets: list[Dataset] = []
-    folders: list[Path] = []
-    for text in config.datasets:
-        dataset, folder = open_dataset(
-            text, config.label, split=config.split, split_csv=config.split_csv, reading=reading,
-            problems=problems,
-        )  # fmt: skip
-        if not dataset.parts["train"]:
-            raise UsageError(f"--dataset {dataset.name}: it is for measuring alone and has no train part; leave it out")
-        check_overlap(dataset, consent=bool(config.split_csv) or config.allow_overlap)
-        if datasets and dataset.label != datasets[0].label:
-            raise UsageError(
-                f"--dataset {dataset.name} has {dataset.label} ages and {datasets[0].name} {datasets[0].label} ages; "
-                "give --label"
-            )
-        datasets.append(dataset)
-        folders.append(folder)
-    return datasets, folders, _not_comparable(config, experiment, datasets, folders)
-
-
-def _not_comparable(
-    config: RunConfig, experiment: Experiment, datasets: Sequence[Dataset], folders: Sequence[Path]
-) -> list[str]:
-    """What makes figures not comparable with the published ones of the experiment, a sentence each."""
-    notes = []
-    if experiment.published is not None and config.split:
-        notes.append(f"trained on the split of {config.split}, so the published figure is not comparable")
-    elif experiment.published is not None and not config.split_csv:
-        notes += [
-            f"the original split was not given (--split-csv): trained on the split '{dataset.split}', so the "
-            "published figure is not comparable"
-            for dataset in datasets
-            if dataset.split != "official"
-        ]
-    if experiment.dataset and [d.name for d in datasets] != [experiment.dataset]:
-        notes.append(f"{experiment.id} was published on {experiment.dataset}: the published figure is not comparable")
-    if experiment.published is not None and datasets[0].label != "real":
-        notes.append(f"{experiment.id} was published for real age: the published figure is not comparable")
-    if experiment.centred and not all(precrop.is_centred(folder, "dlib") for folder in folders):
-        notes.append(
-            f"{experiment.id} was published on pictures centred by dlib first (python -m agetrain.prepare "
-            f"{experiment.dataset} --centre dlib), which these are not: the published figure is not comparable"
-        )
-        log.warning("%s", notes[-1])
-    return notes
+        with replacing(path) as unfinished:
+            unfinished.write_bytes((packed / "parity.npz").read_bytes())

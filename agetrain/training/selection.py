@@ -13,15 +13,15 @@ from agetrain.errors import DivergedError
 from agetrain.evaluation.metrics import chosen_error, figures_of_part, measure
 from agetrain.network.agenet import AgeNet
 from agetrain.network.checkpoint import Checkpoint
-from agetrain.recipe import Recipe
+from agetrain.training.callbacks import name_of
 from agetrain.training.predict import predict
 from agetrain.training.start import Run
-from agetrain.training.state import BEST_FILE
+from agetrain.training.state import BEST_FILE, best_epoch, other_label, selection_figure
 
 log = logging.getLogger(__name__)
 
 
-def select_epoch(run: Run, epoch: int, figures: dict[str, float], began: float) -> None:
+def select_epoch(run: Run, epoch: int, figures: dict[str, float], began: float) -> list[str]:
     """Measures an epoch and keeps its network if it is the best so far, in ``run.best``.
 
     Args:
@@ -29,6 +29,9 @@ def select_epoch(run: Run, epoch: int, figures: dict[str, float], began: float) 
         epoch: counted from 1.
         figures: of the epoch; the errors on the selection part and the time are added.
         began: when the epoch began, by ``time.perf_counter``.
+
+    Returns:
+        The files of ``run.best`` of which this epoch is the best one.
 
     Raises:
         DivergedError: the answers are no longer numbers.
@@ -40,28 +43,23 @@ def select_epoch(run: Run, epoch: int, figures: dict[str, float], began: float) 
     figures |= {
         "selection_mae": selection.mae, "selection_mse": selection.rmse**2, "seconds": time.perf_counter() - began
     }  # fmt: skip
-    state.epoch = epoch
     state.history.append(figures)
     if not math.isfinite(selection.mae) or not math.isfinite(figures["train_loss"]):
         raise DivergedError(f"the weights are no longer numbers after epoch {epoch}; use a lower --lr")
-    best = is_best(recipe, state.history)
+    best = best_epoch(state.history, selection_figure(recipe.loss)) == epoch
     log.info(
         "epoch %d/%d: loss %.3f, train %s %.2f, selection %s %.2f%s, %.0f s",
         epoch, recipe.epochs, figures["train_loss"], data.error_name, figures["train_mae"], data.error_name,
         selection.mae, " (best)" if best else "", figures["seconds"],
     )  # fmt: skip
     facts = _facts(run, epoch, train_median)
+    better = []
     if best:
-        state.best_mae, state.best_epoch = selection.mae, epoch
         run.best[BEST_FILE] = _checkpoint_of(run, facts, estimates)
+        better.append(BEST_FILE)
     if run.kept.auxiliary is not None:
-        _keep_other(run, facts)
-
-
-def is_best(recipe: Recipe, history: list[dict[str, float]]) -> bool:
-    """Whether the last epoch is the best; the original runs compared their loss, not its decoded age."""
-    name = "selection_mse" if recipe.loss == "mse" else "selection_mae"
-    return history[-1][name] <= min(figures[name] for figures in history)
+        better += _keep_other(run, facts)
+    return better
 
 
 def _facts(run: Run, epoch: int, train_median: float) -> dict[str, Any]:
@@ -71,6 +69,8 @@ def _facts(run: Run, epoch: int, train_median: float) -> dict[str, Any]:
         **({"start_terms": run.start.terms} if run.start.terms else {}),
         "experiment": run.record["experiment"], "recipe": run.recipe.to_dict(), "epoch": epoch, **run.made_with,
     }  # fmt: skip
+    if run.augment:
+        facts["augment"] = name_of(run.augment)
     teaching = run.networks or run.predictions
     if teaching and run.recipe.teacher_weight:
         facts["teacher"] = list(teaching.files)
@@ -98,13 +98,17 @@ def _checkpoint_of(run: Run, facts: dict[str, Any], estimates: np.ndarray) -> Ch
     return Checkpoint.of_network(network, data.crop, data.label, run.label_offset, facts, metrics)
 
 
-def _keep_other(run: Run, facts: dict[str, Any]) -> None:
-    """Keeps the best epoch of the second head, as a network of its own that answers the other label."""
+def _keep_other(run: Run, facts: dict[str, Any]) -> list[str]:
+    """Keeps the best epoch of the second head, as a network of its own that answers the other label.
+
+    Returns:
+        Its file, or nothing.
+    """
     network, data = run.kept, run.data
     known = np.flatnonzero(np.isfinite(data.select.others) & data.select.found)
     if len(known) == 0:
-        return
-    label = "apparent" if data.label == "real" else "real"
+        return []
+    label = other_label(data.label)
     swapped = AgeNet(network.backbone_name, network.head_name)
     weights = {k: v for k, v in network.state_dict().items() if not k.startswith(("head.", "auxiliary."))}
     weights |= {
@@ -117,10 +121,12 @@ def _keep_other(run: Run, facts: dict[str, Any]) -> None:
     median = float(np.median(learned))
     selection = measure(estimates[known], data.select.others[known], np.ones(len(known), bool), median)
     run.state.history[-1]["other_selection_mae"] = selection.mae
-    if selection.mae < run.state.best_other_mae:
-        run.state.best_other_mae = selection.mae
-        swapped.residual_std.fill_(float((estimates - data.select.others)[known].std()))
-        metrics = [{"dataset": data.name, "label": label, "part": "selection", **selection.to_dict()}]
-        run.best[f"best-{label}.pth"] = Checkpoint.of_network(
-            swapped, data.crop, label, run.label_offset, {**facts, "train_median": median}, metrics
-        )
+    if best_epoch(run.state.history, "other_selection_mae") != run.state.epoch:
+        return []
+    swapped.residual_std.fill_(float((estimates - data.select.others)[known].std()))
+    metrics = [{"dataset": data.name, "label": label, "part": "selection", **selection.to_dict()}]
+    name = f"best-{label}.pth"
+    run.best[name] = Checkpoint.of_network(
+        swapped, data.crop, label, run.label_offset, {**facts, "train_median": median}, metrics
+    )
+    return [name]

@@ -1,6 +1,7 @@
 """The start of a run: everything that its epochs work on, made anew or from the state of an interrupted run."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +23,7 @@ from agetrain.network.weights import Start, load_imagenet_weights, start_from
 from agetrain.recipe import Recipe
 from agetrain.training.augment import centre
 from agetrain.training.batches import Batches
+from agetrain.training.callbacks import Augment
 from agetrain.training.distributed import Processes
 from agetrain.training.freezing import freeze, reestimate_batchnorm
 from agetrain.training.losses import weights_by_age
@@ -32,10 +34,13 @@ from agetrain.training.state import (
     STATE_FILE,
     STATE_FORMAT,
     RunState,
-    best_of_state,
+    beside_weights,
+    carried_on,
     check_is_free,
-    load_state,
+    check_same_run,
+    read_state,
     remove_earlier_run,
+    settle_best,
 )
 from agetrain.training.teachers import NetworkTeacher, Teacher
 from agetrain.training.wandb_log import WandbLog
@@ -81,9 +86,10 @@ class Run:
         label_offset: years to add to what the network answers.
         age_weights: how much a label of each age counts, float32 ``[101]``; None counts all alike.
         bf16: whether to compute in bf16.
+        augment: an augmentation of the caller, after that of the recipe; or None.
         wandb: W&B.
         state: how far the run is.
-        best: the best epochs so far by the name of their file.
+        best: the best epochs so far by the name of their file; in the first process alone.
         made_with: versions and commit.
     """
 
@@ -104,6 +110,7 @@ class Run:
     label_offset: float
     age_weights: Tensor | None
     bf16: bool
+    augment: Augment | None
     wandb: WandbLog
     state: RunState = field(default_factory=RunState)
     best: dict[str, Checkpoint] = field(default_factory=dict)
@@ -114,19 +121,24 @@ class Run:
         """The network that is evaluated and kept: with averaged weights where the recipe asks for them."""
         return cast(AgeNet, self.averaged.module) if self.averaged else self.network
 
-    def save_state(self) -> None:
-        """Writes ``last.pth``, from which the run can go on; it holds the best epochs so far.
+    def save_state(self, better: Iterable[str]) -> None:
+        """Writes ``last.pth``, from which the run can go on.
+
+        Args:
+            better: files of ``best`` that are still to be written, because this epoch is the best one; until then
+                their facts are safe in here, too.
 
         Raises:
             OutputError: it cannot be written.
         """
+        kept = self.kept.state_dict()
         values = {
             "format": STATE_FORMAT, "config": self.record, "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged else None,
             "optimiser": self.optimiser.state_dict(), "start": self.start.source,
             "start_missing": list(self.start.missing), "start_terms": self.start.terms,
             "progress": self.state.to_dict(),
-            "best": {name: best.to_values() for name, best in self.best.items()},
+            "best": {name: beside_weights(self.best[name], kept) for name in better},
         }  # fmt: skip
         checkpoint.write(self.out / STATE_FILE, values)
 
@@ -134,7 +146,7 @@ class Run:
 def start_run(
     recipe: Recipe, data: TrainingSet, out: Path, processes: Processes, *, record: dict[str, Any],
     weights: str | Path | None = None, predictions: Teacher | None = None, networks: NetworkTeacher | None = None,
-    wandb: str = "disabled", resume: bool = False, overwrite: bool = False,
+    augment: Augment | None = None, wandb: str = "disabled", resume: bool = False, overwrite: bool = False,
 ) -> Run:  # fmt: skip
     """Makes a network and all that is needed to train it, or takes them from the state of an interrupted run.
 
@@ -150,6 +162,7 @@ def start_run(
         weights: ImageNet weights, see `load_imagenet_weights`, or a checkpoint to start from.
         predictions: to learn from beside the labels; where there are ``networks``, only to doubt labels by.
         networks: to learn from beside the labels.
+        augment: changes each batch after the augmentation of the recipe.
         wandb: mode of `WandbLog`.
         resume: go on where ``last.pth`` stands, if it is there.
         overwrite: replace what an earlier run left in the folder.
@@ -157,7 +170,7 @@ def start_run(
     Raises:
         WeightsError: there are no ImageNet weights.
         DatasetError: too few of the pictures hold a face.
-        CheckpointError: ``last.pth`` is not the state of a run.
+        CheckpointError: ``last.pth`` is not the state of a run, or its best epoch is lost.
         UsageError: ``last.pth`` is of another run, the folder holds an earlier one that was not to be replaced, or a
             file that is needed would be written over.
     """
@@ -168,8 +181,10 @@ def start_run(
         raise DatasetError("no pictures to choose the epoch by: that part is empty; take more, or another split")
     if not data.select.found.any():
         raise DatasetError("none of the pictures to choose the epoch by holds a face; look at them")
-    values = load_state(out / STATE_FILE, record) if resume else None
-    if values is None and not overwrite:
+    values = read_state(out / STATE_FILE) if resume else None
+    if values is not None:
+        check_same_run(out / STATE_FILE, values, record)
+    elif not overwrite:
         check_is_free(out)
     offset = data.label_offset if recipe.labels == "stored" else 0.0
     network, start, frozen = _network(recipe, data, batches, processes, weights, offset, values)
@@ -177,19 +192,22 @@ def start_run(
     if recipe.ema_decay:
         averaged = AveragedModel(network, multi_avg_fn=running_mean(recipe.ema_decay), use_buffers=True)
     optimiser = make_optimiser(network, recipe)
-    state, best = RunState(), {}
+    state = RunState()
     if values:
         network.load_state_dict(values["network"])
         if averaged:
             averaged.load_state_dict(values["averaged"])
         optimiser.load_state_dict(values["optimiser"])
-        state, best = RunState(**values["progress"]), best_of_state(values, out)
+        state = RunState.from_values(values)
     learner: nn.Module = Learner(network)
     if processes.world > 1:
         learner = DistributedDataParallel(learner, device_ids=[device] if device.type == "cuda" else None)
+    best: dict[str, Checkpoint] = {}
     if processes.first:  # not before: a run that may not start, or not go on, leaves the folder as it is
         if values is None:
             remove_earlier_run(out, {"--weights": [weights] if weights else [], "--teacher": record.get("teacher", ())})
+        else:
+            best, record = settle_best(values, out, recipe, data.label), carried_on(record, values)
         write_json(out / CONFIG_FILE, record)
     age_weights = None
     if recipe.age_balance:
@@ -198,9 +216,11 @@ def start_run(
     state.tracker_id = wandb_log.run_id
     run = Run(
         recipe, data, out, processes, record, predictions, networks, batches, network, learner, averaged, optimiser,
-        frozen, start, offset, age_weights, uses_bf16(recipe.precision, device), wandb_log, state, best,
+        frozen, start, offset, age_weights, uses_bf16(recipe.precision, device), augment, wandb_log, state, best,
     )  # fmt: skip
     if processes.first:
+        if resume and values is None:
+            log.info("%s: not there; starting from the beginning", out / STATE_FILE)
         _say_what_starts(run)
     return run
 

@@ -13,7 +13,7 @@ from agetrain.datasets.parts import with_csvs, with_split_file
 from agetrain.errors import DatasetError, UsageError
 from agetrain.experiments import EXPERIMENTS
 from agetrain.train import build_parser, config_of
-from agetrain.training.run import open_datasets
+from agetrain.training.prepared import open_datasets
 
 
 @pytest.fixture

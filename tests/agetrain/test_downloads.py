@@ -1,7 +1,10 @@
 """Downloads against a server of our own, and files that come in parts."""
 
 import hashlib
+import logging
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from archives import DATA, LittleSpace, files_in, ranges
@@ -9,6 +12,11 @@ from loopback import serving
 
 from agetrain.datasets import afad, fetch, unpacking
 from agetrain.errors import DatasetError
+
+
+@pytest.fixture(autouse=True)
+def _no_waits(waits):
+    """Whatever is tried again is tried at once."""
 
 
 @pytest.fixture
@@ -59,13 +67,13 @@ def test_a_connection_that_breaks_is_tried_again_from_there(web, tmp_path):
 
 
 def test_a_connection_that_keeps_breaking_is_given_up_and_gone_on_with_by_the_next_run(web, tmp_path):
-    web.faults = [("cut", 100_000)] * 3
+    web.faults = [("cut", 100_000)] * 4
     message = refused(web, tmp_path)
     assert "run the same command again" in message
-    assert (tmp_path / "file.bin.part").read_bytes() == DATA[:300_000]
+    assert (tmp_path / "file.bin.part").read_bytes() == DATA[:400_000]
     assert not (tmp_path / "file.bin.sha256").exists()
     assert download(web, tmp_path).read_bytes() == DATA
-    assert ranges(web)[-1] == "bytes=300000-"
+    assert ranges(web)[-1] == "bytes=400000-"
 
 
 def test_a_server_that_ignores_ranges_sends_all_of_it_again(web, tmp_path):
@@ -83,7 +91,7 @@ def test_a_server_that_tells_no_length_is_believed(web, tmp_path):
 
 def test_fewer_bytes_than_announced_are_refused(web, tmp_path):
     web.takes_ranges = False
-    web.faults = [("longer", 10)] * 3
+    web.faults = [("longer", 10)] * 4
     assert "3000000 of 3000010 bytes" in refused(web, tmp_path)
 
 
@@ -100,25 +108,51 @@ def test_a_file_that_is_longer_than_the_servers_is_begun_anew(web, tmp_path):
     assert ranges(web) == [f"bytes={len(DATA) + 4}-", None]
 
 
-@pytest.mark.parametrize("faults", [[500], [503, 502]])
-def test_a_server_in_trouble_is_asked_again(web, tmp_path, faults):
-    web.faults = faults
+@pytest.mark.parametrize("faults", [[500], [503, 502], [429]])
+def test_a_server_in_trouble_is_asked_again(web, tmp_path, faults, waits):
+    web.faults = list(faults)
     assert download(web, tmp_path).read_bytes() == DATA
+    assert waits == [1, 4][: len(faults)]
 
 
-def test_a_server_that_stays_in_trouble_is_given_up(web, tmp_path):
-    web.faults = [500] * 3
-    assert "answers 500" in refused(web, tmp_path)
-    assert len(web.asked) == 3
+@pytest.mark.parametrize("status", [500, 429])
+def test_a_server_that_stays_in_trouble_is_given_up_after_waits_that_grow(web, tmp_path, waits, caplog, status):
+    web.faults = [status] * 4
+    assert f"answers {status}" in (message := refused(web, tmp_path))
+    assert message.endswith("run the same command again later")
+    assert len(web.asked) == 4
+    assert waits == [1, 4, 16]
+    told = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert [line.rpartition("; ")[2] for line in told] == [f"trying again in {s} s" for s in (1, 4, 16)]
+    assert all(web.address in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("asked", "waited"), [("30", 30), ("0", 1), ("86400", 300), ("9" * 400, 300), ("soon", 1), ("", 1), ("-5", 1)]
+)
+def test_as_long_is_waited_as_the_server_asks_for_but_not_endlessly(web, tmp_path, waits, asked, waited):
+    web.faults = [(503, asked)]
+    assert download(web, tmp_path).read_bytes() == DATA
+    assert waits == [waited]
+
+
+@pytest.mark.parametrize(("later_s", "least", "most"), [(120, 100, 120), (-120, 1, 1), (10**8, 300, 300)])
+def test_a_server_may_say_when_to_come_again(web, tmp_path, waits, later_s, least, most):
+    web.faults = [(429, format_datetime(datetime.now(UTC) + timedelta(seconds=later_s), usegmt=True))]
+    assert download(web, tmp_path).read_bytes() == DATA
+    [waited] = waits
+    assert least <= waited <= most
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_an_address_that_is_gone_is_not_asked_twice(web, tmp_path, status):
+def test_an_address_that_is_gone_is_not_asked_twice(web, tmp_path, status, waits):
     web.faults = [status]
     message = refused(web, tmp_path)
     assert f"answers {status}" in message
+    assert "is there a new address?" in message
     assert web.address in message
     assert len(web.asked) == 1
+    assert waits == []
 
 
 def test_no_server_at_all(tmp_path):
@@ -157,7 +191,7 @@ def test_a_full_disk_while_downloading(web, tmp_path):
 
 def test_a_file_that_changed_in_between_is_begun_anew(web, tmp_path):
     web.version = '"one"'
-    web.faults = [("cut", 100_000)] * 3
+    web.faults = [("cut", 100_000)] * 4
     refused(web, tmp_path)
     web.version, web.files["file.bin"] = '"two"', DATA[::-1]
     assert download(web, tmp_path).read_bytes() == DATA[::-1]
@@ -166,7 +200,7 @@ def test_a_file_that_changed_in_between_is_begun_anew(web, tmp_path):
 
 def test_a_file_that_changed_is_noticed_by_its_version_where_the_server_does_not_look_at_it(web, tmp_path):
     web.version = '"one"'
-    web.faults = [("cut", 100_000)] * 3
+    web.faults = [("cut", 100_000)] * 4
     refused(web, tmp_path)
     web.files["file.bin"] = DATA[::-1]
     web.odd_headers = {"ETag": '"two"'}  # as a 206 to the version that was asked for
@@ -174,7 +208,7 @@ def test_a_file_that_changed_is_noticed_by_its_version_where_the_server_does_not
 
 
 def test_a_file_without_a_version_that_has_another_length_is_begun_anew(web, tmp_path):
-    web.faults = [("cut", 100_000)] * 3
+    web.faults = [("cut", 100_000)] * 4
     refused(web, tmp_path)
     web.files["file.bin"] = b"new" + DATA
     assert download(web, tmp_path).read_bytes() == b"new" + DATA

@@ -1,5 +1,6 @@
 """The table of the fourteen original runs, against facts written down from the original work."""
 
+import json
 from dataclasses import fields, replace
 
 import pytest
@@ -9,6 +10,7 @@ from agetrain.datasets import DATASETS
 from agetrain.errors import UsageError
 from agetrain.experiments import EXPERIMENTS, Experiment
 from agetrain.recipe import CHOICES, Augmentation, Recipe
+from agetrain.run_config import RunConfig
 from agetrain.train import main
 
 
@@ -85,6 +87,17 @@ def test_another_title_or_published_figure_does_not_pass_the_check(change):
         change = {"published": replace(row.published, **change["published"])}
     with pytest.raises(AssertionError):
         check(replace(row, **change), FACTS["A8"])
+
+
+@pytest.mark.parametrize("name", ["A8", "F0", "best"])
+def test_the_end_of_an_original_run_tells_of_the_good_model(tmp_path, capsys, name):
+    config = RunConfig(datasets=("appa-real=nowhere",), experiment=name)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    (tmp_path / "metrics.json").write_text(json.dumps({"finished": True, "history": [], "metrics": []}))
+    assert main(["--finish", str(tmp_path)]) == 0
+    hints = [line for line in capsys.readouterr().out.splitlines() if line.startswith("hint: ")]
+    told = f"hint: {name} repeats the original work with its flaws; --experiment best is the good model for this data"
+    assert hints == ([] if name == "best" else [told])
 
 
 def test_the_list_begins_each_line_with_an_id(capsys):

@@ -18,7 +18,7 @@ from agetrain.network.mobilenet_face import FaceMobileNet
 from agetrain.network.weights import start_from
 from agetrain.run_config import RunConfig
 from agetrain.training.frozen import Frozen, learn_head
-from agetrain.training.run import open_datasets
+from agetrain.training.prepared import open_datasets
 from agetrain.training.teachers import Teacher
 
 

@@ -116,7 +116,7 @@ def train_once(recipe, dataset, folder, weights) -> Trained:
         )
     pictures = [cv2.cvtColor(cv2.imread(str(s.path)), cv2.COLOR_BGR2RGB) for s in samples]
     last = seen["written"]["last.pth"]
-    kept = Checkpoint.from_values(last["best"]["best.pth"], "last.pth")
+    kept = Checkpoint.from_values(seen["written"]["best.pth"], "best.pth")
     return Trained(
         recipe, data, pictures, seen["before"], last["network"], seen["optimiser"], seen["network"],
         seen["trained_on"], seen["evaluated_on"], kept, last["progress"]["history"],

@@ -121,14 +121,14 @@ def test_a_second_download_that_differs_is_refused(release, tmp_path, capsys):
     assert not (tmp_path / "appa").exists()
 
 
-def test_an_interrupted_download_goes_on_with_the_next_run(release, tmp_path, capsys):
+def test_an_interrupted_download_goes_on_with_the_next_run(release, tmp_path, capsys, waits):
     with serving({"r.zip": release}) as web:
-        web.faults = [("cut", 30_000)] * 3
+        web.faults = [("cut", 30_000)] * 4
         arguments = ("appa-real", "--out", tmp_path / "appa", "--url", f"{web.address}/r.zip")
         assert "run the same command again" in run(capsys, *arguments, status=3)
         assert not (tmp_path / "appa").exists()
         run(capsys, *arguments)
-    assert ranges(web)[-1] == "bytes=90000-"
+    assert ranges(web)[-1] == "bytes=120000-"
 
 
 @pytest.fixture(scope="module")

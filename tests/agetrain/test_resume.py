@@ -14,7 +14,19 @@ from dataclasses import replace
 import pytest
 import torch
 import torchvision
-from runs import command, environment, history_of, one_line, same_weights, start_weights, wandb_records, words
+from runs import (
+    again_in,
+    alone,
+    command,
+    environment,
+    history_of,
+    interrupt_at,
+    one_line,
+    options_in,
+    same_run,
+    same_weights,
+    wandb_records,
+)
 
 from agetrain._files import file_sha256
 from agetrain.errors import OutputError, UsageError
@@ -23,43 +35,36 @@ from agetrain.network.checkpoint import Checkpoint
 from agetrain.recipe import Recipe
 from agetrain.train import main
 from agetrain.training import loop
-from agetrain.training.state import load_state
+from agetrain.training.finish import TrainingResult
+from agetrain.training.state import check_same_run
 
 
 @pytest.fixture(autouse=True)
-def _alike(monkeypatch):
-    """One thread, as in the processes that are killed: more would add up in another order."""
-    for name in ("AGETRAIN_WEIGHTS", "AGETRAIN_DATA", "WANDB_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _alone():
+    with alone():
+        yield
 
 
 @pytest.fixture(scope="module")
-def arguments(tmp_path_factory, appa_real):
-    place = tmp_path_factory.mktemp("resume")
-    weights = start_weights(place)
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("resume")
 
-    def build(out, **more):
-        options = {
-            "dataset": "appa-real", "data": appa_real, "out": out, "cache": place / "cache", "weights": weights,
-            "device": "cpu", "wandb": "disabled", "experiment": "best", "size": 64, "batch_size": 4, "epochs": 3,
-            "selection_share": 0.25, **more,
-        }  # fmt: skip
-        return words(**options)
 
-    return build
+@pytest.fixture(scope="module")
+def arguments(place, appa_real):
+    return options_in(place, appa_real)
+
+
+@pytest.fixture(scope="module")
+def again(place):
+    return again_in(place)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, arguments):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("uninterrupted") / "out"
-    assert main(arguments(out)) == 0
-    torch.set_num_threads(threads)
+    with alone():
+        assert main(arguments(out)) == 0
     return out
 
 
@@ -71,6 +76,10 @@ def copy(uninterrupted, tmp_path):
 
 def bytes_of(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def record_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
 
 
 def state_of(folder):
@@ -107,74 +116,75 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path, arguments,
             process.wait()
     assert process.returncode == -signal.SIGKILL
     killed = state_of(out)
-    assert killed["epoch"] in (1, 2)
-    assert not (out / "metrics.json").exists()
+    done = len(killed["history"])
+    assert done in (1, 2)
+    assert not TrainingResult.read(out).finished
     assert killed["tracker_id"]
 
     assert main(arguments(out, wandb="offline", resume=True)) == 0
-    assert same_weights(out, uninterrupted)
-    assert history_of(out) == history_of(uninterrupted)
+    assert same_run(out, uninterrupted)
     assert len(history_of(out)) == 3
-    measured = [json.loads((folder / "metrics.json").read_text())["metrics"] for folder in (out, uninterrupted)]
-    assert measured[0] == measured[1]
 
     assert state_of(out)["tracker_id"] == killed["tracker_id"]
     first, second = tracked(out)
     assert first[0] == second[0] == killed["tracker_id"]
     # One axis of epochs. The tracker of a killed run may lose its last figures, but never tells an epoch twice.
-    assert list(second[1]) == list(range(killed["epoch"] + 1, 4))
-    assert set(first[1]) <= set(range(1, killed["epoch"] + 1))
+    assert list(second[1]) == list(range(done + 1, 4))
+    assert set(first[1]) <= set(range(1, done + 1))
     for epoch, loss in {**first[1], **second[1]}.items():
         assert loss == pytest.approx(history_of(uninterrupted)[epoch - 1]["train_loss"])
 
 
 def test_a_run_that_dies_before_an_epoch_is_written_repeats_it(tmp_path, arguments, uninterrupted):
-    """The best epoch so far is in ``last.pth``, and Ctrl-C of the run that goes on writes ``best.pth`` of it."""
+    """And Ctrl-C of the run that goes on leaves the best epoch so far."""
     out = tmp_path / "out"
     code = (
         "import os, signal, sys\n"
         "from agetrain.training.start import Run\n"
         "save = Run.save_state\n"
-        "def die(run):\n"
+        "def die(run, better):\n"
         "    if run.state.epoch == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    save(run)\n"
+        "    save(run, better)\n"
         "Run.save_state = die\n"
         "from agetrain.train import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     ran = subprocess.run([sys.executable, "-c", code, *arguments(out)], env=environment(), check=False)
     assert ran.returncode == -signal.SIGKILL
-    assert state_of(out)["epoch"] == 1
-    assert not (out / "best.pth").exists()
-    kept = checkpoint.read(out / "last.pth")["best"]["best.pth"]
+    assert len(state_of(out)["history"]) == 1
+    kept = Checkpoint.load(out / "best.pth")
     with pytest.MonkeyPatch.context() as patch:
         interrupt_at(patch, 1)
         assert main(arguments(out, resume=True)) == 130
     best = Checkpoint.load(out / "best.pth")
-    assert best.training["epoch"] == kept["training"]["epoch"] == 1
-    assert all(torch.equal(best.weights[name], weight) for name, weight in kept["weights"].items())
+    assert best.training["epoch"] == kept.training["epoch"] == 1
+    assert all(torch.equal(best.weights[name], weight) for name, weight in kept.weights.items())
     assert [m["part"] for m in best.metrics] == ["selection"]
     assert main(arguments(out, resume=True)) == 0
-    assert same_weights(out, uninterrupted)
-    assert history_of(out) == history_of(uninterrupted)
+    assert same_run(out, uninterrupted)
 
 
-def test_the_checkpoint_is_written_once(tmp_path, arguments, uninterrupted, monkeypatch):
-    write, written = checkpoint.write, []
-    monkeypatch.setattr(checkpoint, "write", lambda path, values: (written.append(path.name), write(path, values)))
-    assert main(arguments(tmp_path / "out")) == 0
-    assert written == ["last.pth"] * 3 + ["best.pth", "best-apparent.pth"]
-    assert [m["part"] for m in Checkpoint.load(tmp_path / "out" / "best.pth").metrics] == ["selection", "valid"]
-
-
-def test_the_state_of_an_older_release_has_its_best_epoch_beside_it(copy, arguments, uninterrupted):
+@pytest.mark.parametrize("beside", [False, True], ids=["in the state", "beside it"])
+def test_the_state_of_an_older_release_has_its_best_epochs_in_it_or_beside_it(copy, arguments, uninterrupted, beside):
+    """And more of its progress, which follows from the history."""
     state = checkpoint.read(copy / "last.pth")
-    for name, best in state.pop("best").items():
-        checkpoint.write(copy / name, best)
+    state["best"] = {path.name: checkpoint.read(path) for path in copy.glob("best*.pth")}
+    older = {"epoch": 3, "best_mae": 1.0, "best_epoch": 3, "best_other_mae": 1.0}
+    state["progress"] = {**state["progress"], **older}
+    for path in copy.iterdir():
+        if path.name not in ("config.json", "last.pth") and not (beside and path.suffix == ".pth"):
+            path.unlink()  # it wrote them at its end, with the figures of valid
+    for best in state["best"].values():
+        best["metrics"] = best["metrics"][:1]
+    if beside:
+        for name, best in state.pop("best").items():
+            checkpoint.write(copy / name, best)
     checkpoint.write(copy / "last.pth", state)
+    assert not TrainingResult.read(copy).finished
+    assert len(TrainingResult.read(copy).history) == 3
     assert main(arguments(copy, resume=True)) == 0
-    assert same_weights(copy, uninterrupted)
-    assert bytes_of(copy)["metrics.json"] == bytes_of(uninterrupted)["metrics.json"]
+    assert same_run(copy, uninterrupted)
+    assert bytes_of(copy).keys() == bytes_of(uninterrupted).keys()
 
 
 def test_nothing_unfinished_is_left_beside_a_run(uninterrupted):
@@ -202,16 +212,24 @@ def test_without_a_state_a_resumed_run_begins_at_the_beginning(tmp_path, argumen
 
 
 @pytest.mark.parametrize(
-    "other", [{"lr": 2e-3}, {"epochs": 4}, {"flip": 0.1}, {"seed": 1}, {"label": "apparent"}], ids=str
+    ("other", "told"),
+    [
+        ({"lr": 2e-3}, "lr 0.001 there, 0.002 here"),
+        ({"flip": 0.1}, "flip 0.5 there, 0.1 here"),
+        ({"repeats": 2, "seed": 1}, "repeats [1.0] there, [2.0] here; seed 0 there, 1 here"),
+        ({"label": "apparent"}, "label real there, apparent here"),
+        ({"epochs": 2}, "--epochs 2: 3 epochs are done already; give 3 or more"),
+    ],
+    ids=str,
 )
-def test_a_run_does_not_go_on_with_other_options(copy, arguments, capsys, other):
+def test_a_run_does_not_go_on_with_other_options_and_says_which(copy, arguments, again, capsys, other, told):
     before = bytes_of(copy)
-    assert main(arguments(copy, resume=True, **other)) == 2
-    line = one_line(capsys.readouterr().err)
-    assert "last.pth" in line
-    assert ("label" if "label" in other else "recipe") in line
-    assert "--out" in line
-    assert bytes_of(copy) == before
+    for line in (arguments(copy, resume=True, **other), again(resume=copy, **other)):
+        assert main(line) == 2
+        said = one_line(capsys.readouterr().err)
+        assert told in said
+        assert "--out" in said
+        assert bytes_of(copy) == before
 
 
 def test_a_state_from_before_a_field_of_the_recipe_was_added_goes_on(copy, arguments, uninterrupted):
@@ -232,7 +250,9 @@ def test_a_run_does_not_go_on_with_another_split(copy, tmp_path, arguments, appa
     assert splits.main(["appa-real", "--data", str(appa_real), *kind]) == 0
     before = bytes_of(copy)
     assert main(arguments(copy, resume=True, split=tmp_path / "split.csv")) == 2
-    assert "split" in one_line(capsys.readouterr().err)
+    digest = json.loads((copy / "config.json").read_text())["split_sha256"][0]
+    line = one_line(capsys.readouterr().err)
+    assert f"--split the usual split ({digest[:8]}) there, {tmp_path / 'split.csv'} (" in line
     assert bytes_of(copy) == before
 
 
@@ -248,7 +268,9 @@ def test_a_run_does_not_go_on_from_other_weights(copy, arguments, other_weights,
     before = bytes_of(copy)
     assert main(arguments(copy, resume=True, weights=other_weights)) == 2
     line = one_line(capsys.readouterr().err)
-    assert "--weights" in line
+    first = json.loads((copy / "config.json").read_text())
+    digests = first["weights_sha256"][:8], file_sha256(other_weights)[:8]
+    assert f"--weights {first['weights']} ({digests[0]}) there, {other_weights} ({digests[1]}) here" in line
     assert "--out" in line
     assert bytes_of(copy) == before
 
@@ -293,25 +315,12 @@ OF_A_TEACHER = {
 def test_whether_a_run_goes_on_depends_on_what_its_files_hold(tmp_path, before, now, refused):
     """None stands for a key that the state does not have."""
     config = {k: v for k, v in {**OF_A_TEACHER, **before}.items() if v is not None}
-    checkpoint.write(tmp_path / "last.pth", {"format": "agetrain-state-1", "config": config})
+    state = {"config": config, "progress": {"history": [], "tracker_id": ""}}
     if refused is None:
-        assert load_state(tmp_path / "last.pth", {**OF_A_TEACHER, **now})
+        check_same_run(tmp_path, state, {**OF_A_TEACHER, **now})
     else:
-        with pytest.raises(UsageError, match=f"another {refused};"):
-            load_state(tmp_path / "last.pth", {**OF_A_TEACHER, **now})
-
-
-def interrupt_at(patch, step):
-    """Ctrl-C in the n-th step; an epoch has 4."""
-    take_step, steps = loop.take_step, []
-
-    def stop(*values, **more):
-        steps.append(1)
-        if len(steps) == step:
-            raise KeyboardInterrupt
-        return take_step(*values, **more)
-
-    patch.setattr(loop, "take_step", stop)
+        with pytest.raises(UsageError, match=f": {refused} .* there, .* here; give"):
+            check_same_run(tmp_path, state, {**OF_A_TEACHER, **now})
 
 
 @pytest.mark.parametrize("resume", [{}, {"resume": True}], ids=["anew", "resume without a state"])
@@ -331,12 +340,14 @@ def test_a_run_that_begins_leaves_nothing_of_an_earlier_one_to_go_on_from(
     assert json.loads((copy / "config.json").read_text())["weights_sha256"] == digest
 
 
-def test_an_interrupted_run_says_what_is_left(tmp_path, arguments, monkeypatch, capsys):
+def test_an_interrupted_run_says_what_is_left_and_what_comes_next(tmp_path, place, arguments, monkeypatch, capsys):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
         interrupt_at(patch, 6)
         assert main(arguments(out)) == 130
-    assert "the best epoch so far is in best.pth, --resume goes on" in one_line(capsys.readouterr().err)
+    line = one_line(capsys.readouterr().err)
+    assert "the best epoch so far is in best.pth, --resume goes on" in line
+    assert f"python -m agetrain --resume {out} --cache {place / 'cache'}, or python -m ageexport {out}/best.pth" in line
     assert Checkpoint.load(out / "best.pth").training["epoch"] == 1
 
 
@@ -347,7 +358,7 @@ def test_a_run_that_is_interrupted_before_it_begins_leaves_the_folder_as_it_is(c
         raise KeyboardInterrupt
 
     before = bytes_of(copy)
-    monkeypatch.setattr("agetrain.training.run.training_set", stop)
+    monkeypatch.setattr("agetrain.training.prepared.training_set", stop)
     assert main(arguments(copy)) == 130
     assert "no epoch was finished" in one_line(capsys.readouterr().err)
     assert bytes_of(copy) == before
@@ -409,26 +420,24 @@ def test_a_full_disk_leaves_the_old_checkpoint(copy, monkeypatch):
     assert bytes_of(copy) == before  # and nothing half written
 
 
-# Of each epoch last.pth is written, of three epochs; then best.pth and best-apparent.pth.
-@pytest.mark.parametrize("call", [1, 2, 3, 4, 5])
-def test_a_disk_that_is_full_during_a_run_leaves_what_was_saved(tmp_path, arguments, monkeypatch, capsys, call):
+# Every epoch is the best one here: it writes last.pth, best.pth and best-apparent.pth. At the end come the last two.
+@pytest.mark.parametrize(("call", "done", "best"), [(1, 0, 0), (2, 1, 0), (5, 2, 1), (7, 2, 2), (8, 3, 2), (10, 3, 3)])
+def test_a_disk_that_is_full_during_a_run_leaves_what_was_saved(
+    tmp_path, arguments, monkeypatch, capsys, call, done, best
+):
     out = tmp_path / "out"
-    # So that every epoch is the best one.
-    monkeypatch.setattr("agetrain.training.selection.is_best", lambda *_: True)
     with monkeypatch.context() as patch:
+        patch.setattr("agetrain.training.selection.best_epoch", lambda history, _: len(history))
         fill_disk_from(patch, call)
         assert main(arguments(out)) == 5
     assert "No space left" in one_line(capsys.readouterr().err)
     assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
-    assert (out / "last.pth").is_file() == (call > 1)
-    assert (out / "best.pth").is_file() == (call > 4)
-    if call > 1:
-        assert state_of(out)["epoch"] == min(call - 1, 3)
-        kept = Checkpoint.from_values(checkpoint.read(out / "last.pth")["best"]["best.pth"], out)
-        kept.network()
-        assert kept.training["epoch"] == min(call - 1, 3)
-        assert main(arguments(out, resume=True)) == 0
-        assert Checkpoint.load(out / "best.pth").training["epoch"] == 3
+    assert (out / "last.pth").is_file() == (done > 0)
+    assert (out / "best.pth").is_file() == (best > 0)
+    if best:
+        assert Checkpoint.load(out / "best.pth").training["epoch"] == best
+    if done:
+        assert len(state_of(out)["history"]) == done
 
 
 def test_a_loss_that_is_no_number_keeps_the_earlier_checkpoint(tmp_path, arguments, monkeypatch, capsys, uninterrupted):

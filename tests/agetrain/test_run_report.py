@@ -22,12 +22,12 @@ METRICS = [
 ]  # fmt: skip
 
 
-def report_of(name, notes=(), epoch=2, start="torchvision IMAGENET1K_V1", **changed):
+def report_of(name, notes=(), epoch=2, start="torchvision IMAGENET1K_V1", far=None, metrics=METRICS, **changed):
     experiment = EXPERIMENTS[name]
     recipe = {**experiment.recipe.to_dict(), **changed}
     data = [{"dataset": "appa-real", "split": "official", "split_sha256": "ab" * 32}]
     training = {"recipe": recipe, "epoch": epoch, "start": start, "data": data}
-    return run_report(experiment, {"history": HISTORY, "metrics": METRICS, "training": training}, notes)
+    return run_report(experiment, {"history": HISTORY, "metrics": metrics, "training": training, **(far or {})}, notes)
 
 
 def row(text, first):
@@ -115,3 +115,18 @@ def test_flaws_assumptions_and_notes_are_told():
 
 def test_the_start_and_the_time_are_told():
     assert "Start: torchvision IMAGENET1K_V1. 60 s an epoch, 3 min in all." in report_of("best")
+
+
+def test_a_run_that_is_not_finished_says_how_far_it_is():
+    text = report_of("A8", far={"finished": False, "epochs": 20, "ended": ""}, metrics=[])
+    assert "Epoch 3 of 20, not finished; the final figures are measured once, at the end." in text.splitlines()
+    assert row(text, "reproduced, kept epoch 2 of 3")[1:] == ["50", "8.5"]
+    assert "always answering" not in text  # a table without a row
+
+
+def test_a_run_that_ended_early_says_why():
+    text = report_of("A8", far={"finished": True, "epochs": 20, "ended": "3 epochs without a better one"})
+    assert "Ended after epoch 3 of 20: 3 epochs without a better one." in text.splitlines()
+    for far in ({"finished": True, "epochs": 3, "ended": ""}, {}):  # the second is of an older release
+        assert "Ended" not in report_of("A8", far=far)
+        assert "not finished" not in report_of("A8", far=far)

@@ -502,7 +502,8 @@ def test_a_taught_run_goes_on_with_the_same_teacher_alone(arguments, finished, t
     assert main(first) == 0
     assert main([*moved, "--resume"]) == 0
     assert main([*other, "--resume"]) == 2
-    assert "belongs to a run with another --teacher" in capsys.readouterr().err
+    first, second = (file_sha256(path)[:8] for path in (teachers[0], teachers[2]))
+    assert f"--teacher {teachers[0]} ({first}) there, {teachers[2]} ({second}) here" in capsys.readouterr().err
 
 
 def test_a_teacher_is_not_written_over(arguments, finished, tmp_path, capsys):
