@@ -58,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="best.pth",
         help="the checkpoint to verify against, with --verify-only",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     parser.add_argument("--quiet", action="store_true", help="print only the results, without the single checks")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     _add_description(parser)
@@ -116,7 +117,7 @@ def write_models(options: argparse.Namespace) -> None:
         return
     result, missed = export_files(
         path, options.output, precision=options.precision, data=options.data, name=options.name, opset=options.opset,
-        description=said,
+        overwrite=options.overwrite, description=said,
     )  # fmt: skip
     for file in result.files:
         print(_told(file, result.fp32))

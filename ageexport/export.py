@@ -88,7 +88,7 @@ def completed(checkpoint: Checkpoint, proof: Evidence, folder: Path, bounds: Bou
 def proved_models(
     checkpoint: Checkpoint, checkpoint_sha256: str, proof: Evidence, precisions: Sequence[str], name: str, folder: Path,
     *, opset: int = graph.OPSET,
-) -> tuple[list[ProvedModel], ParityError | None]:  # fmt: skip
+) -> tuple[dict[str, ProvedModel], ParityError | None]:  # fmt: skip
     """Converts a checkpoint and proves the result; nothing is written.
 
     Args:
@@ -101,7 +101,7 @@ def proved_models(
         opset: see `ageexport.graph.convert`.
 
     Returns:
-        What was proved, fp32 first, whether it was asked for or not, and why another precision could not be.
+        What was proved, by the precision that was asked for, fp32 always and first; and why another could not be.
 
     Raises:
         ParityError: the fp32 file failed.
@@ -117,15 +117,15 @@ def proved_models(
         data = graph.sealed(form.model, checkpoint, name, checkpoint_sha256, form.precision, form.made)
         return _proved(data, form.precision, truth, fp32.data)
 
-    made = [fp32]
+    made = {"fp32": fp32}
     missed: ParityError | None = None
     for wanted in [p for p in precisions if p != "fp32"]:
         bare = graph.without_metadata(model)
         try:
             if wanted == "fp16":
-                made.append(reduced(precision.fp16(bare)))
+                made[wanted] = reduced(precision.fp16(bare))
             else:
-                made.append(_first_proved(bare, calibration_faces(checkpoint, proof, folder), reduced))
+                made[wanted] = _first_proved(bare, calibration_faces(checkpoint, proof, folder), reduced)
         except ParityError as error:
             missed = missed or error
     return made, missed
