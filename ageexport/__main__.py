@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ageexport.errors import UsageError
 from ageexport.ladder import PRECISIONS
 from ageinfer.console import guarded
+from ageinfer.crop.spec import CROP_KINDS
 from ageinfer.errors import DATA_STATUSES, ExitStatus, status_table
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "checkpoint", type=Path, nargs="?", metavar="best.pth",
-        help="a checkpoint of python -m agetrain, or a bare state_dict of the original work (see the last options)",
+        help="a checkpoint of python -m agetrain, or one that was made elsewhere (see the last options)",
     )  # fmt: skip
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="the model file (default: the checkpoint's name with .onnx)"
@@ -66,35 +67,64 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_description(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("description of a bare state_dict of the original work")
+    group = parser.add_argument_group("description of a checkpoint that was not made here")
     group.add_argument(
-        "--experiment", metavar="ID", help="the run that made it, which says the rest (python -m agetrain --list)"
-    )
-    group.add_argument("--arch", choices=("mobilenet_v2", "resnet34", "vgg16"), help="backbone")
+        "--experiment", metavar="ID",
+        help="the run of the original work that made it, which says the rest (python -m agetrain --list)",
+    )  # fmt: skip
+    group.add_argument("--arch", metavar="NAME", help="backbone, as --backbone of python -m agetrain has it")
     group.add_argument("--head", choices=("linear", "dropout-linear", "distribution"), help="last layer")
+    group.add_argument(
+        "--scale", type=float, metavar="YEARS",
+        help="years for one unit of a linear head's answer: 100 for a network that answers 0 to 1 (default: 1)",
+    )  # fmt: skip
     group.add_argument(
         "--label-offset", type=float, metavar="YEARS", help="years to add to its answer (AFAD 15, CACD 14)"
     )
     group.add_argument("--label", choices=("real", "apparent"), help="age that it answers (default: real)")
-    group.add_argument("--trained-on", dest="dataset", metavar="NAME", help="data set that it learned from")
+    group.add_argument("--trained-on", dest="dataset", metavar="TEXT", help="data set that it learned from")
+    group.add_argument(
+        "--licence", metavar="TEXT", help="licence of that data set (default: that of a known one, else not stated)"
+    )
+    group.add_argument(
+        "--crop", choices=CROP_KINDS, help="what it is given: a crop of a face, or the whole picture resized (default)"
+    )
     group.add_argument("--size", type=int, metavar="PX", help="side of its input")
     group.add_argument(
-        "--resize-to", type=int, metavar="PX", help="side before its centre is cut out (default: --size)"
-    )
+        "--margin", type=float, metavar="SHARE",
+        help="room on each side of the face box, as a share of its longer side, for --crop box or landmarks",
+    )  # fmt: skip
     group.add_argument(
-        "--squash",
-        dest="keep_aspect",
-        action="store_false",
-        default=None,
-        help="resize both sides, without keeping the aspect ratio",
-    )
+        "--resize-to", type=int, metavar="PX", help="side before the centre is cut out of a whole picture "
+        "(default: --size)",
+    )  # fmt: skip
     group.add_argument(
-        "--no-normalise",
-        dest="normalise",
-        action="store_false",
-        default=None,
+        "--squash", dest="keep_aspect", action="store_false", default=None,
+        help="resize both sides of a whole picture, without keeping the aspect ratio",
+    )  # fmt: skip
+    group.add_argument(
+        "--no-normalise", dest="normalise", action="store_false", default=None,
         help="it takes pixels from 0 to 1, not normalised by ImageNet",
+    )  # fmt: skip
+    group.add_argument(
+        "--mean", type=_rgb, metavar="R,G,B", help="mean that it takes off pixels from 0 to 1 (default: ImageNet's)"
     )
+    group.add_argument("--std", type=_rgb, metavar="R,G,B", help="deviation that it divides them by")
+    group.add_argument(
+        "--key", metavar="NAME", help="key of the file that its state_dict lies under (default: the only one with one)"
+    )
+    group.add_argument(
+        "--strip-prefix", metavar="TEXT",
+        help="take only tensors whose names begin so, without that beginning (default: found by comparing names)",
+    )  # fmt: skip
+
+
+def _rgb(text: str) -> tuple[float, float, float]:
+    try:
+        red, green, blue = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers, as in 0.5,0.5,0.5") from None
+    return red, green, blue
 
 
 def write_models(options: argparse.Namespace) -> None:

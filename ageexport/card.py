@@ -8,7 +8,19 @@ from ageexport.latency import Latency
 from ageinfer.crop.spec import CropSpec
 from ageinfer.engine.modelfile import ModelMetadata
 
+LICENCE_NOT_STATED = "licence not stated"
 _FEWEST = 20
+
+
+def with_terms(learned: dict[str, Any]) -> dict[str, Any]:
+    """Completes what a checkpoint says of a data set that it learned from, where licence or page are missing."""
+    return {**learned, "licence": learned.get("licence") or LICENCE_NOT_STATED, "page": learned.get("page") or ""}
+
+
+def terms_in_words(learned: dict[str, Any]) -> str:
+    """Says the licence of a data set that was learned from."""
+    licence: str = with_terms(learned)["licence"]
+    return licence if licence == LICENCE_NOT_STATED else f"licence: {licence}"
 
 
 def crop_in_words(crop: CropSpec) -> str:
@@ -54,8 +66,7 @@ and for groups that the training pictures hold few of. An age estimate is not an
 ## Figures
 
 {_figures(metadata)}
-These are the figures of the checkpoint, as training measured them{" (of the face alone, without its mirror image)" if metadata.training.get("mirrored") else ""}. Those of this file, by the runtime, on the {ladder.pictures} pictures of
-the proof ({ladder.origin}): MAE {ladder.figures["mae"]:.2f} years, and by group:
+The figures of this file, by the runtime, on the {ladder.pictures} pictures of the proof ({ladder.origin}): MAE {ladder.figures["mae"]:.2f} years, and by group:
 
 {_groups(ladder.figures)}
 ## Training
@@ -64,7 +75,7 @@ the proof ({ladder.origin}): MAE {ladder.figures["mae"]:.2f} years, and by group
 |---|---|
 {_training(metadata.training)}
 
-The weights were learned from pictures whose licences are given above; check that they allow what you intend.
+The weights were learned from the pictures named above; check that their licences allow what you intend.
 
 ## Face crop
 
@@ -110,18 +121,19 @@ def _deviation(metadata: ModelMetadata) -> str:
         )
     if metadata.age_std_kind == "distribution":
         return "standard deviation of the predicted distribution over years, as the network gives it, not calibrated"
+    if metadata.training.get("described"):
+        return (
+            "constant: the spread of the errors on the pictures of the proof; whether training saw these is not known"
+        )
     return "constant: the spread of the errors on faces kept out of training"
 
 
 def _figures(metadata: ModelMetadata) -> str:
     if not metadata.metrics:
         return "The checkpoint carries no figures of its training.\n"
-    rows = "\n".join(
-        f"| {m['dataset']} {m['part']} | {m['n']:.0f} | {m['mae']:.2f} | {_number(m.get('mae_found'))} | "
-        f"{_number(m.get('detection_rate_percent'), '.1f')} % | {_number(m.get('cs5_percent'), '.1f')} % | "
-        f"{_number(m.get('bias'), '+.2f')} | {_number(m.get('mae_of_train_median'))} |"
-        for m in metadata.metrics
-    )
+    rows = "\n".join(map(_figures_of_part, metadata.metrics))
+    intervals = "".join(f"{intervals_in_words(m)}.\n\n" for m in metadata.metrics if m.get("intervals"))
+    mirrored = " (of the face alone, without its mirror image)" if metadata.training.get("mirrored") else ""
     chose = (
         '"valid" also chose the epoch, as in the original experiment, so its figures are too good.'
         if metadata.training.get("recipe", {}).get("select_on") == "valid"
@@ -131,12 +143,34 @@ def _figures(metadata: ModelMetadata) -> str:
 |---|---|---|---|---|---|---|---|
 {rows}
 
-A picture in which no face was found is answered with the training median ({metadata.training["train_median"]:.0f}) and counts. {chose}
+{intervals}A picture in which no face was found is answered with the training median ({metadata.training["train_median"]:.0f}) and counts. {chose}
+These are the figures of the checkpoint, as training measured them{mirrored}.
 """
 
 
-def _number(value: float | None, form: str = ".2f") -> str:
-    return "-" if value is None else format(value, form)
+def _figures_of_part(m: dict[str, Any]) -> str:
+    """One row: a part without exact ages has no figures in these columns."""
+    exact = m["n"] and m.get("mae") is not None
+    columns = ("n", "mae", "mae_found", "cs5_percent", "bias", "mae_of_train_median")
+    known = {k: m.get(k) if exact else None for k in columns}
+    return (
+        f"| {m['dataset']} {m['part']} | {_number(known['n'], '.0f')} | {_number(known['mae'])} | {_number(known['mae_found'])} | "
+        f"{_number(m.get('detection_rate_percent'), '.1f', ' %')} | {_number(known['cs5_percent'], '.1f', ' %')} | "
+        f"{_number(known['bias'], '+.2f')} | {_number(known['mae_of_train_median'])} |"
+    )
+
+
+def intervals_in_words(m: dict[str, Any]) -> str:
+    """Says what was measured on the pictures of a part whose ages are known as intervals only."""
+    known = m["intervals"]
+    return (
+        f"{m['dataset']} {m['part']}: {_number(known.get('inside_percent'), '.1f', ' %')} of the answers to {known['n']:.0f} pictures lie "
+        f"inside the interval of ages that is known, mean error to the interval {_number(known.get('interval_error'))} years"
+    )
+
+
+def _number(value: float | None, form: str = ".2f", unit: str = "") -> str:
+    return "-" if value is None else format(value, form) + unit
 
 
 def _groups(figures: dict[str, Any]) -> str:
@@ -158,8 +192,11 @@ def _training(t: dict[str, Any]) -> str:
     for d in t["data"]:
         said = [f"{d['dataset']} {d.get('part', '')}".strip()]
         said += [f"{d['n']} pictures with a face"] if d.get("n") else []
-        text = ", ".join(said) + f"; licence: {d['licence']}; <{d['page']}>"
+        page = f"<{d['page']}>" if d.get("page") else ""
+        text = "; ".join(filter(None, [", ".join(said), terms_in_words(d), page]))
         rows.append(("data", text + (f"; SHA-256 of the split `{d['split_sha256']}`" if d.get("split_sha256") else "")))
+    if t.get("described"):
+        rows.append(("said by", "whoever exported it: its checkpoint does not say what it is"))
     rows.append(("network", f"{t['backbone']}, {t['head']} head; started from {t.get('start') or 'not recorded'}"))
     if t.get("start_terms"):
         rows.append(("terms of that start", t["start_terms"]))
@@ -180,7 +217,12 @@ def _training(t: dict[str, Any]) -> str:
     if t.get("torch"):
         made = f"torch {t['torch']}, torchvision {t['torchvision']}, Python {t['python']}, commit `{t['git_commit']}`"
         rows.append(("made with", made))
-    return "\n".join(f"| {key} | {value} |" for key, value in rows)
+    return "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows)
+
+
+def _cell(text: str) -> str:
+    """A text of any origin as one cell of a table."""
+    return " ".join(text.replace("|", "\\|").split())
 
 
 def _precision(metadata: ModelMetadata) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ageexport import evidence, graph, original, parity, precision
+from ageexport.card import with_terms
 from ageexport.errors import CheckpointError, EvidenceError, ParityError, RungError
 from ageexport.evidence import Evidence
 from ageexport.ladder import Bounds, Ladder
@@ -42,21 +43,21 @@ class ProvedModel:
 
 
 def open_checkpoint(path: Path, said: original.Description) -> tuple[Checkpoint, str]:
-    """Reads a checkpoint of agetrain, or a bare ``state_dict`` of the original work.
+    """Reads a checkpoint of agetrain, or one that was made elsewhere.
 
     Args:
         path: its file.
-        said: what it is, if it is the latter.
+        said: what it is, if it was made elsewhere.
 
     Returns:
         The checkpoint, and the SHA-256 of the file.
 
     Raises:
         CheckpointError: it cannot be read, or is not what was said.
-        UsageError: too little was said of a bare ``state_dict``.
+        UsageError: too little was said of one that was made elsewhere.
     """
     values = read(path)
-    if original.is_bare(values):
+    if not str(values.get("format")).startswith("agetrain"):
         return original.checkpoint_of(values, path, said), file_sha256(path)
     checkpoint = Checkpoint.from_values(values, path)
     checkpoint.network()  # weights that do not fit are noticed before any picture is opened
@@ -64,11 +65,12 @@ def open_checkpoint(path: Path, said: original.Description) -> tuple[Checkpoint,
         raise CheckpointError(f"{path}: a checkpoint of agetrain says itself what it is; leave those options out")
     if "train_median" not in checkpoint.training:
         raise CheckpointError(f"{path}: does not say its training median; train again")
-    return checkpoint, file_sha256(path)
+    data = [with_terms(entry) for entry in checkpoint.training["data"]]
+    return replace(checkpoint, training={**checkpoint.training, "data": data}), file_sha256(path)
 
 
 def completed(checkpoint: Checkpoint, proof: Evidence, folder: Path, bounds: Bounds | None = None) -> Checkpoint:
-    """Adds to a bare ``state_dict`` what it does not know, from the pictures of the proof.
+    """Adds to a checkpoint that was made elsewhere what it does not know, from the pictures of the proof.
 
     The median age of the calibration pictures (or of all, without those) stands for the training median, and the spread
     of its errors on the pictures of the proof for its deviation.

@@ -51,7 +51,7 @@ def export_model(
     """Turns a checkpoint into model files, each proved on real faces to answer what the checkpoint answers.
 
     Args:
-        checkpoint: a checkpoint of agetrain, or a bare ``state_dict`` of the original work.
+        checkpoint: a checkpoint of agetrain, or one that was made elsewhere.
         output: the model file; None for the checkpoint's name with ``.onnx``. Files of another precision than fp32 are
             named ``.int8.onnx`` and ``.fp16.onnx``, unless they alone are asked for and the file is named here.
         precision: one or more of ``fp32``, ``int8`` and ``fp16``, or ``all``.
@@ -60,7 +60,7 @@ def export_model(
         name: of the model; None for the output's name.
         opset: version of the standard operators.
         overwrite: whether files that are there are replaced.
-        description: what a bare ``state_dict`` is; None for a checkpoint of agetrain.
+        description: what a checkpoint is that was made elsewhere; None for a checkpoint of agetrain.
 
     Returns:
         The files that were written.
