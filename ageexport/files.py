@@ -189,4 +189,6 @@ def _write_together(contents: dict[Path, bytes]) -> None:
                 staged.enter_context(replacing(path)).write_bytes(data)
     except OSError as error:
         place = error.filename2 or path  # of a move, its target
-        raise OutputError(f"{place}: cannot be written: {error.strerror}; choose another place with -o") from error
+        raise OutputError(
+            f"{place}: cannot be written: {error.strerror}; make room, or choose another place with -o"
+        ) from error
