@@ -197,7 +197,8 @@ def _training(t: dict[str, Any]) -> str:
         rows.append(("data", text + (f"; SHA-256 of the split `{d['split_sha256']}`" if d.get("split_sha256") else "")))
     if t.get("described"):
         rows.append(("said by", "whoever exported it: its checkpoint does not say what it is"))
-    rows.append(("network", f"{t['backbone']}, {t['head']} head; started from {t.get('start') or 'not recorded'}"))
+    start = f"started from {t['start']}" if t.get("start") else "what it started from is not recorded"
+    rows.append(("network", f"{t['backbone']}, {t['head']} head; {start}"))
     if t.get("start_terms"):
         rows.append(("terms of that start", t["start_terms"]))
     if t.get("teacher"):

@@ -425,6 +425,7 @@ def test_its_card_claims_nothing_that_nobody_knows(theirs, capsys):
     assert "<>" not in text
     assert "margin 0.3 on each side" in text
     assert "| said by | whoever exported it" in text
+    assert "| network | mobilenet_v2, linear head; what it started from is not recorded |" in text
     assert inspect.main([str(folder / "m.onnx")]) == 0
     out = capsys.readouterr().out
     assert "held-out" not in out
