@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 from ageexport.errors import UsageError
 from ageexport.ladder import PRECISIONS
 from ageinfer.console import guarded
+from ageinfer.crop.spec import CROP_KINDS
 from ageinfer.errors import DATA_STATUSES, ExitStatus, status_table
+from agetrain._data_options import add_reading, reading_of
+from agetrain.evaluation.metrics import error_in_words
 
 if TYPE_CHECKING:
     from ageexport.export import ProvedModel
@@ -29,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "checkpoint", type=Path, nargs="?", metavar="best.pth",
-        help="a checkpoint of python -m agetrain, or a bare state_dict of the original work (see the last options)",
+        help="a checkpoint of python -m agetrain, or one that was made elsewhere (see the last options)",
     )  # fmt: skip
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="the model file (default: the checkpoint's name with .onnx)"
@@ -39,9 +42,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="fp32 (default), int8 for CPUs, fp16 for GPUs, or all; an int8 file is named .int8.onnx",
     )  # fmt: skip
     parser.add_argument(
-        "--data", metavar="[NAME=]DIR",
-        help="faces for the proof: the valid part of a data set, or the portraits that labels.csv in DIR lists "
-        "(columns file, age and, for int8, part: valid or calibration); default: parity.npz beside the checkpoint",
+        "--data", metavar="NAME=DIR | [NAME=]PATH",
+        help="faces for the proof: the valid part of a data set that agetrain knows, or your own pictures: all of "
+        "them, or those that the list marks as valid (for int8 it must mark others as train or calibration); default: "
+        "parity.npz beside the checkpoint",
     )  # fmt: skip
     parser.add_argument(
         "--opset", type=int, default=18, metavar="N", help="version of the standard operators (default: 18)"
@@ -58,6 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="best.pth",
         help="the checkpoint to verify against, with --verify-only",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    add_reading(parser)
     parser.add_argument("--quiet", action="store_true", help="print only the results, without the single checks")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     _add_description(parser)
@@ -65,35 +71,64 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_description(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("description of a bare state_dict of the original work")
+    group = parser.add_argument_group("description of a checkpoint that was not made here")
     group.add_argument(
-        "--experiment", metavar="ID", help="the run that made it, which says the rest (python -m agetrain --list)"
-    )
-    group.add_argument("--arch", choices=("mobilenet_v2", "resnet34", "vgg16"), help="backbone")
+        "--experiment", metavar="ID",
+        help="the run of the original work that made it, which says the rest (python -m agetrain --list)",
+    )  # fmt: skip
+    group.add_argument("--arch", metavar="NAME", help="backbone, as --backbone of python -m agetrain has it")
     group.add_argument("--head", choices=("linear", "dropout-linear", "distribution"), help="last layer")
+    group.add_argument(
+        "--scale", type=float, metavar="YEARS",
+        help="years for one unit of a linear head's answer: 100 for a network that answers 0 to 1 (default: 1)",
+    )  # fmt: skip
     group.add_argument(
         "--label-offset", type=float, metavar="YEARS", help="years to add to its answer (AFAD 15, CACD 14)"
     )
     group.add_argument("--label", choices=("real", "apparent"), help="age that it answers (default: real)")
-    group.add_argument("--trained-on", dest="dataset", metavar="NAME", help="data set that it learned from")
+    group.add_argument("--trained-on", dest="dataset", metavar="TEXT", help="data set that it learned from")
+    group.add_argument(
+        "--licence", metavar="TEXT", help="licence of that data set (default: that of a known one, else not stated)"
+    )
+    group.add_argument(
+        "--crop", choices=CROP_KINDS, help="what it is given: a crop of a face, or the whole picture resized (default)"
+    )
     group.add_argument("--size", type=int, metavar="PX", help="side of its input")
     group.add_argument(
-        "--resize-to", type=int, metavar="PX", help="side before its centre is cut out (default: --size)"
-    )
+        "--margin", type=float, metavar="SHARE",
+        help="room on each side of the face box, as a share of its longer side, for --crop box or landmarks",
+    )  # fmt: skip
     group.add_argument(
-        "--squash",
-        dest="keep_aspect",
-        action="store_false",
-        default=None,
-        help="resize both sides, without keeping the aspect ratio",
-    )
+        "--resize-to", type=int, metavar="PX", help="side before the centre is cut out of a whole picture "
+        "(default: --size)",
+    )  # fmt: skip
     group.add_argument(
-        "--no-normalise",
-        dest="normalise",
-        action="store_false",
-        default=None,
+        "--squash", dest="keep_aspect", action="store_false", default=None,
+        help="resize both sides of a whole picture, without keeping the aspect ratio",
+    )  # fmt: skip
+    group.add_argument(
+        "--no-normalise", dest="normalise", action="store_false", default=None,
         help="it takes pixels from 0 to 1, not normalised by ImageNet",
+    )  # fmt: skip
+    group.add_argument(
+        "--mean", type=_rgb, metavar="R,G,B", help="mean that it takes off pixels from 0 to 1 (default: ImageNet's)"
     )
+    group.add_argument("--std", type=_rgb, metavar="R,G,B", help="deviation that it divides them by")
+    group.add_argument(
+        "--key", metavar="NAME", help="key of the file that its state_dict lies under (default: the only one with one)"
+    )
+    group.add_argument(
+        "--strip-prefix", metavar="TEXT",
+        help="take only tensors whose names begin so, without that beginning (default: found by comparing names)",
+    )  # fmt: skip
+
+
+def _rgb(text: str) -> tuple[float, float, float]:
+    try:
+        red, green, blue = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers, as in 0.5,0.5,0.5") from None
+    return red, green, blue
 
 
 def write_models(options: argparse.Namespace) -> None:
@@ -112,11 +147,11 @@ def write_models(options: argparse.Namespace) -> None:
     if options.verify_only is not None:
         from ageexport.verify import verify
 
-        print(verify(options.verify_only, path, options.data, said))
+        print(verify(options.verify_only, path, options.data, said, reading_of(options)))
         return
     result, missed = export_files(
         path, options.output, precision=options.precision, data=options.data, name=options.name, opset=options.opset,
-        description=said,
+        overwrite=options.overwrite, description=said, reading=reading_of(options),
     )  # fmt: skip
     for file in result.files:
         print(_told(file, result.fp32))
@@ -130,12 +165,12 @@ def _told(file: "ModelFile", fp32: "ProvedModel") -> str:
     ladder, size = model.ladder, len(model.data)
     text = (
         f"{file.path}: {model.precision}, {size / 1e6:.1f} MB, {model.latency.latency_ms:.2f} ms a face on one CPU "
-        f"thread, MAE {ladder.figures['mae']:.3f} years"
+        f"thread, {error_in_words(ladder.figures)}"
     )
     if model is not fp32:
         text += (
             f" (fp32: {len(fp32.data) / 1e6:.1f} MB, {fp32.latency.latency_ms:.2f} ms, "
-            f"{fp32.ladder.figures['mae']:.3f} years)"
+            f"{error_in_words(fp32.ladder.figures)})"
         )
     return f"{text}; proved on {ladder.faces} faces ({ladder.origin})"
 

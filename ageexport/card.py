@@ -7,8 +7,21 @@ from ageexport.ladder import Ladder, Rung
 from ageexport.latency import Latency
 from ageinfer.crop.spec import CropSpec
 from ageinfer.engine.modelfile import ModelMetadata
+from agetrain.evaluation.metrics import error_in_words, in_words
 
+LICENCE_NOT_STATED = "licence not stated"
 _FEWEST = 20
+
+
+def with_terms(learned: dict[str, Any]) -> dict[str, Any]:
+    """Completes what a checkpoint says of a data set that it learned from, where licence or page are missing."""
+    return {**learned, "licence": learned.get("licence") or LICENCE_NOT_STATED, "page": learned.get("page") or ""}
+
+
+def terms_in_words(learned: dict[str, Any]) -> str:
+    """Says the licence of a data set that was learned from."""
+    licence: str = with_terms(learned)["licence"]
+    return licence if licence == LICENCE_NOT_STATED else f"licence: {licence}"
 
 
 def crop_in_words(crop: CropSpec) -> str:
@@ -54,8 +67,7 @@ and for groups that the training pictures hold few of. An age estimate is not an
 ## Figures
 
 {_figures(metadata)}
-These are the figures of the checkpoint, as training measured them{" (of the face alone, without its mirror image)" if metadata.training.get("mirrored") else ""}. Those of this file, by the runtime, on the {ladder.pictures} pictures of
-the proof ({ladder.origin}): MAE {ladder.figures["mae"]:.2f} years, and by group:
+The figures of this file, by the runtime, on the {ladder.pictures} pictures of the proof ({ladder.origin}): {error_in_words(ladder.figures)}, and by group:
 
 {_groups(ladder.figures)}
 ## Training
@@ -64,7 +76,7 @@ the proof ({ladder.origin}): MAE {ladder.figures["mae"]:.2f} years, and by group
 |---|---|
 {_training(metadata.training)}
 
-The weights were learned from pictures whose licences are given above; check that they allow what you intend.
+The weights were learned from the pictures named above; check that their licences allow what you intend.
 
 ## Face crop
 
@@ -110,18 +122,22 @@ def _deviation(metadata: ModelMetadata) -> str:
         )
     if metadata.age_std_kind == "distribution":
         return "standard deviation of the predicted distribution over years, as the network gives it, not calibrated"
+    if metadata.training.get("described"):
+        return (
+            "constant: the spread of the errors on the pictures of the proof; whether training saw these is not known"
+        )
     return "constant: the spread of the errors on faces kept out of training"
 
 
 def _figures(metadata: ModelMetadata) -> str:
     if not metadata.metrics:
         return "The checkpoint carries no figures of its training.\n"
-    rows = "\n".join(
-        f"| {m['dataset']} {m['part']} | {m['n']:.0f} | {m['mae']:.2f} | {_number(m.get('mae_found'))} | "
-        f"{_number(m.get('detection_rate_percent'), '.1f')} % | {_number(m.get('cs5_percent'), '.1f')} % | "
-        f"{_number(m.get('bias'), '+.2f')} | {_number(m.get('mae_of_train_median'))} |"
-        for m in metadata.metrics
+    rows = "\n".join(map(_figures_of_part, metadata.metrics))
+    known = (
+        f"{m['dataset']} {m['part']}: {in_words({**m, 'n': 0})}.\n\n" for m in metadata.metrics if m.get("intervals")
     )
+    intervals = "".join(known)
+    mirrored = " (of the face alone, without its mirror image)" if metadata.training.get("mirrored") else ""
     chose = (
         '"valid" also chose the epoch, as in the original experiment, so its figures are too good.'
         if metadata.training.get("recipe", {}).get("select_on") == "valid"
@@ -131,15 +147,30 @@ def _figures(metadata: ModelMetadata) -> str:
 |---|---|---|---|---|---|---|---|
 {rows}
 
-A picture in which no face was found is answered with the training median ({metadata.training["train_median"]:.0f}) and counts. {chose}
+{intervals}A picture in which no face was found is answered with the training median ({metadata.training["train_median"]:.0f}) and counts. {chose}
+These are the figures of the checkpoint, as training measured them{mirrored}.
 """
 
 
-def _number(value: float | None, form: str = ".2f") -> str:
-    return "-" if value is None else format(value, form)
+def _figures_of_part(m: dict[str, Any]) -> str:
+    """One row: a part without exact ages has no figures in these columns."""
+    exact = m["n"] and m.get("mae") is not None
+    columns = ("n", "mae", "mae_found", "cs5_percent", "bias", "mae_of_train_median")
+    known = {k: m.get(k) if exact else None for k in columns}
+    return (
+        f"| {m['dataset']} {m['part']} | {_number(known['n'], '.0f')} | {_number(known['mae'])} | {_number(known['mae_found'])} | "
+        f"{_number(m.get('detection_rate_percent'), '.1f', ' %')} | {_number(known['cs5_percent'], '.1f', ' %')} | "
+        f"{_number(known['bias'], '+.2f')} | {_number(known['mae_of_train_median'])} |"
+    )
+
+
+def _number(value: float | None, form: str = ".2f", unit: str = "") -> str:
+    return "-" if value is None else format(value, form) + unit
 
 
 def _groups(figures: dict[str, Any]) -> str:
+    if not figures["n"]:
+        return _groups_of_intervals(figures["intervals"])
     groups = {"age": figures["by_true_decade"], **figures["by_attribute"]}
     rows = [
         f"| {name} {group} | {f['n']} | {f['mae']:.2f} ({f['mae_interval_95'][0]:.2f} to {f['mae_interval_95'][1]:.2f}) | "
@@ -153,14 +184,30 @@ def _groups(figures: dict[str, Any]) -> str:
     return "\n".join(["| group | n | MAE, years (95 % interval) | bias |", "|---|---|---|---|", *rows]) + "\n"
 
 
+def _groups_of_intervals(figures: dict[str, Any]) -> str:
+    rows = [
+        f"| {name} {group} | {f['n']} | {f['interval_error']:.2f} | {f['bias']:+.2f} |"
+        for name, of_name in figures["by_attribute"].items()
+        for group, f in of_name.items()
+        if f["n"] >= _FEWEST
+    ]
+    if not rows:
+        return f"No group has {_FEWEST} pictures.\n"
+    return "\n".join(["| group | n | distance to the interval, years | bias |", "|---|---|---|---|", *rows]) + "\n"
+
+
 def _training(t: dict[str, Any]) -> str:
     rows = []
     for d in t["data"]:
         said = [f"{d['dataset']} {d.get('part', '')}".strip()]
         said += [f"{d['n']} pictures with a face"] if d.get("n") else []
-        text = ", ".join(said) + f"; licence: {d['licence']}; <{d['page']}>"
+        page = f"<{d['page']}>" if d.get("page") else ""
+        text = "; ".join(filter(None, [", ".join(said), terms_in_words(d), page]))
         rows.append(("data", text + (f"; SHA-256 of the split `{d['split_sha256']}`" if d.get("split_sha256") else "")))
-    rows.append(("network", f"{t['backbone']}, {t['head']} head; started from {t.get('start') or 'not recorded'}"))
+    if t.get("described"):
+        rows.append(("said by", "whoever exported it: its checkpoint does not say what it is"))
+    start = f"started from {t['start']}" if t.get("start") else "what it started from is not recorded"
+    rows.append(("network", f"{t['backbone']}, {t['head']} head; {start}"))
     if t.get("start_terms"):
         rows.append(("terms of that start", t["start_terms"]))
     if t.get("teacher"):
@@ -180,7 +227,12 @@ def _training(t: dict[str, Any]) -> str:
     if t.get("torch"):
         made = f"torch {t['torch']}, torchvision {t['torchvision']}, Python {t['python']}, commit `{t['git_commit']}`"
         rows.append(("made with", made))
-    return "\n".join(f"| {key} | {value} |" for key, value in rows)
+    return "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows)
+
+
+def _cell(text: str) -> str:
+    """A text of any origin as one cell of a table."""
+    return " ".join(text.replace("|", "\\|").split())
 
 
 def _precision(metadata: ModelMetadata) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ageexport import graph, original, parity, precision
+from ageexport.card import with_terms
 from ageexport.errors import CheckpointError, EvidenceError, ParityError, RungError
 from ageexport.evidence import Evidence
 from ageexport.ladder import Bounds, Ladder
@@ -42,21 +43,21 @@ class ProvedModel:
 
 
 def open_checkpoint(path: Path, said: original.Description) -> tuple[Checkpoint, str]:
-    """Reads a checkpoint of agetrain, or a bare ``state_dict`` of the original work.
+    """Reads a checkpoint of agetrain, or one that was made elsewhere.
 
     Args:
         path: its file.
-        said: what it is, if it is the latter.
+        said: what it is, if it was made elsewhere.
 
     Returns:
         The checkpoint, and the SHA-256 of the file.
 
     Raises:
         CheckpointError: it cannot be read, or is not what was said.
-        UsageError: too little was said of a bare ``state_dict``.
+        UsageError: too little was said of one that was made elsewhere.
     """
     values = read(path)
-    if original.is_bare(values):
+    if not str(values.get("format")).startswith("agetrain"):
         return original.checkpoint_of(values, path, said), file_sha256(path)
     checkpoint = Checkpoint.from_values(values, path)
     checkpoint.network()  # weights that do not fit are noticed before any picture is opened
@@ -64,11 +65,12 @@ def open_checkpoint(path: Path, said: original.Description) -> tuple[Checkpoint,
         raise CheckpointError(f"{path}: a checkpoint of agetrain says itself what it is; leave those options out")
     if "train_median" not in checkpoint.training:
         raise CheckpointError(f"{path}: does not say its training median; train again")
-    return checkpoint, file_sha256(path)
+    data = [with_terms(entry) for entry in checkpoint.training["data"]]
+    return replace(checkpoint, training={**checkpoint.training, "data": data}), file_sha256(path)
 
 
 def completed(checkpoint: Checkpoint, proof: Evidence, folder: Path, bounds: Bounds | None = None) -> Checkpoint:
-    """Adds to a bare ``state_dict`` what it does not know, from the pictures of the proof.
+    """Adds to a checkpoint that was made elsewhere what it does not know, from the pictures of the proof.
 
     The median age of the calibration pictures (or of all, without those) stands for the training median, and the spread
     of its errors on the pictures of the proof for its deviation.
@@ -89,7 +91,7 @@ def completed(checkpoint: Checkpoint, proof: Evidence, folder: Path, bounds: Bou
 def proved_models(
     checkpoint: Checkpoint, checkpoint_sha256: str, proof: Evidence, precisions: Sequence[str], name: str, folder: Path,
     *, opset: int = graph.OPSET,
-) -> tuple[list[ProvedModel], ParityError | None]:  # fmt: skip
+) -> tuple[dict[str, ProvedModel], ParityError | None]:  # fmt: skip
     """Converts a checkpoint and proves the result; nothing is written.
 
     Args:
@@ -102,7 +104,7 @@ def proved_models(
         opset: see `ageexport.graph.convert`.
 
     Returns:
-        What was proved, fp32 first, whether it was asked for or not, and why another precision could not be.
+        What was proved, by the precision that was asked for, fp32 always and first; and why another could not be.
 
     Raises:
         ParityError: the fp32 file failed.
@@ -118,15 +120,15 @@ def proved_models(
         data = graph.sealed(form.model, checkpoint, name, checkpoint_sha256, form.precision, form.made)
         return _proved(data, form.precision, truth, fp32.data)
 
-    made = [fp32]
+    made = {"fp32": fp32}
     missed: ParityError | None = None
     for wanted in [p for p in precisions if p != "fp32"]:
         bare = graph.without_metadata(model)
         try:
             if wanted == "fp16":
-                made.append(reduced(precision.fp16(bare)))
+                made[wanted] = reduced(precision.fp16(bare))
             else:
-                made.append(_first_proved(bare, calibration_faces(checkpoint, proof, folder), reduced))
+                made[wanted] = _first_proved(bare, calibration_faces(checkpoint, proof, folder), reduced)
         except ParityError as error:
             missed = missed or error
     return made, missed

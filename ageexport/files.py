@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from ageexport.export import ProvedModel
 from ageexport.ladder import PRECISIONS
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties
 from agetrain._files import replacing
+from agetrain.data import Data
+from agetrain.datasets.own import Reading
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,31 +47,33 @@ class ExportResult:
 
 def export_model(
     checkpoint: str | Path, output: str | Path | None = None, *, precision: str | Sequence[str] = "fp32",
-    data: str | None = None, name: str | None = None, opset: int = graph.OPSET,
-    description: original.Description | None = None,
+    data: str | Path | Data | None = None, name: str | None = None, opset: int = graph.OPSET, overwrite: bool = False,
+    description: original.Description | None = None, reading: Reading | None = None,
 ) -> ExportResult:  # fmt: skip
     """Turns a checkpoint into model files, each proved on real faces to answer what the checkpoint answers.
 
     Args:
-        checkpoint: a checkpoint of agetrain, or a bare ``state_dict`` of the original work.
+        checkpoint: a checkpoint of agetrain, or one that was made elsewhere.
         output: the model file; None for the checkpoint's name with ``.onnx``. Files of another precision than fp32 are
-            named ``.int8.onnx`` and so on, unless they alone are asked for.
+            named ``.int8.onnx`` and ``.fp16.onnx``, unless they alone are asked for and the file is named here.
         precision: one or more of ``fp32``, ``int8`` and ``fp16``, or ``all``.
-        data: faces for the proof: a data set as ``NAME=DIR``, or a folder with ``labels.csv``; None for ``parity.npz``
-            beside the checkpoint.
+        data: faces for the proof: what names a data set (see `agetrain.datasets.opening.open_dataset`), or
+            `agetrain.Data`; None for ``parity.npz`` beside the checkpoint.
         name: of the model; None for the output's name.
         opset: version of the standard operators.
-        description: what a bare ``state_dict`` is; None for a checkpoint of agetrain.
+        overwrite: whether files that are there are replaced.
+        description: what a checkpoint is that was made elsewhere; None for a checkpoint of agetrain.
+        reading: how own data is read.
 
     Returns:
         The files that were written.
 
     Raises:
-        UsageError: the arguments do not fit together.
+        UsageError: the arguments do not fit together, or a file is there already.
         CheckpointError: the checkpoint cannot be used.
         EvidenceError: there are too few faces to prove it on.
-        ParityError: a precision could not be proved; what was proved is written.
-        OutputError: a file cannot be written.
+        ParityError: a precision could not be proved; others that were asked for and proved are written.
+        OutputError: a file cannot be written; none is replaced then.
 
     Example:
         With the path of a checkpoint in ``best`` and a folder of portraits with their ages in ``portraits``:
@@ -81,7 +87,7 @@ def export_model(
     """
     result, missed = export_files(
         Path(checkpoint), Path(output) if output is not None else None, precision=precision, data=data, name=name,
-        opset=opset, description=description,
+        opset=opset, overwrite=overwrite, description=description, reading=reading,
     )  # fmt: skip
     if missed is not None:
         raise missed
@@ -89,76 +95,104 @@ def export_model(
 
 
 def export_files(
-    path: Path, output: Path | None, *, precision: str | Sequence[str], data: str | None, name: str | None, opset: int,
-    description: original.Description | None,
+    path: Path, output: Path | None, *, precision: str | Sequence[str], data: str | Path | Data | None,
+    name: str | None, opset: int, overwrite: bool, description: original.Description | None,
+    reading: Reading | None = None,
 ) -> tuple[ExportResult, ParityError | None]:  # fmt: skip
-    """Does what `export_model` does, and returns instead of raising why a precision could not be proved."""
+    """Does what `export_model` does, and returns why a precision could not be proved where another is written."""
     asked = [precision] if isinstance(precision, str) else precision
-    precisions = list(dict.fromkeys(PRECISIONS if "all" in asked else asked))
-    unknown = set(precisions) - set(PRECISIONS)
+    precisions = [p for p in PRECISIONS if p in asked or "all" in asked]
+    unknown = set(asked) - {*PRECISIONS, "all"}
     if unknown or not precisions:
         raise UsageError(f"--precision {' '.join(sorted(unknown))}: use {', '.join(PRECISIONS)} or all")
-    target = output or path.with_suffix(".onnx" if "fp32" in precisions else f".{precisions[0]}.onnx")
-    if target.suffix != ".onnx" or target.resolve() == path.resolve():
-        raise UsageError(f"-o {target}: the model's name must end in .onnx")
+    models = _model_files(path, output, precisions)
+    _check_places(models.values(), path, overwrite)
     checkpoint, sha256 = export.open_checkpoint(path, description or original.Description())
     with export.workspace() as folder:
-        proof = evidence.open_evidence(checkpoint, path, data, Path(folder, "pictures"))
-        made, missed = export.proved_models(
+        proof = evidence.open_evidence(checkpoint, path, data, Path(folder, "pictures"), reading)
+        proved, missed = export.proved_models(
             checkpoint, sha256, proof, precisions, name or (output or path).stem, Path(folder, "crops"), opset=opset
         )
-    # The fp32 file is written too where another precision missed its bound, but not to the name meant for that one.
-    unasked = missed is not None and "fp32" not in precisions
-    wanted = [m for m in made if m.precision != "fp32" or "fp32" in precisions or unasked]
+    files = tuple(ModelFile(models[p], proved[p]) for p in precisions if p in proved)
+    if missed is not None:
+        told = ", ".join(str(file.path) for file in files)
+        missed = ParityError(f"{missed}; " + (f"written: {told}" if files else "nothing was written"))
+        if not files:
+            raise missed
+    _check_places(models.values(), path, overwrite)  # minutes have passed
+    write(files, tuple(proved.values()))
+    return ExportResult(files, proved["fp32"]), missed
+
+
+def _model_files(path: Path, output: Path | None, precisions: Sequence[str]) -> dict[str, Path]:
+    """The model file of each precision; nothing that is found out later changes its name."""
     base = path.with_suffix(".onnx") if output is None else output
-    paths = [_path_of(m, base, alone=len(precisions) == 1 and output is not None) for m in wanted]
-    if unasked:
-        paths[0] = _path_of_unasked(base, precisions)  # fp32 is the first
-    write(wanted, made, paths)
-    if missed is not None and unasked:
-        missed = ParityError(f"{missed}; in fp32 it was proved, and that is {paths[0]}")
-    files = tuple(ModelFile(file, model) for model, file in zip(wanted, paths, strict=True))
-    return ExportResult(files, made[0]), missed
+    if base.suffix != ".onnx":
+        raise UsageError(f"-o {base}: the model's name must end in .onnx")
+    if output is not None and len(precisions) == 1:
+        return {precisions[0]: output}
+    return {p: base if p == "fp32" else base.with_suffix(f".{p}.onnx") for p in precisions}
 
 
-def _path_of(model: ProvedModel, base: Path, *, alone: bool) -> Path:
-    if alone or model.precision == "fp32":
-        return base
-    return base.with_suffix(f".{model.precision}.onnx")
+def _beside(model: Path) -> tuple[Path, Path]:
+    """The card and the proof of a model file."""
+    return model.with_suffix(".md"), model.with_suffix(".parity.json")
 
 
-def _path_of_unasked(base: Path, precisions: Sequence[str]) -> Path:
-    """Where an fp32 file goes that nobody asked for: ``age.fp32.onnx`` beside ``age.onnx`` or ``age.int8.onnx``."""
-    stem = base.with_suffix("")
-    named = stem.suffix.removeprefix(".") in precisions
-    return (stem if named else base).with_suffix(".fp32.onnx")
+def _check_places(models: Iterable[Path], path: Path, overwrite: bool) -> None:
+    """Refuses to replace the checkpoint, a folder, or any file that nobody said may be replaced.
+
+    Raises:
+        UsageError: the checkpoint lies there, or a file, and ``overwrite`` is not said.
+        OutputError: a folder lies there.
+    """
+    places = [place for model in models for place in (model, *_beside(model))]
+    if any(place.resolve() == path.resolve() for place in places):
+        raise UsageError(f"{path}: the checkpoint would be overwritten; choose another name with -o")
+    if folders := [place for place in places if place.is_dir()]:
+        raise OutputError(f"{folders[0]}: a folder; choose another name with -o")
+    taken = [str(place) for place in places if os.path.lexists(place)]
+    if taken and not overwrite:
+        raise UsageError(
+            f"{', '.join(taken)}: there already, and nothing was done; --overwrite replaces, -o names another place"
+        )
 
 
-def write(made: Sequence[ProvedModel], beside: Sequence[ProvedModel], paths: Sequence[Path]) -> None:
-    """Writes model files, each with its card and its ``.parity.json``; the model last, so that it is never alone.
+def write(files: Sequence[ModelFile], beside: Sequence[ProvedModel]) -> None:
+    """Writes model files, each with its card and its ``.parity.json``.
+
+    All of them are written completely under other names, and only then moved into place, each model after what belongs
+    to it. If one cannot be written, none is replaced, and nothing is left over.
 
     Args:
-        made: to be written.
+        files: to be written.
         beside: made in the same run, whose latencies the cards give as well.
-        paths: of the model files.
 
     Raises:
         OutputError: a file cannot be written.
     """
     latencies = [(m.precision, len(m.data), m.latency) for m in beside]
-    for model, path in zip(made, paths, strict=True):
+    contents: dict[Path, bytes] = {}
+    for file in files:
+        model, (card_file, proof_file) = file.model, _beside(file.path)
         metadata = ModelMetadata.from_json(metadata_properties(model.data)[METADATA_KEY])
         sha256 = hashlib.sha256(model.data).hexdigest()
-        text = card(metadata, model.ladder, latencies, len(model.data), sha256)
-        record = {"file": path.name, "sha256": sha256, **model.ladder.to_dict(), "latency": model.latency.to_dict()}
-        _write(path.with_suffix(".md"), text.encode())
-        _write(path.with_suffix(".parity.json"), (json.dumps(record, indent=2) + "\n").encode())
-        _write(path, model.data)
+        measured = {**model.ladder.to_dict(), "latency": model.latency.to_dict()}
+        record = {"file": file.path.name, "sha256": sha256, **measured}
+        contents[card_file] = card(metadata, model.ladder, latencies, len(model.data), sha256).encode()
+        contents[proof_file] = (json.dumps(record, indent=2) + "\n").encode()
+        contents[file.path] = model.data
+    _write_together(contents)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write_together(contents: dict[Path, bytes]) -> None:
+    path = Path()
     try:
-        with replacing(path) as unfinished:
-            unfinished.write_bytes(data)
+        with ExitStack() as staged:  # which is left, and so moves, in the reverse order
+            for path, data in reversed(contents.items()):
+                staged.enter_context(replacing(path)).write_bytes(data)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}; choose another place with -o") from error
+        place = error.filename2 or path  # of a move, its target
+        raise OutputError(
+            f"{place}: cannot be written: {error.strerror}; make room, or choose another place with -o"
+        ) from error

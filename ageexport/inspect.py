@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ageexport.card import crop_in_words
+from ageexport.card import crop_in_words, terms_in_words
 from ageinfer.console import as_message, guarded, put
 from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties, read_model
@@ -53,7 +53,8 @@ def described(metadata: ModelMetadata, data: bytes) -> list[tuple[str, Any]]:
     """Returns what is printed, as pairs of a word and a text."""
     t, e, crop = metadata.training, metadata.export, metadata.crop
     label = {"real": "real age", "apparent": "apparent age, as people judge it"}[metadata.label]
-    std = {"distribution": "from the distribution over years", "constant": "constant, from held-out errors"}
+    errors = "the errors on the pictures of its proof" if t.get("described") else "held-out errors"
+    std = {"distribution": "from the distribution over years", "constant": f"constant, from {errors}"}
     lines = [
         ("name", metadata.name),
         ("answers", f"{label}, {metadata.age_range[0]:g} to {metadata.age_range[1]:g} years"),
@@ -72,7 +73,7 @@ def described(metadata: ModelMetadata, data: bytes) -> list[tuple[str, Any]]:
     if t.get("mirrored"):
         lines.append(("answer", "mean over the face and its mirror image"))
     for d in t.get("data", []):
-        lines.append(("learned", f"{d['dataset']} ({d['licence']}), {d['page']}"))
+        lines.append(("learned", ", ".join(filter(None, [d["dataset"], terms_in_words(d), d.get("page")]))))
     for m in metadata.metrics:
         lines.append(("measured", f"{m['dataset']} {m['part']}: {in_words(m)}"))
     made = ", ".join(f"{k} {v}" for k, v in e.items() if k in ("opset", "torch", "onnx", "onnxruntime"))

@@ -13,6 +13,8 @@ from ageexport import evidence, export, graph, original, parity, precision
 from ageexport.errors import ParityError
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, check_age_model, read_model
 from ageinfer.errors import ModelError
+from agetrain.data import Data
+from agetrain.datasets.own import Reading
 from agetrain.network.checkpoint import Checkpoint
 
 # What is computed from calibration faces (scales, zero points, quantised biases, the last layer, fitted to what
@@ -23,7 +25,9 @@ _CALIBRATED_SHARE = 0.01
 log = logging.getLogger("ageexport")
 
 
-def verify(file: Path, path: Path, data: str | None, said: original.Description) -> str:
+def verify(
+    file: Path, path: Path, data: str | Path | Data | None, said: original.Description, reading: Reading | None = None
+) -> str:
     """Compares a model file with a checkpoint.
 
     Args:
@@ -32,6 +36,7 @@ def verify(file: Path, path: Path, data: str | None, said: original.Description)
         data: pictures to prove it on, see `ageexport.evidence.open_evidence`; a quantised file needs those that it was
             calibrated with.
         said: what a bare ``state_dict`` is.
+        reading: how own data is read.
 
     Returns:
         What was found, in words.
@@ -53,7 +58,7 @@ def verify(file: Path, path: Path, data: str | None, said: original.Description)
         )
     with export.workspace() as folder:
         pictures, crops = Path(folder, "pictures"), Path(folder, "crops")
-        proof = evidence.open_evidence(checkpoint, path, data, pictures)
+        proof = evidence.open_evidence(checkpoint, path, data, pictures, reading)
         checkpoint = export.completed(checkpoint, proof, crops)
         given = onnx.load_from_string(model)
         fp32 = graph.convert(checkpoint, _opset(file, given))

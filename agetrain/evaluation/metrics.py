@@ -172,6 +172,13 @@ def chosen_error(
     return measure(estimates, np.clip(answers, lows, highs), found, train_median)
 
 
+def error_in_words(figures: Mapping[str, Any]) -> str:
+    """Says how large the errors are, in exact ages or else in distances to intervals."""
+    if figures["n"]:
+        return f"MAE {figures['mae']:.3f} years"
+    return f"{figures['intervals']['interval_error']:.3f} years from the interval of ages"
+
+
 def in_words(figures: Mapping[str, Any]) -> str:
     """Says what `figures_of_part` measured, in a few words."""
     told = []

@@ -219,11 +219,14 @@ def read(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such checkpoint; make one with python -m agetrain") from None
     except Exception as error:  # torch raises zipfile, pickle, EOF, runtime and other errors for a broken file
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        remedy = "train again"
         if isinstance(error, pickle.UnpicklingError):
             reason = "it is no file of torch"
-        if "global" in str(error).lower():  # torch's word for a class or a function
+        # Torch's words for a class or a function, and for a network that is stored with its code.
+        if any(word in str(error).lower() for word in ("global", "torchscript")):
             reason = "it holds more than tensors and plain values; loading that could run code, so it is refused"
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason}); train again") from error
+            remedy = "where it was made, save the state_dict alone again: torch.save(network.state_dict(), FILE)"
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason}); {remedy}") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: not a checkpoint of agetrain; give the best.pth of a run")
     return values

@@ -322,40 +322,25 @@ def test_all_precisions_by_one_command(place, bounds, capsys):
     assert exported["weight_bits"] == 7
 
 
-def test_an_int8_file_that_misses_its_bound_is_not_written_but_fp32_is(place, bounds, capsys):
+def test_an_int8_file_that_misses_its_bound_is_not_written_nor_is_anything_else(place, bounds, capsys):
     bounds(int8_mae=1e-9)
     (place / "best.int8.onnx").write_bytes(b"an older one")
-    assert main([str(place / "best.pth"), "--precision", "int8", "--quiet"]) == 10
+    before = {p.name: p.read_bytes() for p in place.iterdir()}
+    assert main([str(place / "best.pth"), "--precision", "int8", "--overwrite", "--quiet"]) == 10
     captured = capsys.readouterr()
-    assert "best.fp32.onnx: fp32" in captured.out
+    assert captured.out == ""
     assert "MAE in int8 and in fp32" in captured.err
-    assert f"in fp32 it was proved, and that is {place / 'best.fp32.onnx'}" in captured.err
-    assert (place / "best.int8.onnx").read_bytes() == b"an older one"
-    assert (place / "best.fp32.onnx").is_file()
-    assert not list(place.glob("best.onnx"))  # fp32 was not asked for
-    assert not (place / "best.mixed.onnx").exists()
+    assert captured.err.endswith("; nothing was written\n")
+    assert {p.name: p.read_bytes() for p in place.iterdir()} == before
 
 
-@pytest.mark.parametrize(
-    ("output", "instead"), [("age.int8.onnx", "age.fp32.onnx"), ("age.fp32.onnx", "age.fp32.fp32.onnx")]
-)
-def test_fp32_is_never_written_to_the_place_of_int8(place, bounds, int8, monkeypatch, capsys, output, instead):
+def test_what_was_proved_is_written_where_int8_misses_its_bound(place, bounds, int8, monkeypatch, capsys):
     bounds(int8_mae=1e-9)
     monkeypatch.setattr(precision, "int8_attempts", lambda model, faces: iter([int8]))
-    (place / output).write_bytes(b"an older one")
-    arguments = [place / "best.pth", "--precision", "int8", "-o", place / output, "--quiet"]
-    assert main([str(a) for a in arguments]) == 10
-    assert (place / output).read_bytes() == b"an older one"
-    data = (place / instead).read_bytes()
-    assert ModelMetadata.from_json(metadata_properties(data)[METADATA_KEY]).precision == "fp32"
-    assert str(place / instead) in capsys.readouterr().err
-
-
-def test_fp32_that_was_asked_for_keeps_its_name(place, bounds, int8, monkeypatch):
-    bounds(int8_mae=1e-9)
-    monkeypatch.setattr(precision, "int8_attempts", lambda model, faces: iter([int8]))
-    assert main([str(place / "best.pth"), "--precision", "fp32", "int8", "--quiet"]) == 10
-    assert sorted(p.name for p in place.glob("*.onnx")) == ["best.onnx"]
+    assert main([str(place / "best.pth"), "--precision", "all", "--quiet"]) == 10
+    assert sorted(p.name for p in place.glob("*.onnx")) == ["best.fp16.onnx", "best.onnx"]
+    written = f"written: {place / 'best.onnx'}, {place / 'best.fp16.onnx'}\n"
+    assert capsys.readouterr().err.endswith(written)
 
 
 @pytest.mark.parametrize("wanted", ["int4", ""])
