@@ -1,6 +1,8 @@
 """Trains age networks on real data: data sets, recipes, the training loop, metrics and checkpoints.
 
-`fit` trains by a `RunConfig`, `evaluate_model` measures a checkpoint or a model file, `Checkpoint` reads and writes
+`Data` is labelled pictures, anybody's own or of a data set that agetrain knows; `fit` trains on them, `evaluate_model`
+measures a checkpoint or a model file, `calibrate_model` makes its deviation mean what it says, `Checkpoint` reads and
+writes
 ``best.pth``.
 
 Names are loaded when they are first used, so that ``import agetrain`` costs nothing.
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agetrain.data import Data
+    from agetrain.evaluation.calibrating import calibrate_model
     from agetrain.evaluation.evaluated import Report, evaluate_model
     from agetrain.evaluation.records import Setup
     from agetrain.network.checkpoint import Checkpoint
@@ -18,9 +21,8 @@ if TYPE_CHECKING:
     from agetrain.run_config import RunConfig
     from agetrain.training.callbacks import EpochEnd
     from agetrain.training.finish import TrainingResult
-    from agetrain.training.run import train_run as fit
+    from agetrain.training.fitting import fit
 
-# The module of each name, and its name there where that is another.
 _HOMES = {
     "Augmentation": "recipe",
     "Checkpoint": "network.checkpoint",
@@ -31,8 +33,9 @@ _HOMES = {
     "RunConfig": "run_config",
     "Setup": "evaluation.records",
     "TrainingResult": "training.finish",
+    "calibrate_model": "evaluation.calibrating",
     "evaluate_model": "evaluation.evaluated",
-    "fit": "training.run:train_run",
+    "fit": "training.fitting",
 }
 
 __all__ = [
@@ -45,6 +48,7 @@ __all__ = [
     "RunConfig",
     "Setup",
     "TrainingResult",
+    "calibrate_model",
     "evaluate_model",
     "fit",
 ]
@@ -53,5 +57,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'agetrain' has no attribute {name!r}")
-    module, _, own_name = _HOMES[name].partition(":")
-    return getattr(import_module(f"agetrain.{module}"), own_name or name)
+    return getattr(import_module(f"agetrain.{_HOMES[name]}"), name)

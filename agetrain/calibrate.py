@@ -15,7 +15,7 @@ from ageinfer.errors import DATA_STATUSES, status_table
 from agetrain._data_options import reading_of
 from agetrain.errors import UsageError
 from agetrain.evaluate import add_part
-from agetrain.evaluation.calibrating import calibrate_checkpoint
+from agetrain.evaluation.calibrating import calibrate_checkpoint, calibrated_path
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,7 +55,7 @@ def write_calibrated(options: argparse.Namespace) -> None:
     if options.out and options.in_place:
         raise UsageError("give one of --out and --in-place")
     path: Path = options.checkpoint
-    out = options.out or (path if options.in_place else path.with_name(f"{path.stem}.calibrated{path.suffix}"))
+    out = options.out or (path if options.in_place else calibrated_path(path))
     done = calibrate_checkpoint(
         path, options.dataset, part=options.part, split=options.split, split_csv=options.split_csv or (),
         mirrored=options.mirror, device=options.device, reading=reading_of(options),

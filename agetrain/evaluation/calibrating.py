@@ -115,6 +115,40 @@ def calibrate_checkpoint(
     return Calibrated(calibrated, len(errors), tuple(measured))
 
 
+def calibrate_model(
+    checkpoint: str | Path, data: str | Path | Data | Sequence[str | Path | Data], *, out: str | Path | None = None,
+    part: str | None = None, mirrored: bool | None = None, device: str = "cpu",
+) -> Path:  # fmt: skip
+    """Calibrates the deviation of a checkpoint, and writes it into a new one.
+
+    Args:
+        checkpoint: the ``best.pth`` of a run.
+        data: pictures that were held out of training: `Data`, or what names a data set, or several.
+        out: the file to write; None for ``best.calibrated.pth`` beside ``best.pth``.
+        part: of the data, see `agetrain.evaluation.answers.open_part`.
+        mirrored: whether it answers with the mean over a face and its mirror image from then on; None: as it did.
+        device: to compute on.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        CheckpointError: it cannot be used, or its deviations cannot be calibrated.
+        DatasetError: there are too few faces, or the data cannot be read.
+        OutputError: the file cannot be written.
+    """
+    path = Path(checkpoint)
+    sets: Sequence[str | Path | Data] = [data] if isinstance(data, str | Path | Data) else list(data)
+    target = Path(out) if out is not None else calibrated_path(path)
+    calibrate_checkpoint(path, sets, part=part, mirrored=mirrored, device=device).checkpoint.save(target)
+    return target
+
+
+def calibrated_path(path: Path) -> Path:
+    """Returns the file that a calibration writes, unless it is told another."""
+    return path.with_name(f"{path.stem}.calibrated{path.suffix}")
+
+
 def in_first_half(sample: Sample) -> bool:
     """Says which half a picture belongs to: all pictures of a subject to one, whatever else is in the data set."""
     subject = sample.subject.encode() if sample.subject else sample.path.read_bytes()

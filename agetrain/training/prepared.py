@@ -117,6 +117,8 @@ def prepare_run(config: RunConfig, processes: Processes) -> Prepared:
         datasets = [each.dataset for each in sets]
         texts = tuple(f"{each.dataset.name}={each.place}" for each in sets)
         record = {**replace(config, datasets=texts, label=datasets[0].label).to_dict(), "notes": notes}
+        if isinstance(config.datasets[0], Data) and len(sets) == 1 and datasets[0].listed:
+            record["split"] = str(problems.with_name(SPLIT_FILE))  # however it was made, see `write_lists`
         # The first process makes the crops, the others then find them.
         if processes.first:
             data, parity = training_set(datasets, recipe, config.cache)

@@ -50,24 +50,6 @@ def train_run(
         WeightsError: there are no starting weights.
         DivergedError: the loss is no longer a number; the best epoch before that is kept.
         OutputError: a result cannot be written.
-
-    Example:
-        With a folder in the layout of APPA-REAL in ``appa_real``, and weights of a mobilenet_v2 in ``weights``:
-
-        >>> import agetrain
-        >>> config = agetrain.RunConfig(
-        ...     datasets=(f"appa-real={appa_real}",),
-        ...     recipe=agetrain.Recipe(size=64, batch_size=4, epochs=1, selection_share=0.25),
-        ...     weights=weights,
-        ...     out=out,
-        ...     cache=cache,
-        ...     device="cpu",
-        ... )
-        >>> result = agetrain.fit(config)
-        >>> result.path.name, len(result.history)
-        ('best.pth', 1)
-        >>> [(figures["part"], figures["n"]) for figures in result.metrics]
-        [('selection', 6), ('valid', 8)]
     """
     callbacks = tuple(callbacks)
     out = folder_of(config)
