@@ -52,7 +52,9 @@ def _locked(path: Path) -> IO[str]:
             stream.seek(0)
             who = stream.read(200).strip() or "another process"
             stream.close()
-            raise UsageError(f"{path.parent}: {who} is at work here; wait until it has ended, or give another --out")
+            raise UsageError(
+                f"{path.parent}: {who} is at work here; wait until it has ended, or use another folder (--out)"
+            )
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
                 break

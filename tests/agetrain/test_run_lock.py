@@ -39,7 +39,7 @@ def test_a_second_process_is_told_who_is_at_work(holder, tmp_path):
     with pytest.raises(UsageError) as refused, held(tmp_path / "out"):
         pass
     assert f"{tmp_path / 'out'}: process {holder.pid} on " in str(refused.value)
-    assert "is at work here; wait until it has ended, or give another --out" in str(refused.value)
+    assert "is at work here; wait until it has ended, or use another folder (--out)" in str(refused.value)
     assert holder.poll() is None
     with pytest.raises(UsageError), held(tmp_path / "out"):  # the refusal has taken nothing from its holder
         pass
