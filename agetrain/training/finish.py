@@ -200,7 +200,7 @@ def reports_of(prepared: Prepared, out: Path, record: dict[str, Any]) -> Reports
         for part in record.get("epochs_before", ())
     ]
     title = curve_title(prepared.experiment.id, recipe, data.name, data.label)
-    return Reports(out, prepared.experiment, recipe, (*record["notes"], *earlier), title)
+    return Reports(out, prepared.experiment, recipe, (*record.get("notes", ()), *earlier), title)
 
 
 def finish_run(

@@ -67,7 +67,7 @@ def _noted(record: dict[str, Any], augment: Augment | None, callbacks: tuple[Cal
     if augment:
         name = name_of(augment)
         note = f"each batch was changed by {name}, which the recipe does not hold: published figures do not compare"
-        record = {**record, "augment": name, "notes": [*record["notes"], note]}
+        record = {**record, "augment": name, "notes": [*record.get("notes", ()), note]}
     return {**record, "callbacks": [name_of(callback) for callback in callbacks]} if callbacks else record
 
 
