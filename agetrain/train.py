@@ -162,6 +162,10 @@ def config_of(options: argparse.Namespace) -> RunConfig:
         augmentation=replace(augmentation, **_given(options, Augmentation)),
     )
     label = options.label or base.label
+    if options.weights is not None and base.recipe is None:
+        from agetrain.network.weights import recipe_of_start
+
+        recipe = recipe_of_start(recipe, options.weights, _given(options, Recipe, "augmentation"))
     return RunConfig(
         datasets=datasets, label=label, experiment=experiment.id, recipe=recipe,
         split=options.split or base.split, split_csv=tuple(options.split_csv or base.split_csv),

@@ -2,9 +2,10 @@
 
 import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import torch
@@ -16,6 +17,7 @@ from agetrain.errors import CheckpointError, WeightsError
 from agetrain.network import mobilenet_face
 from agetrain.network.agenet import AgeNet
 from agetrain.network.checkpoint import FORMAT, Checkpoint
+from agetrain.recipe import Recipe, option
 
 WEIGHTS_VARIABLE = "AGETRAIN_WEIGHTS"
 _ImageNet = {
@@ -133,6 +135,35 @@ def _load(network: AgeNet, weights: Mapping[str, Tensor], source: str) -> tuple[
         log.warning("%s: has no %s: these layers start at random", source, ", ".join(missing))
     network.backbone.load_state_dict(usable, strict=False)
     return tuple(missing)
+
+
+def recipe_of_start(recipe: Recipe, path: str | Path | None, given: Collection[str] = ()) -> Recipe:
+    """Returns a recipe with the network and the crop of the checkpoint that it starts from, so that they fit together.
+
+    Args:
+        recipe: how to train.
+        path: of ``--weights``; whatever is no checkpoint of agetrain changes nothing.
+        given: fields that were asked for; they stay as they are.
+    """
+    if path is None or not Path(path).is_file() or {"backbone", "head", "crop"} & set(given):
+        return recipe
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # whatever is wrong with it is for load_imagenet_weights to say
+        return recipe
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        return recipe
+    start = Checkpoint.from_values(values, path)
+    loss = recipe.loss if (start.head == "distribution") == (recipe.loss == "distribution") else "l1"
+    adopted: dict[str, Any] = {
+        "backbone": start.backbone, "head": start.head, "loss": "distribution" if start.head == "distribution" else loss,
+        "crop": start.crop.kind, "size": start.crop.size, "margin": start.crop.margin,
+        "resize_to": start.crop.resize_to or 0, "keep_aspect": start.crop.keep_aspect,
+    }  # fmt: skip
+    changed = {k: v for k, v in adopted.items() if k not in given and getattr(recipe, k) != v}
+    if changed:
+        log.info("%s: started from, so %s", path, ", ".join(f"{option(k)} {v}" for k, v in changed.items()))
+    return replace(recipe, **changed)
 
 
 def start_from(network: AgeNet, path: str | Path | None) -> Start | None:

@@ -9,6 +9,7 @@ from typing import Any
 from agetrain import experiments
 from agetrain.data import Data
 from agetrain.errors import UsageError
+from agetrain.network.weights import recipe_of_start
 from agetrain.recipe import Augmentation, Recipe
 from agetrain.run_config import RunConfig
 from agetrain.training.callbacks import Augment, Callback
@@ -36,7 +37,8 @@ def fit(
         label: ``real`` or ``apparent`` age; None for what the data has.
         out: folder for the results; None for ``runs/NAME-LABEL-EXPERIMENT``.
         cache: folder of the face crops, which are made once.
-        weights: starting weights, see `RunConfig`.
+        weights: starting weights, see `RunConfig`. A checkpoint brings its network and its crop with it, unless these are
+            among ``changes`` or ``recipe`` is a `Recipe`.
         teachers: what to learn from beside the labels, see `RunConfig`.
         augment: changes each batch after the augmentation of the recipe. It is given float32 ``[n, 3, side, side]``,
             RGB,
@@ -77,7 +79,8 @@ def fit(
     base = experiments.EXPERIMENTS[experiment].recipe if experiment else recipe
     assert isinstance(base, Recipe)  # noqa: S101, a recipe is one or has a name
     config = RunConfig(
-        datasets=texts, label=label, experiment=experiment or "best", recipe=_changed(base, changes),
+        datasets=texts, label=label, experiment=experiment or "best",
+        recipe=recipe_of_start(_changed(base, changes), weights, changes) if experiment else _changed(base, changes),
         out=Path(out) if out is not None else None, cache=Path(cache),
         weights=Path(weights) if weights is not None else None, teachers=tuple(map(Path, teachers)), resume=resume,
         overwrite=overwrite, device=device, wandb=wandb,
