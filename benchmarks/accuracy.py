@@ -183,7 +183,8 @@ def accuracy(
     for argument in options.datasets:
         name, _, folder = argument.partition("=")
         dataset, _ = load_dataset(name, folder or None)
-        train, valid = dataset.parts["train"], dataset.parts["valid"]
+        # An interval of ages tells no error in years.
+        train, valid = ([s for s in dataset.parts[part] if s.interval_years is None] for part in ("train", "valid"))
         # A set that is only measured on has no median of train; that of the others serves where no face is found.
         others = [of["train_median"] for of in sets.values()] or [0.0]
         medians[name] = dataset.train_median if train else float(np.mean(others))
