@@ -18,6 +18,9 @@ class Bounds:
         fp16_mae: between the MAE of the fp16 and of the fp32 file.
         int8_mae, int8_decade_mae: between the MAE of a quantised and of the fp32 file, over all faces and in every
             decade of age that has ``fewest_in_decade`` of them.
+        int8_difference: mean difference between the ages of a quantised and of the fp32 file, face by face.
+        chance: how many standard errors of the mean a difference of MAEs may have in any case: with few faces, chance
+            gives more than the bounds above, which are meant for a thousand.
         tf32: largest difference to fp32 on CUDA when it may multiply in TF32.
         fewest_faces: that a proof needs.
         fewest_labelled: pictures with a label that a comparison of errors needs; with fewer, fp32 is not judged by it.
@@ -32,6 +35,8 @@ class Bounds:
     fp16_mae: float = 0.01
     int8_mae: float = 0.05
     int8_decade_mae: float = 0.2
+    int8_difference: float = 1.0
+    chance: float = 2.0
     tf32: float = 0.02
     fewest_faces: int = 20
     fewest_labelled: int = 50

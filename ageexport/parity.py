@@ -338,7 +338,10 @@ class _Checks:
         sizes, reference = truth.errors(self.deployed[0])[judged], truth.errors(answers)[judged]
         bound = self.bounds.fp16_mae if self.precision == "fp16" else self.bounds.int8_mae
         what = f"{truth.error_name} in {self.precision} and in fp32"
-        rungs = [Rung.at_most("L4", what, abs(float(sizes.mean() - reference.mean())), bound, n)]
+        chance = self.bounds.chance * float((sizes - reference).std()) / max(1.0, n**0.5)
+        note = "of so few faces, chance alone gives as much" if chance > bound else ""
+        difference = abs(float(sizes.mean() - reference.mean()))
+        rungs = [Rung.at_most("L4", what, difference, round(max(bound, chance), 4), n, note=note)]
         if n < self.bounds.fewest_labelled:
             raise ParityError(
                 f"{self.precision}: {truth.evidence.origin} has {n} faces with an age; comparing errors needs "
@@ -346,6 +349,9 @@ class _Checks:
             )
         if self.precision == "fp16":
             return rungs
+        apart = float(np.abs(self.deployed[0] - answers)[found].mean())
+        same = f"ages in {self.precision} and in fp32, mean difference of a face"
+        rungs.append(Rung.at_most("L4", same, apart, self.bounds.int8_difference, self.n))
         decades = figures.decades(labels)
         for decade in sorted(set(decades.tolist()), key=lambda d: int(d.rstrip("+").partition("-")[0])):
             chosen = decades == decade

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 WITHIN_1_STD = math.erf(1 / math.sqrt(2))
 SMALLEST_STD_YEARS = 0.5
-FEWEST_FACES = 100
+FEWEST_FACES = 20
+FEWEST_FOR_A_LINE = 100  # with fewer faces two numbers would follow chance: the slope alone is found
 _STEEPEST = 4.0
 _HALVINGS = 60
 
@@ -52,14 +53,14 @@ class Calibration:
 
 
 def fit_calibration(errors: Array, stds: Array) -> Calibration:
-    """Finds the calibration of these answers.
+    """Finds the calibration of these answers; of fewer than 100 faces, or for a constant deviation, its slope alone.
 
     Args:
         errors: ``[n]`` years, answer minus label.
         stds: ``[n]`` years, as the network gives them.
 
     Raises:
-        ValueError: there are fewer than 100, some are not numbers, or deviations are negative or all 0.
+        ValueError: there are fewer than 20, some are not numbers, or deviations are negative or all 0.
     """
     errors, stds = np.abs(np.asarray(errors, float)), np.asarray(stds, float)
     if len(errors) < FEWEST_FACES or errors.shape != stds.shape:
@@ -67,8 +68,10 @@ def fit_calibration(errors: Array, stds: Array) -> Calibration:
     if not np.isfinite([errors, stds]).all() or stds.min() < 0 or stds.max() == 0:
         raise ValueError("no calibration can mend these answers or deviations (not finite, negative, or always 0)")
 
-    if np.ptp(stds) == 0:  # a linear head: one number is all that can be found
-        return Calibration(round(float(np.quantile(errors, WITHIN_1_STD) / stds[0]), 4))
+    if (
+        np.ptp(stds) == 0 or len(errors) < FEWEST_FOR_A_LINE
+    ):  # of a linear head's constant, too, one number can be found
+        return Calibration(round(min(float(np.quantile(errors / np.maximum(stds, 1e-6), WITHIN_1_STD)), _STEEPEST), 4))
 
     def offset(slope: float) -> float:
         return float(np.quantile(errors - slope * stds, WITHIN_1_STD))

@@ -341,7 +341,7 @@ def test_another_file_can_be_written(capsys, few, lively, appa_real, tmp_path):
 def test_too_few_faces(capsys, lively, appa_real):
     before = lively.read_bytes()
     said = run(capsys, lively, "--dataset", f"appa-real={appa_real}", status=3)
-    assert "faces to calibrate on; 100 are needed" in said
+    assert "faces to calibrate on; 20 are needed" in said
     assert lively.read_bytes() == before
 
 
