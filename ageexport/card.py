@@ -7,21 +7,21 @@ from ageexport.ladder import Ladder, Rung
 from ageexport.latency import Latency
 from ageinfer.crop.spec import CropSpec
 from ageinfer.engine.modelfile import ModelMetadata
+from agetrain.datasets.own.reading import NO_LICENCE
 from agetrain.evaluation.metrics import error_in_words, in_words
 
-LICENCE_NOT_STATED = "licence not stated"
 _FEWEST = 20
 
 
 def with_terms(learned: dict[str, Any]) -> dict[str, Any]:
     """Completes what a checkpoint says of a data set that it learned from, where licence or page are missing."""
-    return {**learned, "licence": learned.get("licence") or LICENCE_NOT_STATED, "page": learned.get("page") or ""}
+    return {**learned, "licence": learned.get("licence") or NO_LICENCE, "page": learned.get("page") or ""}
 
 
 def terms_in_words(learned: dict[str, Any]) -> str:
     """Says the licence of a data set that was learned from."""
     licence: str = with_terms(learned)["licence"]
-    return licence if licence == LICENCE_NOT_STATED else f"licence: {licence}"
+    return licence if licence == NO_LICENCE else f"licence: {licence}"
 
 
 def crop_in_words(crop: CropSpec) -> str:

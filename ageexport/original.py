@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from ageexport import state_dicts
-from ageexport.card import LICENCE_NOT_STATED
 from ageexport.errors import UsageError
 from ageinfer.crop.spec import CROP_KINDS, NO_DETECTOR, CropSpec
 from agetrain import experiments
 from agetrain.datasets import DATASETS
+from agetrain.datasets.own.reading import NO_LICENCE
 from agetrain.network.agenet import AgeNet
 from agetrain.network.checkpoint import Checkpoint
 from agetrain.recipe import Recipe
@@ -132,7 +132,7 @@ def checkpoint_of(values: dict[str, Any], path: Path, said: Description) -> Chec
         offset = float(known.LABEL_OFFSET) if known and recipe and recipe.labels == "stored" else 0.0
     learned = {
         "dataset": dataset,
-        "licence": said.licence or (known.LICENCE if known else LICENCE_NOT_STATED),
+        "licence": said.licence or (known.LICENCE if known else NO_LICENCE),
         "page": known.PAGE if known else "",
         **({"part": "train"} if known else {}),
     }

@@ -12,11 +12,14 @@ import pytest
 import torch
 import torchvision
 
+from ageexport import __main__ as command
 from ageexport import export, export_model, graph, inspect, original, state_dicts
 from ageexport.__main__ import main
 from ageexport.card import card
 from ageexport.errors import CheckpointError, UsageError
+from ageexport.files import ModelFile
 from ageexport.ladder import Ladder
+from ageexport.latency import Latency
 from ageexport.parity import SCHEMA_FILE
 from ageinfer.crop.cut import crop_face
 from ageinfer.crop.spec import CropSpec
@@ -375,14 +378,27 @@ def test_figures_of_a_part_whose_ages_are_intervals(exported_distribution):
     assert "| mine valid | - | - | - | 99.0 % | - | - | - |" in text
     assert "| appa-real both | 2 | 9.50 |" in text
     for of_part, n in (("mine valid", 120), ("appa-real both", 7)):
-        assert f"\n{of_part}: 61.8 % of the answers to {n} pictures lie inside the interval of ages" in text
-    assert "mean error to the interval 1.25 years." in text
-    said = [value for key, value in inspect.described(metadata, data) if key == "measured"]
-    assert [text.partition(":")[0] for text in said] == ["appa-real selection", "mine valid", *2 * ["appa-real both"]]
+        told = f"61.8 % of {n} answers inside the interval of ages, 1.25 years from it in the mean"
+        assert f"\n{of_part}: {told}.\n" in text
+        assert any(key == "measured" and told in value for key, value in inspect.described(metadata, data))
     schema = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
     assert list(schema.iter_errors(json.loads(metadata.to_json()))) == []
     without = {k: v for k, v in only.items() if k != "intervals"}
     assert list(schema.iter_errors(json.loads(replace(metadata, metrics=[without]).to_json())))
+
+
+def test_a_proof_on_pictures_whose_ages_are_intervals(exported_distribution, tmp_path):
+    """The figures of such a proof have no MAE and no decades."""
+    data = exported_distribution.model.read_bytes()
+    groups = {"sex": {"female": {"n": 60, "interval_error": 1.5, "bias": -0.25}, "male": {"n": 19}}}
+    measured = {"n": 100, "interval_error": 1.25, "inside_percent": 61.75, "by_attribute": groups}
+    ladder = replace(ladder_of(exported_distribution), figures={"n": 0, "intervals": measured})
+    text = card(metadata_of(data), ladder, [], len(data), "0" * 64)
+    assert f"({ladder.origin}): 1.250 years from the interval of ages" in text
+    assert "| sex female | 60 | 1.50 | -0.25 |" in text
+    assert "sex male" not in text
+    proved = export.ProvedModel(data, "fp32", ladder, Latency(1, 1, 1.0, 1.0, 10))
+    assert "1.250 years from the interval of ages" in command._told(ModelFile(tmp_path, proved), proved)
 
 
 @pytest.fixture(scope="module")
