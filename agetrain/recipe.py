@@ -10,6 +10,7 @@ AUGMENTATIONS = ("none", "original", "best")
 PRECISIONS = ("auto", "fp32", "bf16")
 BACKBONES = ("mobilenet_v2", "resnet34", "vgg16", "mobilenet_v1_face")
 HEADS = ("linear", "distribution")
+AGE_BALANCES = ("none", "sqrt", "age")  # any other balance is the name of a column
 CHOICES = {
     "backbone": BACKBONES,
     "head": HEADS,
@@ -152,6 +153,13 @@ class Recipe:
         metadata={
             "help": "how often an epoch shows each picture: one number for all data sets, or one for each in their "
             "order; a fraction shows a random part"
+        },
+    )
+    balance: str = field(
+        default="none",
+        metadata={
+            "help": "how evenly an epoch shows the ages: none (as they are), sqrt (the rarer the more often), age (all "
+            "alike), or the name of a column of own data, whose values are shown alike; as many faces as without it"
         },
     )
     ignore_bad: bool = field(

@@ -60,6 +60,7 @@ def save(
         description = {
             "version": _VERSION, "facts": list(data.facts), "label": data.label, "label_offset": data.label_offset,
             "crop": data.crop.to_dict(), "shards": shards, "config": config,
+            "groups": [values.tolist() for values in data.groups],
         }  # fmt: skip
         write_json(folder / DESCRIPTION, description)
     except OSError as error:
@@ -123,6 +124,7 @@ def load(folder: Path, recipe: Recipe) -> tuple[TrainingSet, dict[str, Any]]:
     data = TrainingSet(
         facts, description["label"], description["label_offset"], CropSpec.from_dict(description["crop"]), learn,
         caches.get("select") or join(valid), valid,
+        groups=tuple(np.array(values, str) for values in description.get("groups", ())),
     )  # fmt: skip
     return data, description["config"]
 

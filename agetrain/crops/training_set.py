@@ -14,7 +14,7 @@ from agetrain.crops.parity_pack import ParityPictures
 from agetrain.datasets import Dataset, Sample
 from agetrain.datasets.base import Problem
 from agetrain.errors import UsageError
-from agetrain.recipe import Recipe
+from agetrain.recipe import AGE_BALANCES, Recipe
 
 WIDE_CROP_FACTOR = 1.4
 
@@ -32,6 +32,8 @@ class TrainingSet:
         select: of all of them together, exact crops on which the best epoch is chosen.
         valid: of each data set, exact crops, measured once at the end.
         problems: of each data set, the pictures that are left out or hold no face.
+        groups: of each of ``learn``, the values that the recipe balances by, ``[n]``; empty where it balances by age or
+            not at all.
     """
 
     facts: tuple[dict[str, Any], ...]
@@ -42,6 +44,7 @@ class TrainingSet:
     select: CropCache
     valid: tuple[CropCache, ...]
     problems: tuple[tuple[Problem, ...], ...] = ()
+    groups: tuple[np.ndarray, ...] = ()
 
     @property
     def error_name(self) -> str:
@@ -78,7 +81,7 @@ def training_set(
     offsets = {d.label_offset for d in datasets}
     if recipe.labels == "stored" and len(offsets) > 1:
         raise UsageError("--label-values stored: these data sets store labels differently; use --label-values true")
-    facts, learn, select, valid, problems = [], [], [], [], []
+    facts, learn, select, valid, problems, groups = [], [], [], [], [], []
     learned: list[Sample] = []
     unreadable: dict[Path, str] = {}
     for dataset in datasets:
@@ -103,6 +106,8 @@ def training_set(
         valid.append(crops(dataset.parts["valid"], exact, "report"))
         problems.append((*dataset.problems, *_problems(opened, bad)))
         learned += learn_samples
+        if recipe.balance not in AGE_BALANCES:
+            groups.append(_values_of(learn_samples, recipe.balance, dataset.name))
         unreadable |= bad
         facts.append(
             {
@@ -118,11 +123,27 @@ def training_set(
         )
     data = TrainingSet(
         tuple(facts), datasets[0].label, max(offsets), exact, tuple(learn), join(select or valid), tuple(valid),
-        tuple(problems),
+        tuple(problems), tuple(groups),
     )  # fmt: skip
     return data, ParityPictures(
         tuple(s for d in datasets for s in d.parts["valid"]), tuple(learned), frozenset(unreadable)
     )
+
+
+def _values_of(samples: Sequence[Sample], column: str, name: str) -> np.ndarray:
+    """The values of a column of own data, empty where it has none.
+
+    Raises:
+        UsageError: no picture has such a column.
+    """
+    values = [dict(sample.attributes).get(column, "") for sample in samples]
+    if not any(values):
+        known = sorted({key for sample in samples for key, _ in sample.attributes})
+        raise UsageError(
+            f"--balance {column}: {name} has no such column; use {', '.join(AGE_BALANCES)}"
+            + (f" or one of {', '.join(known)}" if known else "")
+        )
+    return np.array(values)
 
 
 def _problems(opened: Sequence[tuple[Sequence[Sample], CropCache]], bad: Mapping[Path, str]) -> list[Problem]:

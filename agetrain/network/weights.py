@@ -156,7 +156,8 @@ def recipe_of_start(recipe: Recipe, path: str | Path | None, given: Collection[s
     start = Checkpoint.from_values(values, path)
     loss = recipe.loss if (start.head == "distribution") == (recipe.loss == "distribution") else "l1"
     adopted: dict[str, Any] = {
-        "backbone": start.backbone, "head": start.head, "loss": "distribution" if start.head == "distribution" else loss,
+        "backbone": start.backbone, "head": start.head,
+        "loss": "distribution" if start.head == "distribution" else loss,
         "crop": start.crop.kind, "size": start.crop.size, "margin": start.crop.margin,
         "resize_to": start.crop.resize_to or 0, "keep_aspect": start.crop.keep_aspect,
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """The batches of the training loop: made ahead of the device, and shared by processes."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agetrain.crops.cache import JoinedCrops, join
+from agetrain.crops.cache import CropCache, JoinedCrops, join
 from agetrain.crops.training_set import TrainingSet
 from agetrain.errors import DatasetError, UsageError
-from agetrain.recipe import Recipe
+from agetrain.recipe import AGE_BALANCES, Recipe
 from agetrain.training import augment
 from agetrain.training.teachers import Teacher
 
@@ -100,6 +100,7 @@ class Batches:
         if len(repeats) != len(data.learn):
             raise DatasetError(f"--repeats has {len(repeats)} numbers for {len(data.learn)} data sets")
         starts = np.cumsum([0, *(len(cache) for cache in data.learn)])
+        self._weights = balance_weights(self.crops, data.groups, recipe.balance)
         self._usable = [
             (np.flatnonzero(cache.found) + start, r)
             for cache, start, r in zip(data.learn, starts, repeats, strict=False)
@@ -156,10 +157,51 @@ class Batches:
         random = np.random.default_rng([self._recipe.seed, number])
         shown = []
         for usable, repeats in self._usable:
+            if self._weights is not None:
+                shown.append(drawn(usable, self._weights[usable], round(repeats * len(usable)), random))
+                continue
             whole = int(repeats)
             rest = round(repeats * len(usable)) - whole * len(usable)
             shown += [usable] * whole + [random.permutation(usable)[:rest]]
         return random.permutation(np.concatenate(shown))
+
+
+def balance_weights(crops: CropCache, groups: Sequence[np.ndarray], balance: str) -> np.ndarray | None:
+    """How often faces are shown, in proportion, float64 ``[n]``; None where all are shown alike.
+
+    Args:
+        crops: of all data sets.
+        groups: of each data set, the values of the column that is balanced by.
+        balance: of the recipe.
+
+    Raises:
+        UsageError: a pack does not hold the column.
+    """
+    if balance == "none":
+        return None
+    values = np.rint(crops.ages) if balance in AGE_BALANCES else np.concatenate(list(groups) or [np.array([], str)])
+    if len(values) != len(crops):
+        raise UsageError(f"--balance {balance}: the pack was made without this column; pack it again with --balance")
+    _, which, counts = np.unique(values[crops.found], return_inverse=True, return_counts=True)
+    weights = np.zeros(len(crops))
+    weights[crops.found] = counts[which] ** (-0.5 if balance == "sqrt" else -1.0)
+    return weights
+
+
+def drawn(items: np.ndarray, weights: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """Draws so many of the items, each as often as its weight says, to a whole number up or down.
+
+    Args:
+        items: ``[n]``.
+        weights: ``[n]``, above 0.
+        count: of what is drawn.
+        random: for the draw.
+    """
+    order = random.permutation(len(items))
+    ends = np.cumsum(weights[order]) * (count / weights.sum())
+    times = np.diff(np.floor(ends + random.random()), prepend=0.0).astype(int)
+    times[-1] += count - times.sum()  # what rounding of the sum has left over
+    return np.repeat(items[order], np.maximum(times, 0))[:count]
 
 
 def _resident(crops: np.ndarray | JoinedCrops, device: torch.device) -> Tensor | None:

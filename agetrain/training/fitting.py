@@ -37,7 +37,8 @@ def fit(
         label: ``real`` or ``apparent`` age; None for what the data has.
         out: folder for the results; None for ``runs/NAME-LABEL-EXPERIMENT``.
         cache: folder of the face crops, which are made once.
-        weights: starting weights, see `RunConfig`. A checkpoint brings its network and its crop with it, unless these are
+        weights: starting weights, see `RunConfig`. A checkpoint brings its network and its crop with it, unless these
+            are
             among ``changes`` or ``recipe`` is a `Recipe`.
         teachers: what to learn from beside the labels, see `RunConfig`.
         augment: changes each batch after the augmentation of the recipe. It is given float32 ``[n, 3, side, side]``,

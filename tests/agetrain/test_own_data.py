@@ -5,6 +5,7 @@ import csv
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from portraits import variation
 
 from agetrain import prepare, splits
+from agetrain.crops.training_set import training_set
 from agetrain.data import Data
 from agetrain.datasets import DATASETS
 from agetrain.datasets.opening import named, open_dataset
@@ -23,6 +25,7 @@ from agetrain.datasets.own.ages import parse_age
 from agetrain.datasets.own.reading import NO_LICENCE
 from agetrain.datasets.own.tables import read_table
 from agetrain.errors import DatasetError, UsageError
+from agetrain.recipe import Recipe
 
 AGES = [3, 8, 15, 21, 23, 23, 30, 34, 38, 41, 47, 52, 58, 63, 70, 77]
 
@@ -465,3 +468,15 @@ def test_one_photograph_alone_cannot_be_dealt(tmp_path, astronaut):
         cv2.imwrite(str(tmp_path / "f" / "30" / f"{i}.jpg"), variation(astronaut, 1))
     with pytest.raises(DatasetError, match="4 pictures of 1 photograph"):
         open_dataset(str(tmp_path / "f"), reading=Reading(cache=tmp_path / "cache"))
+
+
+def test_a_column_to_balance_by_must_be_there(faces, tmp_path):
+    rows = [(f"{i:02d}.jpg", age, f"P{i}", "ab"[i % 2]) for i, age in enumerate(AGES)]
+    write_list(faces / "labels.csv", ("file", "age", "person", "camera"), rows)
+    dataset, _ = open_dataset(str(faces), reading=Reading(cache=tmp_path / "cache"))
+    recipe = Recipe(balance="camera", crop="resize", size=64, resize_to=64)
+    data, _ = training_set([dataset], recipe, tmp_path / "cache")
+    assert set(data.groups[0].tolist()) == {"a", "b"}
+    assert len(data.groups[0]) == len(data.learn[0])
+    with pytest.raises(UsageError, match="has no such column; use none, sqrt, age or one of camera"):
+        training_set([dataset], replace(recipe, balance="light"), tmp_path / "cache")

@@ -16,7 +16,7 @@ OVERRIDES = {
     "backbone": ("mobilenet_v2", "mobilenet_v2"), "dropout": ("0.25", 0.25), "frozen_children": ("-1", -1),
     "frozen_batchnorm": ("eval", "eval"), "normalise": (None, False), "crop": ("box", "box"), "size": ("96", 96),
     "margin": ("-0.1", -0.1), "resize_to": ("200", 200), "keep_aspect": (None, False), "repeats": ("2.5,1", (2.5, 1.0)),
-    "ignore_bad": (None, True), "labels": ("stored", "stored"), "loss": ("mse", "mse"),
+    "balance": ("sqrt", "sqrt"), "ignore_bad": (None, True), "labels": ("stored", "stored"), "loss": ("mse", "mse"),
     "target_std_years": ("3.5", 3.5), "l1_weight": ("0.7", 0.7), "auxiliary_weight": ("0.3", 0.3),
     "teacher_weight": ("0.4", 0.4), "doubt_beyond": ("2.5", 2.5), "optimiser": ("adamw", "adamw"), "lr": ("3e-4", 3e-4),
     "weight_decay": ("0.05", 0.05), "schedule": ("cosine", "cosine"), "warmup_epochs": ("0.5", 0.5),

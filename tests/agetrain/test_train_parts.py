@@ -526,3 +526,45 @@ def test_disabled_does_not_even_import_it(monkeypatch, tmp_path):
     WandbLog("auto", "test", {}, tmp_path)
     with pytest.raises(MissingDependencyError, match="pip install"):
         WandbLog("offline", "test", {}, tmp_path)
+
+
+# Balance
+
+
+def shown(balance, ages, groups=(), seed=0, **changes):
+    """How often an epoch shows each face; they are told apart by their digests."""
+    n = len(ages)
+    crops = dataclasses.replace(cache_of(n, missing=(n - 1,)), ages=np.array(ages, np.float32))
+    crops = dataclasses.replace(crops, others=np.arange(n, dtype=np.float32))
+    recipe = Recipe(size=64, batch_size=4, drop_last=False, balance=balance, seed=seed, **changes)
+    facts = ({"dataset": "x"},)
+    data = TrainingSet(facts, "real", 0.0, recipe.crop_spec, (crops,), crops, (crops,), groups=groups)
+    times = np.zeros(n, int)
+    for batch in Batches(data, recipe, CPU).epoch(1):
+        np.add.at(times, batch.others.long().numpy(), 1)
+    return times
+
+
+AGES = [20.0] * 32 + [40.0] * 8 + [70.0] * 2 + [70.0]  # the last one has no face
+
+
+@pytest.mark.parametrize(("balance", "of_twenty", "of_forty"), [("none", 32, 8), ("age", 14, 14), ("sqrt", 24, 12)])
+def test_rare_ages_are_shown_as_often_as_the_balance_says(balance, of_twenty, of_forty):
+    times = shown(balance, AGES)
+    assert times.sum() == 42
+    assert times[42] == 0
+    assert abs(times[:32].sum() - of_twenty) <= 1
+    assert abs(times[32:40].sum() - of_forty) <= 1
+    # Each of an age as often as the others, to one.
+    assert times[:32].max() - times[:32].min() <= 1
+
+
+def test_values_of_a_column_are_shown_alike_and_repeats_count_as_ever():
+    groups = (np.array(["door"] * 40 + ["desk"] * 3),)
+    times = shown("camera", AGES, groups)
+    assert abs(times[:40].sum() - 21) <= 1
+    assert shown("camera", AGES, groups, repeats=(2.0,)).sum() == 84
+    assert shown("camera", AGES, groups).tolist() == times.tolist()
+    assert shown("camera", AGES, groups, seed=1).tolist() != times.tolist()
+    with pytest.raises(UsageError, match="pack it again with --balance"):
+        shown("camera", AGES)
