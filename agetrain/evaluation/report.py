@@ -9,7 +9,7 @@ import numpy as np
 
 from agetrain._files import replacing
 from agetrain.errors import MissingDependencyError
-from agetrain.evaluation.figures import CHILDREN_BELOW_YEARS, Answers
+from agetrain.evaluation.figures import CHILDREN_BELOW_YEARS, FEWEST, Answers
 
 log = logging.getLogger(__name__)
 Record = Mapping[str, Any]
@@ -258,6 +258,10 @@ def _draw_scores(axis: Any, record: Record, a: Answers) -> None:
 def _draw_decades(axis: Any, record: Record) -> None:
     axis.axis("on")
     groups = {k: g for k, g in record["by_true_decade"].items() if "mae" in g}
+    if not groups:
+        axis.axis("off")
+        axis.set(title=f"no decade has {FEWEST} pictures")
+        return
     maes = np.array([g["mae"] for g in groups.values()])
     ends = np.array([g["mae_interval_95"] for g in groups.values()]).reshape(-1, 2)
     axis.bar(range(len(groups)), maes, yerr=np.abs(ends.T - maes), capsize=3)
