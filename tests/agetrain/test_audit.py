@@ -19,6 +19,12 @@ from agetrain.datasets.copies import SAME_SCORE, find_copies, same_photograph
 from agetrain.datasets.parts import PARTS
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """What is kept of pictures lies in the current folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 def write_csv(path, rows, columns="file,age"):
     path.write_text("\n".join([columns, *(",".join(map(str, row)) for row in rows), ""]))
     return path

@@ -85,7 +85,7 @@ def test_one_deviation_for_all_is_multiplied_alone():
 @pytest.mark.parametrize(
     ("errors", "stds"),
     [
-        (np.ones(99), np.ones(99)),
+        (np.ones(19), np.ones(19)),
         (np.ones(200), np.ones(199)),
         (np.full(200, np.nan), np.ones(200)),
         (np.ones(200), np.zeros(200)),

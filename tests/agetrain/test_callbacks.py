@@ -55,10 +55,6 @@ def noisy(faces):
     return (faces + 20 * torch.randn_like(faces)).clamp(0, 255)
 
 
-def test_the_library_trains_by_this_function():
-    assert agetrain.fit is train_run
-
-
 def test_callbacks_are_told_of_each_epoch_when_its_files_are_there(config, plain):
     told, files, figures = [], [], []
 

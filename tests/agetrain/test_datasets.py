@@ -199,9 +199,9 @@ def test_found_in_data_below_the_current_folder(tree, tmp_path, monkeypatch):
 def test_the_option_goes_before_the_variable(tree, tmp_path, monkeypatch):
     monkeypatch.setenv("AGETRAIN_DATA", str(tmp_path / "elsewhere"))
     for arguments in (["--dataset", "appa-real", "--data", str(tree)], ["--dataset", f"appa-real={tree}"]):
-        [dataset], [folder], _ = opened(*arguments)
-        assert dataset.parts["train"][0].path.is_relative_to(tree)
-        assert folder == tree
+        [found], _ = opened(*arguments)
+        assert found.dataset.parts["train"][0].path.is_relative_to(tree)
+        assert found.folder == tree
     with pytest.raises(DatasetError, match=r"nowhere: no such folder.*http"):
         load(tmp_path / "nowhere")
 

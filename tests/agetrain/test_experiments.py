@@ -46,6 +46,8 @@ def other_value(name, value):
     """Another valid value of a field of a recipe or an augmentation, with what has to change beside it."""
     if name in ("head", "loss"):
         return {"head": "distribution", "loss": "distribution"} if name == "head" else {"loss": "l1"}
+    if name == "balance":
+        return {name: "age"}
     if name in CHOICES:
         return {name: next(choice for choice in CHOICES[name] if choice != value)}
     if isinstance(value, bool):

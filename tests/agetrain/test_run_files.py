@@ -17,6 +17,7 @@ from agetrain.recipe import Recipe
 from agetrain.train import main
 from agetrain.training.finish import TrainingResult
 from agetrain.training.optim import learning_rate
+from agetrain.training.run import train_run
 from agetrain.training.state import best_epoch, remove_earlier_run
 
 
@@ -225,7 +226,7 @@ def test_a_stopped_run_is_finished_as_if_it_had_ended_there(
         datasets=config.datasets, experiment="best", recipe=config.recipe, weights=place / "start.pth",
         out=tmp_path / "ended", cache=place / "cache", device="cpu",
     )  # fmt: skip
-    ended = agetrain.fit(config, callbacks=[lambda end: end.epoch == 2])
+    ended = train_run(config, callbacks=[lambda end: end.epoch == 2])
     result = TrainingResult.read(out)
     assert result.finished
     assert result.metrics == ended.metrics
