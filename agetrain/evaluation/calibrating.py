@@ -40,7 +40,7 @@ class Calibrated:
 
 def calibrate_checkpoint(
     path: Path, datasets: Sequence[str], *, part: str = "valid", split: Path | None = None,
-    split_csv: Sequence[Path] = (), mirrored: bool | None = None, device: str = "cpu",
+    split_csv: Sequence[Path] = (), mirrored: bool | None = None, device: str = "cpu", trust_code: bool = False,
 ) -> Calibrated:  # fmt: skip
     """Calibrates the deviation of a checkpoint; nothing is written.
 
@@ -52,12 +52,13 @@ def calibrate_checkpoint(
         split_csv: original lists, for a single data set.
         mirrored: whether it answers with the mean over a face and its mirror image from then on; None: as it did.
         device: to compute on.
+        trust_code: whether the user's own code may be run, for a backbone that is made by it.
 
     Raises:
         CheckpointError: it cannot be used, or its deviations cannot be calibrated.
         DatasetError: there are too few faces, or a data set cannot be read.
     """
-    checkpoint = Checkpoint.load(path)
+    checkpoint = Checkpoint.load(path, trust_code=trust_code)
     # An earlier calibration is not calibrated again.
     checkpoint = replace(
         checkpoint, calibration=Calibration(), mirrored=checkpoint.mirrored if mirrored is None else mirrored

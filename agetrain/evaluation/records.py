@@ -71,8 +71,9 @@ class Evaluation:
 
 
 def evaluate_model(
-    model: str | Path, datasets: Sequence[str], setup: Setup | None = None, *, device: str = "cpu"
-) -> list[dict[str, Any]]:
+    model: str | Path, datasets: Sequence[str], setup: Setup | None = None, *, device: str = "cpu",
+    trust_code: bool = False,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Measures an age model on data sets: picture file in, detector and crop included.
 
     Args:
@@ -80,6 +81,7 @@ def evaluate_model(
         datasets: each ``NAME`` or ``NAME=DIR``.
         setup: which part, which label, which detector; None for the defaults of `Setup`.
         device: that a checkpoint computes on.
+        trust_code: whether the user's own code may be run, for a checkpoint whose backbone is made by it.
 
     Returns:
         For each data set a record of JSON values: ``mae``, ``rmse``, ``bias`` and ``mae_interval_95`` in years,
@@ -104,7 +106,7 @@ def evaluate_model(
     setup = setup or Setup()
     check_datasets(datasets, setup)
     path = Path(model)
-    opened = open_model(path, device)
+    opened = open_model(path, device, trust_code=trust_code)
     return [evaluate_part(opened, path, dataset, setup).record for dataset in datasets]
 
 

@@ -16,12 +16,16 @@ from agetrain.datasets import Dataset
 from agetrain.datasets.parts import check_overlap, open_dataset
 from agetrain.errors import OutputError, UsageError, WeightsError
 from agetrain.experiments import Experiment
+from agetrain.network.backbones import check_backbone
+from agetrain.network.factory import sha256_of
+from agetrain.network.names import DEFAULT, NONE, BackboneName
 from agetrain.network.weights import WEIGHTS_VARIABLE, weights_file
 from agetrain.recipe import Recipe
 from agetrain.run_config import RunConfig, default_out
 from agetrain.training import teachers
 from agetrain.training.distributed import Processes, joined
 from agetrain.training.finish import TrainingResult, finish_run
+from agetrain.training.freezing import tensors_of
 from agetrain.training.loop import train
 from agetrain.training.start import start_run
 from agetrain.training.state import write_best_so_far
@@ -104,8 +108,10 @@ def fit(config: RunConfig) -> TrainingResult:
         run = start_run(
             recipe, data, out, processes, record=record, weights=config.weights,
             predictions=Teacher.load(predictions) if predictions else None,
-            networks=NetworkTeacher.load(checkpoints, data, processes.device) if checkpoints else None,
-            wandb=config.wandb, resume=config.resume, overwrite=config.overwrite,
+            networks=NetworkTeacher.load(checkpoints, data, processes.device, trust_code=config.trust_code)
+            if checkpoints
+            else None,
+            wandb=config.wandb, resume=config.resume, overwrite=config.overwrite, trust_code=config.trust_code,
         )  # fmt: skip
         try:
             train(run)
@@ -117,7 +123,8 @@ def fit(config: RunConfig) -> TrainingResult:
                 write_best_so_far(out, run.best)
             raise
         processes.agreed(None)  # the others wait for the files
-        return TrainingResult.read(out)
+        result = TrainingResult.read(out)
+        return replace(result, checkpoint=replace(result.checkpoint, trust_code=config.trust_code))
 
 
 def pack(config: RunConfig, folder: Path) -> None:
@@ -149,6 +156,7 @@ def prepare_run(config: RunConfig, processes: Processes) -> Prepared:
             packed = packing.config_of(folder)
             config = replace(config, experiment=packed.experiment, recipe=packed.recipe)
         experiment, recipe = config.chosen()
+        _check_network(recipe, trust_code=config.trust_code)
         data, pack_record = packing.load(folder, recipe)
         _check_packed(config, folder, pack_record)
         own = {"experiment": experiment.id, "recipe": recipe.to_dict(), "packed": str(folder)}
@@ -156,6 +164,7 @@ def prepare_run(config: RunConfig, processes: Processes) -> Prepared:
         parity = None
     else:
         experiment, recipe = config.chosen()
+        _check_network(recipe, trust_code=config.trust_code)  # before any picture is opened
         datasets, folders, notes = open_datasets(config, experiment)
         opened = tuple(f"{d.name}={folder}" for d, folder in zip(datasets, folders, strict=True))
         record = {**replace(config, datasets=opened).to_dict(), "notes": notes}
@@ -166,6 +175,17 @@ def prepare_run(config: RunConfig, processes: Processes) -> Prepared:
         if not processes.first:
             data, parity = training_set(datasets, recipe, config.cache, strict=config.strict)
     return Prepared(config, experiment, recipe, data, record, parity)
+
+
+def _check_network(recipe: Recipe, *, trust_code: bool) -> None:
+    """Refuses a network that cannot be trained by the recipe.
+
+    Raises:
+        UsageError: it cannot.
+        MissingDependencyError: timm is not installed.
+    """
+    backbone = check_backbone(recipe.backbone, recipe.size, trust_code=trust_code)
+    tensors_of(backbone, recipe.frozen_stages, recipe.backbone)
 
 
 def _write_parity_pack(prepared: Prepared, out: Path) -> None:
@@ -205,14 +225,17 @@ def _said(value: str | list[str]) -> str:
 def _sources(config: RunConfig, recipe: Recipe) -> dict[str, Any]:
     """What a run starts and learns from beside the pictures, for its records: paths as given, and SHA-256 of files."""
     weights = str(config.weights or os.environ.get(WEIGHTS_VARIABLE) or "")
+    name = BackboneName.parse(recipe.backbone)
     try:
-        digest = file_sha256(weights_file(Path(weights), recipe.backbone)) if weights else ""
+        named = weights and weights not in (DEFAULT, NONE)
+        digest = file_sha256(weights_file(Path(weights), recipe.backbone)) if named else ""
     except WeightsError:  # whoever loads them says so; a run that goes on does without
         digest = ""
     return {
         "weights": weights, "weights_sha256": digest,
         "teacher": [str(path) for path in config.teachers],
         "teacher_sha256": [file_sha256(path) for path in config.teachers],
+        **({"backbone_sha256": sha256_of(name)} if name.source == "file" else {}),
     }  # fmt: skip
 
 

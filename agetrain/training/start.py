@@ -1,7 +1,7 @@
 """The start of a run: everything that its epochs work on, made anew or from the state of an interrupted run."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ from agetrain.recipe import Recipe
 from agetrain.training.augment import centre
 from agetrain.training.batches import Batches
 from agetrain.training.distributed import Processes
-from agetrain.training.freezing import freeze, reestimate_batchnorm
+from agetrain.training.freezing import freeze, freeze_stages, reestimate_batchnorm
 from agetrain.training.losses import weights_by_age
 from agetrain.training.optim import make_optimiser, running_mean
 from agetrain.training.predict import uses_bf16
@@ -76,7 +76,7 @@ class Run:
         learner: the network with all its heads, or what shares it between processes.
         averaged: running mean of its weights, or None.
         optimiser: over its weights.
-        frozen: children of the backbone that are not trained.
+        frozen: parts of the backbone that are not trained.
         start: where its weights are from.
         label_offset: years to add to what the network answers.
         age_weights: how much a label of each age counts, float32 ``[101]``; None counts all alike.
@@ -134,7 +134,7 @@ class Run:
 def start_run(
     recipe: Recipe, data: TrainingSet, out: Path, processes: Processes, *, record: dict[str, Any],
     weights: str | Path | None = None, predictions: Teacher | None = None, networks: NetworkTeacher | None = None,
-    wandb: str = "disabled", resume: bool = False, overwrite: bool = False,
+    wandb: str = "disabled", resume: bool = False, overwrite: bool = False, trust_code: bool = False,
 ) -> Run:  # fmt: skip
     """Makes a network and all that is needed to train it, or takes them from the state of an interrupted run.
 
@@ -153,6 +153,7 @@ def start_run(
         wandb: mode of `WandbLog`.
         resume: go on where ``last.pth`` stands, if it is there.
         overwrite: replace what an earlier run left in the folder.
+        trust_code: whether the user's own code may be run, for a backbone that is made by it.
 
     Raises:
         WeightsError: there are no ImageNet weights.
@@ -172,7 +173,7 @@ def start_run(
     if values is None and not overwrite:
         check_is_free(out)
     offset = data.label_offset if recipe.labels == "stored" else 0.0
-    network, start, frozen = _network(recipe, data, batches, processes, weights, offset, values)
+    network, start, frozen = _network(recipe, data, batches, processes, weights, offset, values, trust_code)
     averaged = None
     if recipe.ema_decay:
         averaged = AveragedModel(network, multi_avg_fn=running_mean(recipe.ema_decay), use_buffers=True)
@@ -183,7 +184,8 @@ def start_run(
         if averaged:
             averaged.load_state_dict(values["averaged"])
         optimiser.load_state_dict(values["optimiser"])
-        state, best = RunState(**values["progress"]), best_of_state(values, out)
+        state = RunState(**values["progress"])
+        best = {name: replace(each, trust_code=trust_code) for name, each in best_of_state(values, out).items()}
     learner: nn.Module = Learner(network)
     if processes.world > 1:
         learner = DistributedDataParallel(learner, device_ids=[device] if device.type == "cuda" else None)
@@ -207,21 +209,22 @@ def start_run(
 
 def _network(
     recipe: Recipe, data: TrainingSet, batches: Batches, processes: Processes, weights: str | Path | None,
-    offset: float, values: dict[str, Any] | None,
+    offset: float, values: dict[str, Any] | None, trust_code: bool,
 ) -> tuple[AgeNet, Start, list[nn.Module]]:  # fmt: skip
-    """Returns the network on its device, where its weights are from, and its frozen children."""
+    """Returns the network on its device, where its weights are from, and its frozen parts."""
     torch.manual_seed(recipe.seed)
     other_known = bool(np.isfinite(batches.crops.others).any())
     network = AgeNet(
         recipe.backbone, recipe.head, recipe.dropout, normalise=recipe.normalise,
-        auxiliary=recipe.auxiliary_weight > 0 and other_known,
+        auxiliary=recipe.auxiliary_weight > 0 and other_known, size=recipe.size, trust_code=trust_code,
     )  # fmt: skip
     start = None
     if values:
         terms = values.get("start_terms", "")
         start = Start(values["start"], False, tuple(values["start_missing"]), terms=terms)
     start = start or start_from(network, weights) or load_imagenet_weights(network, weights)
-    frozen = freeze(network, recipe.frozen_children, start)
+    stages = recipe.frozen_stages
+    frozen = freeze_stages(network, stages, start) if stages else freeze(network, recipe.frozen_children, start)
     if recipe.start_at_mean and recipe.head == "linear" and not start.with_head:
         nn.init.constant_(cast(nn.Linear, network.head[1]).bias, float(batches.crops.ages.mean()) - offset)
     network.to(processes.device).to(memory_format=torch.channels_last)
@@ -270,6 +273,8 @@ def _say_what_starts(run: Run) -> None:
         log.info("taught by %s", " and ".join(run.networks.files))
     if run.start.substitute:
         log.warning("%s: not torchvision's own; figures may differ from published ones", run.start.source)
+    if run.start.source == "random" and not run.state.epoch:
+        log.warning("%s starts at random: it knows nothing yet, and needs more pictures and epochs", recipe.backbone)
     log.info(
         "%s: %d faces to learn from%s, %d to choose the epoch, %d pictures to report on; %s on %s in %s%s",
         data.name, batches.faces, f" ({batches.taught} with a teacher)" if batches.taught else "", len(data.select),

@@ -96,7 +96,12 @@ def load_state(path: Path, record: dict[str, Any]) -> dict[str, Any] | None:
     before["recipe"] = Recipe.from_dict(before["recipe"]).to_dict()
     if "teacher_sha256" not in before and record.get("packed"):
         before["teacher"] = record["teacher"]  # it names the teacher of the packing, whoever taught the run
-    must_agree = {"recipe": "recipe", "label": "label", "split_sha256": "split"}
+    must_agree = {
+        "recipe": "recipe",
+        "label": "label",
+        "split_sha256": "split",
+        "backbone_sha256": "file of --backbone",
+    }
     for name in ("weights", "teacher"):
         # What is in a file counts, not where it lies; but a hash is not always known.
         digest = f"{name}_sha256"
