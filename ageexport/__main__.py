@@ -58,6 +58,10 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="best.pth",
         help="the checkpoint to verify against, with --verify-only",
     )
+    parser.add_argument(
+        "--trust-code", action="store_true",
+        help="allow code of your own to run: the FILE.py that the checkpoint's network was made by, in this folder",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print only the results, without the single checks")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     _add_description(parser)
@@ -112,11 +116,11 @@ def write_models(options: argparse.Namespace) -> None:
     if options.verify_only is not None:
         from ageexport.verify import verify
 
-        print(verify(options.verify_only, path, options.data, said))
+        print(verify(options.verify_only, path, options.data, said, trust_code=options.trust_code))
         return
     result, missed = export_files(
         path, options.output, precision=options.precision, data=options.data, name=options.name, opset=options.opset,
-        description=said,
+        description=said, trust_code=options.trust_code,
     )  # fmt: skip
     for file in result.files:
         print(_told(file, result.fp32))

@@ -10,7 +10,7 @@ from ageexport import evidence, export, graph, original
 from ageexport.card import card
 from ageexport.errors import OutputError, ParityError, UsageError
 from ageexport.export import ProvedModel
-from ageexport.ladder import PRECISIONS
+from ageexport.ladder import PRECISIONS, Bounds
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties
 from agetrain._files import replacing
 
@@ -44,7 +44,7 @@ class ExportResult:
 def export_model(
     checkpoint: str | Path, output: str | Path | None = None, *, precision: str | Sequence[str] = "fp32",
     data: str | None = None, name: str | None = None, opset: int = graph.OPSET,
-    description: original.Description | None = None,
+    description: original.Description | None = None, trust_code: bool = False, bounds: Bounds | None = None,
 ) -> ExportResult:  # fmt: skip
     """Turns a checkpoint into model files, each proved on real faces to answer what the checkpoint answers.
 
@@ -58,6 +58,8 @@ def export_model(
         name: of the model; None for the output's name.
         opset: version of the standard operators.
         description: what a bare ``state_dict`` is; None for a checkpoint of agetrain.
+        trust_code: whether the user's own code may be run, for a backbone that is made by it.
+        bounds: that the files must keep; None for those of `ageexport.ladder.Bounds`.
 
     Returns:
         The files that were written.
@@ -81,7 +83,7 @@ def export_model(
     """
     result, missed = export_files(
         Path(checkpoint), Path(output) if output is not None else None, precision=precision, data=data, name=name,
-        opset=opset, description=description,
+        opset=opset, description=description, trust_code=trust_code, bounds=bounds,
     )  # fmt: skip
     if missed is not None:
         raise missed
@@ -90,7 +92,7 @@ def export_model(
 
 def export_files(
     path: Path, output: Path | None, *, precision: str | Sequence[str], data: str | None, name: str | None, opset: int,
-    description: original.Description | None,
+    description: original.Description | None, trust_code: bool = False, bounds: Bounds | None = None,
 ) -> tuple[ExportResult, ParityError | None]:  # fmt: skip
     """Does what `export_model` does, and returns instead of raising why a precision could not be proved."""
     asked = [precision] if isinstance(precision, str) else precision
@@ -101,12 +103,13 @@ def export_files(
     target = output or path.with_suffix(".onnx" if "fp32" in precisions else f".{precisions[0]}.onnx")
     if target.suffix != ".onnx" or target.resolve() == path.resolve():
         raise UsageError(f"-o {target}: the model's name must end in .onnx")
-    checkpoint, sha256 = export.open_checkpoint(path, description or original.Description())
+    checkpoint, sha256 = export.open_checkpoint(path, description or original.Description(), trust_code=trust_code)
     with export.workspace() as folder:
         proof = evidence.open_evidence(checkpoint, path, data, Path(folder, "pictures"))
         made, missed = export.proved_models(
-            checkpoint, sha256, proof, precisions, name or (output or path).stem, Path(folder, "crops"), opset=opset
-        )
+            checkpoint, sha256, proof, precisions, name or (output or path).stem, Path(folder, "crops"), opset=opset,
+            bounds=bounds,
+        )  # fmt: skip
     # The fp32 file is written too where another precision missed its bound, but not to the name meant for that one.
     unasked = missed is not None and "fp32" not in precisions
     wanted = [m for m in made if m.precision != "fp32" or "fp32" in precisions or unasked]

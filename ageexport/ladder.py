@@ -18,6 +18,10 @@ class Bounds:
         fp16_mae: between the MAE of the fp16 and of the fp32 file.
         int8_mae, int8_decade_mae: between the MAE of a quantised and of the fp32 file, over all faces and in every
             decade of age that has ``fewest_in_decade`` of them.
+        int8_time: largest share of the fp32 file's time that a quantised file may take to be worth a file.
+        int8_small_time: the same for a quantised file of at most ``int8_small`` of the fp32 file's size, which is worth
+            a file for that. The time depends on the machine: where ``int8_time`` is infinite, it is only reported.
+        int8_small: see there.
         tf32: largest difference to fp32 on CUDA when it may multiply in TF32.
         fewest_faces: that a proof needs.
         fewest_labelled: pictures with a label that a comparison of MAEs needs.
@@ -32,6 +36,9 @@ class Bounds:
     fp16_mae: float = 0.01
     int8_mae: float = 0.05
     int8_decade_mae: float = 0.2
+    int8_time: float = 0.8
+    int8_small_time: float = 0.95
+    int8_small: float = 0.5
     tf32: float = 0.02
     fewest_faces: int = 20
     fewest_labelled: int = 100

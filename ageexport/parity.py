@@ -17,6 +17,7 @@ from ageexport.errors import EvidenceError, ParityError
 from ageexport.evidence import Evidence
 from ageexport.graph import output_names
 from ageexport.ladder import Bounds, Ladder, Rung
+from ageexport.worth import worth
 from ageinfer.crop.cut import central_face
 from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.engine.modelfile import METADATA_KEY, metadata_properties
@@ -310,18 +311,19 @@ class _Checks:
         if self.precision != "fp32":
             if self.fp32 is None:
                 raise ValueError("another precision is compared with the fp32 file")
-            fp32 = _outputs(self.fp32, ["age"], self.faces)[0]
-            rungs += self._against_fp32(fp32)
+            rungs += self._against_fp32(self.fp32)
         return rungs + providers.rungs(self.model, self.precision, self.faces, self.outputs[0], self.bounds)
 
-    def _against_fp32(self, fp32: np.ndarray) -> list[Rung]:
+    def _against_fp32(self, fp32: bytes) -> list[Rung]:
         labels = self.truth.crops.ages[self.truth.crops.found]
-        sizes, reference = np.abs(self.deployed[0][self.truth.crops.found] - labels), np.abs(fp32 - labels)
+        ages = _outputs(fp32, ["age"], self.faces)[0]
+        sizes, reference = np.abs(self.deployed[0][self.truth.crops.found] - labels), np.abs(ages - labels)
         bound = self.bounds.fp16_mae if self.precision == "fp16" else self.bounds.int8_mae
         what = f"MAE in {self.precision} and in fp32"
         rungs = [Rung.at_most("L4", what, abs(float(sizes.mean() - reference.mean())), bound, self.n)]
         if self.precision == "fp16":
             return rungs
+        rungs.append(worth(self.model, fp32, self.faces, self.bounds))
         decades = figures.decades(labels)
         for decade in sorted(set(decades.tolist()), key=lambda d: int(d.rstrip("+").partition("-")[0])):
             chosen = decades == decade

@@ -144,7 +144,7 @@ def checkpoint_of(network, spec):
     """The same as a checkpoint."""
     from agetrain.network.checkpoint import Checkpoint
 
-    return Checkpoint.from_values(checkpoint_values(network, spec), "of a test")
+    return Checkpoint.from_values(checkpoint_values(network, spec), "of a test", trust_code=network.trust_code)
 
 
 class Exported:
