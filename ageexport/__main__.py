@@ -64,6 +64,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     add_reading(parser)
+    parser.add_argument(
+        "--trust-code", action="store_true",
+        help="allow code of your own to run: the FILE.py that the checkpoint's network was made by, in this folder",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print only the results, without the single checks")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     _add_description(parser)
@@ -147,11 +151,20 @@ def write_models(options: argparse.Namespace) -> None:
     if options.verify_only is not None:
         from ageexport.verify import verify
 
-        print(verify(options.verify_only, path, options.data, said, reading_of(options)))
+        print(
+            verify(
+                options.verify_only,
+                path,
+                options.data,
+                said,
+                reading=reading_of(options),
+                trust_code=options.trust_code,
+            )
+        )
         return
     result, missed = export_files(
         path, options.output, precision=options.precision, data=options.data, name=options.name, opset=options.opset,
-        overwrite=options.overwrite, description=said, reading=reading_of(options),
+        overwrite=options.overwrite, description=said, reading=reading_of(options), trust_code=options.trust_code,
     )  # fmt: skip
     for file in result.files:
         print(_told(file, result.fp32))

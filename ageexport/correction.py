@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from ageexport.graph import last_layer, outputs
 from ageinfer.types import Image
 
+_WITH_BIAS = ("Conv", "Gemm")
 _RIDGE = 1.0  # of the mean variance of the features; from 0.3 to 3 the answers are as near to fp32
 
 
@@ -26,7 +27,9 @@ def restore_means(model: onnx.ModelProto, fp32: onnx.ModelProto, faces: Image) -
         faces: uint8 ``[n, side, side, 3]``, RGB, over which the means are taken.
     """
     dequantised = {n.output[0]: n for n in model.graph.node if n.op_type == "DequantizeLinear"}
-    layers = [n for n in model.graph.node if len(n.input) > 2 and n.input[2] in dequantised]
+    layers = [n for n in model.graph.node if n.op_type in _WITH_BIAS and len(n.input) > 2 and n.input[2] in dequantised]
+    if not layers:
+        return
     before = {n.name: n for n in fp32.graph.node}
     wanted = _means(fp32, [before[layer.name] for layer in layers], faces)
     constants = {t.name: t for t in model.graph.initializer}

@@ -5,7 +5,7 @@ from agetrain.errors import CheckpointError
 
 __all__ = [
     "AgeError", "CheckpointError", "EvidenceError", "ExportError", "OutputError", "ParityError",
-    "RungError", "UsageError",
+    "RungError", "UsageError", "WorthError",
 ]  # fmt: skip
 
 
@@ -27,3 +27,7 @@ class ParityError(AgeError):
 
 class RungError(ParityError):
     """A check of the proof failed."""
+
+
+class WorthError(RungError):
+    """A quantised file answers well, and saves too little to be worth its place."""

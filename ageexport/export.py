@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ageexport import graph, original, parity, precision
+from ageexport import graph, original, parity, precision, worth
 from ageexport.card import with_terms
-from ageexport.errors import CheckpointError, EvidenceError, ParityError, RungError
+from ageexport.errors import CheckpointError, EvidenceError, ExportError, ParityError, RungError, WorthError
 from ageexport.evidence import Evidence
 from ageexport.ladder import Bounds, Ladder
 from ageexport.latency import Latency, time_model
@@ -42,12 +42,13 @@ class ProvedModel:
     latency: Latency
 
 
-def open_checkpoint(path: Path, said: original.Description) -> tuple[Checkpoint, str]:
+def open_checkpoint(path: Path, said: original.Description, *, trust_code: bool = False) -> tuple[Checkpoint, str]:
     """Reads a checkpoint of agetrain, or one that was made elsewhere.
 
     Args:
         path: its file.
         said: what it is, if it was made elsewhere.
+        trust_code: whether the user's own code may be run, for a backbone that is made by it.
 
     Returns:
         The checkpoint, and the SHA-256 of the file.
@@ -59,7 +60,7 @@ def open_checkpoint(path: Path, said: original.Description) -> tuple[Checkpoint,
     values = read(path)
     if not str(values.get("format")).startswith("agetrain"):
         return original.checkpoint_of(values, path, said), file_sha256(path)
-    checkpoint = Checkpoint.from_values(values, path)
+    checkpoint = Checkpoint.from_values(values, path, trust_code=trust_code)
     checkpoint.network()  # weights that do not fit are noticed before any picture is opened
     if not said.empty:
         raise CheckpointError(f"{path}: a checkpoint of agetrain says itself what it is; leave those options out")
@@ -90,7 +91,7 @@ def completed(checkpoint: Checkpoint, proof: Evidence, folder: Path, bounds: Bou
 
 def proved_models(
     checkpoint: Checkpoint, checkpoint_sha256: str, proof: Evidence, precisions: Sequence[str], name: str, folder: Path,
-    *, opset: int = graph.OPSET,
+    *, opset: int = graph.OPSET, bounds: Bounds | None = None,
 ) -> tuple[dict[str, ProvedModel], ParityError | None]:  # fmt: skip
     """Converts a checkpoint and proves the result; nothing is written.
 
@@ -102,6 +103,7 @@ def proved_models(
         name: of the model.
         folder: for crops.
         opset: see `ageexport.graph.convert`.
+        bounds: that the files must keep; None for those of `Bounds`.
 
     Returns:
         What was proved, by the precision that was asked for, fp32 always and first; and why another could not be.
@@ -111,14 +113,14 @@ def proved_models(
         EvidenceError: there are too few pictures.
         ExportError: the network cannot be converted.
     """
-    checkpoint = completed(checkpoint, proof, folder)
-    truth = parity.reference(checkpoint, proof, folder)
+    checkpoint = completed(checkpoint, proof, folder, bounds)
+    truth = parity.reference(checkpoint, proof, folder, bounds)
     model = graph.convert(checkpoint, opset)
-    fp32 = _proved(graph.sealed(model, checkpoint, name, checkpoint_sha256), "fp32", truth, None)
+    fp32 = _proved(graph.sealed(model, checkpoint, name, checkpoint_sha256), "fp32", truth, None, bounds)
 
     def reduced(form: precision.Reduced) -> ProvedModel:
         data = graph.sealed(form.model, checkpoint, name, checkpoint_sha256, form.precision, form.made)
-        return _proved(data, form.precision, truth, fp32.data)
+        return _proved(data, form.precision, truth, fp32.data, bounds)
 
     made = {"fp32": fp32}
     missed: ParityError | None = None
@@ -129,8 +131,10 @@ def proved_models(
                 made[wanted] = reduced(precision.fp16(bare))
             else:
                 made[wanted] = _first_proved(bare, calibration_faces(checkpoint, proof, folder), reduced)
-        except ParityError as error:
+        except RungError as error:
             missed = missed or error
+        except (ParityError, ExportError) as error:
+            missed = missed or ParityError(f"{wanted}: {checkpoint.backbone} cannot be had in it: {error}")
     return made, missed
 
 
@@ -143,6 +147,8 @@ def _first_proved(model: Any, faces: Image, reduced: Callable[[precision.Reduced
         except RungError as error:
             log.info("%s", error)
             failure = failure or error
+            if isinstance(error, WorthError) and attempt.made["kept_in_float"]:
+                raise  # with more of it in float, it would save even less
     raise failure or ParityError("int8: nothing can be quantised")
 
 
@@ -166,8 +172,8 @@ def calibration_faces(checkpoint: Checkpoint, proof: Evidence, folder: Path) -> 
     return crops.crops[found]
 
 
-def _proved(data: bytes, name: str, truth: Reference, fp32: bytes | None) -> ProvedModel:
-    ladder = parity.prove(data, name, truth, fp32)
+def _proved(data: bytes, name: str, truth: Reference, fp32: bytes | None, bounds: Bounds | None) -> ProvedModel:
+    ladder = parity.prove(data, name, truth, fp32, bounds)
     for rung in ladder.rungs:
         log.info("%s %s", name, rung)
     require(ladder)
@@ -178,8 +184,11 @@ def require(ladder: Ladder) -> None:
     """Raises where a check of the proof failed.
 
     Raises:
+        WorthError: a quantised file saves too little, and nothing else is wrong.
         RungError: a rung failed; the message gives every one that did.
     """
+    if text := worth.refused(ladder):
+        raise WorthError(text)
     if ladder.failed:
         failed = "; ".join(str(rung) for rung in ladder.failed)
         end = "; nothing was written" if ladder.precision == "fp32" else ""

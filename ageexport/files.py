@@ -12,7 +12,7 @@ from ageexport import evidence, export, graph, original
 from ageexport.card import card
 from ageexport.errors import OutputError, ParityError, UsageError
 from ageexport.export import ProvedModel
-from ageexport.ladder import PRECISIONS
+from ageexport.ladder import PRECISIONS, Bounds
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties
 from agetrain._files import replacing
 from agetrain.data import Data
@@ -48,7 +48,8 @@ class ExportResult:
 def export_model(
     checkpoint: str | Path, output: str | Path | None = None, *, precision: str | Sequence[str] = "fp32",
     data: str | Path | Data | None = None, name: str | None = None, opset: int = graph.OPSET, overwrite: bool = False,
-    description: original.Description | None = None, reading: Reading | None = None,
+    description: original.Description | None = None, reading: Reading | None = None, trust_code: bool = False,
+    bounds: Bounds | None = None,
 ) -> ExportResult:  # fmt: skip
     """Turns a checkpoint into model files, each proved on real faces to answer what the checkpoint answers.
 
@@ -64,6 +65,8 @@ def export_model(
         overwrite: whether files that are there are replaced.
         description: what a checkpoint is that was made elsewhere; None for a checkpoint of agetrain.
         reading: how own data is read.
+        trust_code: whether the user's own code may be run, for a backbone that is made by it.
+        bounds: that the files must keep; None for those of `ageexport.ladder.Bounds`.
 
     Returns:
         The files that were written.
@@ -87,7 +90,8 @@ def export_model(
     """
     result, missed = export_files(
         Path(checkpoint), Path(output) if output is not None else None, precision=precision, data=data, name=name,
-        opset=opset, overwrite=overwrite, description=description, reading=reading,
+        opset=opset, overwrite=overwrite, description=description, reading=reading, trust_code=trust_code,
+        bounds=bounds,
     )  # fmt: skip
     if missed is not None:
         raise missed
@@ -97,7 +101,7 @@ def export_model(
 def export_files(
     path: Path, output: Path | None, *, precision: str | Sequence[str], data: str | Path | Data | None,
     name: str | None, opset: int, overwrite: bool, description: original.Description | None,
-    reading: Reading | None = None,
+    reading: Reading | None = None, trust_code: bool = False, bounds: Bounds | None = None,
 ) -> tuple[ExportResult, ParityError | None]:  # fmt: skip
     """Does what `export_model` does, and returns why a precision could not be proved where another is written."""
     asked = [precision] if isinstance(precision, str) else precision
@@ -107,12 +111,13 @@ def export_files(
         raise UsageError(f"--precision {' '.join(sorted(unknown))}: use {', '.join(PRECISIONS)} or all")
     models = _model_files(path, output, precisions)
     _check_places(models.values(), path, overwrite)
-    checkpoint, sha256 = export.open_checkpoint(path, description or original.Description())
+    checkpoint, sha256 = export.open_checkpoint(path, description or original.Description(), trust_code=trust_code)
     with export.workspace() as folder:
         proof = evidence.open_evidence(checkpoint, path, data, Path(folder, "pictures"), reading)
         proved, missed = export.proved_models(
-            checkpoint, sha256, proof, precisions, name or (output or path).stem, Path(folder, "crops"), opset=opset
-        )
+            checkpoint, sha256, proof, precisions, name or (output or path).stem, Path(folder, "crops"), opset=opset,
+            bounds=bounds,
+        )  # fmt: skip
     files = tuple(ModelFile(models[p], proved[p]) for p in precisions if p in proved)
     if missed is not None:
         told = ", ".join(str(file.path) for file in files)

@@ -2,7 +2,7 @@
 
 import io
 import platform
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import redirect_stdout
 from importlib import metadata as packages
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ageexport.errors import ExportError, UsageError
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, graph_sha256
@@ -19,6 +20,7 @@ from ageinfer.types import Image
 from agetrain.network import mobilenet_face
 from agetrain.network.agenet import AgeNet
 from agetrain.network.checkpoint import AGE_RANGE, Checkpoint
+from agetrain.network.names import BackboneName
 
 OPSET = 18
 OPSETS = range(18, 22)
@@ -57,7 +59,8 @@ class DeployedNet(nn.Module):
             age ``[n]``, its standard deviation ``[n]``, and with a distribution head the probabilities
             ``[n, 101]``; float32, years.
         """
-        raw = self.network(face.permute(0, 3, 1, 2).float())
+        with _PlainPooling():
+            raw = self.network(face.permute(0, 3, 1, 2).float())
         age, std = self.network.decode(raw)
         if self.label_offset:
             age = age + self.label_offset
@@ -78,12 +81,40 @@ class _Resample(nn.Module):
 
     def __init__(self, side: int, of: int) -> None:
         super().__init__()
-        basis = torch.eye(side)[:, None, :, None]
-        columns = nn.functional.adaptive_avg_pool2d(basis, (of, 1))
-        self.register_buffer("weights", columns[:, 0, :, 0].T.contiguous())
+        self.register_buffer("weights", _pooling(side, of))
 
     def forward(self, features: Tensor) -> Tensor:
         return self.weights @ features @ self.weights.T
+
+
+def _pooling(side: int, of: int) -> Tensor:
+    """The matrix ``[of, side]`` that pools adaptively."""
+    rows = []
+    for i in range(of):
+        first, end = i * side // of, -(-(i + 1) * side // of)
+        rows.append([1 / (end - first) if first <= j < end else 0.0 for j in range(side)])
+    return torch.tensor(rows)
+
+
+class _PlainPooling(TorchFunctionMode):
+    """Pools adaptively by one or two plain operators that every runtime has, wherever a network calls for it."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is nn.functional.adaptive_avg_pool2d:
+            return _pooled(*args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+
+def _pooled(input: Tensor, output_size: Any) -> Tensor:
+    """What `torch.nn.functional.adaptive_avg_pool2d` gives."""
+    sides = output_size if isinstance(output_size, Sequence) else (output_size, output_size)
+    if tuple(sides) == (1, 1):
+        return input.mean(dim=(2, 3), keepdim=True)
+    for axis, of in ((2, sides[0]), (3, sides[1])):
+        if of is not None and of != input.shape[axis]:
+            weights = _pooling(input.shape[axis], of)
+            input = weights @ input if axis == 2 else input @ weights.T
+    return input
 
 
 class _Features(nn.Module):
@@ -100,10 +131,13 @@ class _Features(nn.Module):
 
 
 def with_plain_pooling(network: AgeNet, side: int) -> nn.Module:
-    """Replaces the poolings of a backbone by one or two plain operators that every runtime has."""
+    """Replaces the poolings of agetrain's own backbones by one or two plain operators that every runtime has.
+
+    Those of other networks are replaced where they are called, see `DeployedNet`.
+    """
     backbone = network.backbone
-    if network.backbone_name == mobilenet_face.NAME:
-        return backbone  # its pooling is a mean already
+    if network.backbone_name == mobilenet_face.NAME or BackboneName.parse(network.backbone_name).source != "own":
+        return backbone  # the pooling of the first is a mean already
     if network.backbone_name == "mobilenet_v2":
         return _Features(backbone.get_submodule("features"))
     pooled: int = backbone.avgpool.output_size[0]  # type: ignore[index, union-attr, assignment]
@@ -252,22 +286,33 @@ def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
     Raises:
         ExportError: the shapes in the graph cannot be inferred.
     """
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    one_face = onnx.ModelProto()
+    one_face.CopyFrom(model)
+    one_face.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    for output in one_face.graph.output:
+        output.type.tensor_type.shape.dim[0].dim_value = 1
+    inferred = onnx.shape_inference.infer_shapes(one_face, data_prop=True).graph
     shapes = {
         v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*inferred.value_info, *inferred.output)
     }
     weights = constant_shapes(model)
+    images = max(1, (shapes.get(last_layer(model).output[0]) or [1])[0])  # two where the mirror image is looked at, too
     counts = {}
     for node in model.graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[1] not in weights:
+        if not has_weights(node, weights):
             continue
         weight, output = weights[node.input[1]], shapes.get(node.output[0])
         if not output:
             raise ExportError(f"the shape of {node.output[0]} cannot be inferred")
-        # Output channels are among the weight's sides; the batch is not counted.
-        positions = int(np.prod(output[2:])) if node.op_type == "Conv" else 1
-        counts[node.name] = int(np.prod(weight)) * positions
+        # Output channels are among the weight's sides.
+        channels = output[1] if node.op_type == "Conv" else output[-1]
+        counts[node.name] = int(np.prod(weight)) * int(np.prod(output)) // channels // images
     return counts
+
+
+def has_weights(node: onnx.NodeProto, constants: Container[str]) -> bool:
+    """Says whether a node multiplies by constants: a layer of a network."""
+    return node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in constants
 
 
 def constant_shapes(model: onnx.ModelProto) -> dict[str, list[int]]:

@@ -21,6 +21,10 @@ class Bounds:
         int8_difference: mean difference between the ages of a quantised and of the fp32 file, face by face.
         chance: how many standard errors of the mean a difference of MAEs may have in any case: with few faces, chance
             gives more than the bounds above, which are meant for a thousand.
+        int8_time: largest share of the fp32 file's time that a quantised file may take to be worth a file.
+        int8_small_time: the same for a quantised file of at most ``int8_small`` of the fp32 file's size, which is worth
+            a file for that. The time depends on the machine: where ``int8_time`` is infinite, it is only reported.
+        int8_small: see there.
         tf32: largest difference to fp32 on CUDA when it may multiply in TF32.
         fewest_faces: that a proof needs.
         fewest_labelled: pictures with a label that a comparison of errors needs; with fewer, fp32 is not judged by it.
@@ -37,6 +41,9 @@ class Bounds:
     int8_decade_mae: float = 0.2
     int8_difference: float = 1.0
     chance: float = 2.0
+    int8_time: float = 0.8
+    int8_small_time: float = 0.95
+    int8_small: float = 0.5
     tf32: float = 0.02
     fewest_faces: int = 20
     fewest_labelled: int = 50

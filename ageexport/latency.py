@@ -1,7 +1,9 @@
 """The latency of a model file on this machine."""
 
+import math
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,6 +11,8 @@ import numpy as np
 
 from ageinfer.engine.sessions import open_session
 from ageinfer.types import Image
+
+_WARM_UP, _FEWEST_CALLS = 5, 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,32 @@ class Latency:
     def to_dict(self) -> dict[str, Any]:
         """Returns the timing as JSON values."""
         return asdict(self)
+
+
+def compare(models: Sequence[bytes], faces: Image, *, seconds: float = 1.0) -> tuple[tuple[float, ...], int]:
+    """Times model files in turns, call by call, on one CPU thread, so that a busy machine disturbs all alike.
+
+    Args:
+        models: the files.
+        faces: uint8 ``[n, side, side, 3]``, RGB; one is given.
+        seconds: to spend on each, after a warm-up.
+
+    Returns:
+        The median of a call of each in milliseconds, and how often each was called.
+    """
+    sessions = [open_session(model, "the model", "cpu", 1) for model in models]
+    given = {"face": faces[:1]}
+    times: list[list[float]] = [[] for _ in models]
+    end = math.inf
+    while len(times[0]) < _WARM_UP + _FEWEST_CALLS or time.perf_counter() < end:
+        for session, of_session in zip(sessions, times, strict=True):
+            start = time.perf_counter()
+            session.run(["age"], given)
+            of_session.append(time.perf_counter() - start)
+        if len(times[0]) == _WARM_UP:
+            end = time.perf_counter() + seconds * len(models)
+    medians = tuple(1000 * statistics.median(of_session[_WARM_UP:]) for of_session in times)
+    return medians, len(times[0]) - _WARM_UP
 
 
 def time_model(

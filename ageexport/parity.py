@@ -17,6 +17,7 @@ from ageexport.errors import EvidenceError, ParityError
 from ageexport.evidence import Evidence
 from ageexport.graph import output_names
 from ageexport.ladder import Bounds, Ladder, Rung
+from ageexport.worth import worth
 from ageinfer.crop.cut import central_face
 from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.engine.modelfile import METADATA_KEY, metadata_properties
@@ -325,14 +326,13 @@ class _Checks:
         if self.precision != "fp32":
             if self.fp32 is None:
                 raise ValueError("another precision is compared with the fp32 file")
-            fp32 = _outputs(self.fp32, ["age"], self.faces)[0]
-            rungs += self._against_fp32(fp32)
+            rungs += self._against_fp32(self.fp32)
         return rungs + providers.rungs(self.model, self.precision, self.faces, self.outputs[0], self.bounds)
 
-    def _against_fp32(self, fp32: np.ndarray) -> list[Rung]:
+    def _against_fp32(self, fp32: bytes) -> list[Rung]:
         truth, found = self.truth, self.truth.crops.found
         answers = np.full(len(found), np.nan)
-        answers[found] = fp32
+        answers[found] = _outputs(fp32, ["age"], self.faces)[0]
         judged = found & truth.labelled
         labels, n = truth.crops.ages[judged], int(judged.sum())
         sizes, reference = truth.errors(self.deployed[0])[judged], truth.errors(answers)[judged]
@@ -352,6 +352,7 @@ class _Checks:
         apart = float(np.abs(self.deployed[0] - answers)[found].mean())
         same = f"ages in {self.precision} and in fp32, mean difference of a face"
         rungs.append(Rung.at_most("L4", same, apart, self.bounds.int8_difference, self.n))
+        rungs.append(worth(self.model, fp32, self.faces, self.bounds))
         decades = figures.decades(labels)
         for decade in sorted(set(decades.tolist()), key=lambda d: int(d.rstrip("+").partition("-")[0])):
             chosen = decades == decade

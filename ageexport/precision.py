@@ -22,7 +22,7 @@ import onnx
 
 from ageexport.correction import fit_last_layer, restore_means
 from ageexport.errors import ExportError, ParityError
-from ageexport.graph import ages_of, last_layer, multiply_adds, strip
+from ageexport.graph import ages_of, constant_shapes, has_weights, last_layer, multiply_adds, strip
 from ageinfer.types import Image
 
 INT8_SHARE = 0.9  # of the multiply-adds, for a file to be called int8
@@ -34,7 +34,9 @@ METHODS = (f"percentile {PERCENTILE}", "minmax")
 COUNTS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24)  # of leading layers in float that are tried
 _AS_NEAR = 0.05
 _BATCH = 16
-_QUANTISED = ("Conv", "Gemm", "Add", "MaxPool", "Relu", "Clip")
+_ALWAYS_FLOAT = {("Resize", 1), ("Resize", 2)}  # inputs that no operator takes in half precision
+_QUANTISED = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "Relu", "Clip")
+_FEWEST_WEIGHTS = 1000  # of a MatMul, to be a layer: not the pooling of a VGG16, and no product of two activations
 
 log = logging.getLogger(__name__)
 
@@ -59,21 +61,23 @@ def backbone_nodes(model: onnx.ModelProto) -> list[str]:
 
     The normalisation and the decoding, where a few bits are years, stay in float, and so does the last layer.
     """
-    graph = model.graph
-    maker = {output: node for node in graph.node for output in node.output}
-    first = next(node for node in graph.node if node.op_type == "Conv")
-    nodes: list[str] = []
-    waiting = [last_layer(model).input[0]]
-    seen: set[str] = set()
+    constants = constant_shapes(model)
+    first = next(node for node in model.graph.node if has_weights(node, constants))
+    wanted = _before(model, last_layer(model).input[0]) - _before(model, first.input[0])
+    return [node.name for node in model.graph.node if node.name in wanted]
+
+
+def _before(model: onnx.ModelProto, tensor: str) -> set[str]:
+    """The names of all nodes that a tensor is computed by."""
+    maker = {output: node for node in model.graph.node for output in node.output}
+    found: set[str] = set()
+    waiting = [tensor]
     while waiting:
         node = maker.get(waiting.pop())
-        if node is None or node.name in seen:
-            continue
-        seen.add(node.name)
-        nodes.append(node.name)
-        if node.name != first.name:
+        if node is not None and node.name not in found:
+            found.add(node.name)
             waiting += node.input
-    return nodes
+    return found
 
 
 def int8_attempts(model: onnx.ModelProto, faces: Image) -> Iterator[Reduced]:
@@ -81,8 +85,9 @@ def int8_attempts(model: onnx.ModelProto, faces: Image) -> Iterator[Reduced]:
 
     The activations of the first layers, few channels that everything else is built from, are what quantisation harms
     most (``benchmarks/export.py`` measures it layer by layer). So the leading layers stay in float, as many as bring
-    the answers nearer to fp32 and as `INT8_SHARE` and `INT8_SIZE` leave room for; the second form, ``mixed``, goes on
-    to `MIXED_SHARE`. Ranges come from the better of two methods. All this is decided on the faces given here.
+    the answers nearer to fp32 and as `INT8_SHARE` and `INT8_SIZE` leave room for. Where none needs to, a second form
+    still keeps the first: of three channels, it may be slower in 8 bits than in float. The last form, ``mixed``, goes
+    on to `MIXED_SHARE`. Ranges come from the better of two methods. All this is decided on the faces given here.
 
     Args:
         model: in fp32, without metadata.
@@ -92,11 +97,14 @@ def int8_attempts(model: onnx.ModelProto, faces: Image) -> Iterator[Reduced]:
         ExportError: ONNX Runtime's tools cannot quantise it.
     """
     quantiser = Quantiser(model, faces)
-    int8 = quantiser.nearest(INT8_SHARE, INT8_SIZE)
-    yield int8
-    mixed = quantiser.nearest(MIXED_SHARE, 1.0)
-    if mixed.made != int8.made:
-        yield mixed
+    made: list[dict[str, Any]] = []
+    for share, size, fewest in ((INT8_SHARE, INT8_SIZE, 0), (INT8_SHARE, INT8_SIZE, 1), (MIXED_SHARE, 1.0, 0)):
+        if fewest and made[0]["kept_in_float"]:
+            continue
+        form = quantiser.nearest(share, size, fewest)
+        if form is not None and form.made not in made:
+            made.append(form.made)
+            yield form
 
 
 def int8_again(model: onnx.ModelProto, faces: Image, ranges: str, in_float: tuple[str, ...]) -> Reduced:
@@ -134,8 +142,15 @@ class Quantiser:
         self.reference = ages_of(model, faces)
         self.costs = multiply_adds(model)
         self.size = model.ByteSize()
-        backbone = set(backbone_nodes(model))
-        self.nodes = [node.name for node in model.graph.node if node.name in backbone]
+        self.nodes = backbone_nodes(model)
+        shapes = constant_shapes(model)
+        # Everything outside of the backbone, and products that are no layers.
+        self.in_float = {
+            node.name
+            for node in model.graph.node
+            if node.name not in self.nodes
+            or (node.op_type == "MatMul" and np.prod(shapes.get(node.input[1], [0])) < _FEWEST_WEIGHTS)
+        }
         self.ranges: dict[str, Any] = {}
         self.tried: dict[tuple[str, int], tuple[float, dict[str, Any]]] = {}
 
@@ -144,16 +159,20 @@ class Quantiser:
         layers = [i for i, name in enumerate(self.nodes) if name in self.costs]
         return tuple(self.nodes[: layers[count]]) if count else ()
 
-    def nearest(self, share: float, size: float) -> Reduced:
+    def nearest(self, share: float, size: float, fewest: int = 0) -> Reduced | None:
         """Finds the form that answers nearest to fp32, of those within a budget.
 
-        Of forms that are as near within a few percent, the one with the fewest layers in float. If nothing is within
-        the budget, everything is quantised. They are compared as they are before the correction, which takes much
+        Of forms that are as near within a few percent, the one with the fewest layers in float. That everything is
+        quantised is always within the budget. They are compared as they are before the correction, which takes much
         longer than quantising, and the one that is found is corrected.
 
         Args:
             share: of the multiply-adds that must be quantised.
             size: of the fp32 graph's that it may have.
+            fewest: leading layers that stay in float in any case.
+
+        Returns:
+            The form; None where so many layers in float are not within the budget.
         """
         within: dict[tuple[str, int], float] = {}
         for method in METHODS:
@@ -161,7 +180,10 @@ class Quantiser:
                 distance, made = self.measured(method, count)
                 if count and (made["quantised_share"] < share or made["size_share"] > size):
                     break
-                within[method, count] = distance
+                if count >= fewest:
+                    within[method, count] = distance
+        if not within:
+            return None
         best = min(within.values())
         near = [each for each in within if within[each] <= best * (1 + _AS_NEAR)]
         method, count = min(near, key=lambda each: each[1])
@@ -197,7 +219,6 @@ class Quantiser:
 
         if method not in self.ranges:
             self.ranges[method] = self.calibrated(method)
-        everything = {n.name for n in self.model.graph.node}
         quantiser = QDQQuantizer(
             copy.deepcopy(self.model),
             per_channel=True,
@@ -206,7 +227,7 @@ class Quantiser:
             activation_qType=QuantType.QUInt8,
             tensors_range=self.ranges[method],
             nodes_to_quantize=[],
-            nodes_to_exclude=[*(everything - set(self.nodes)), *in_float],
+            nodes_to_exclude=[*self.in_float, *in_float],
             op_types_to_quantize=list(_QUANTISED),
             extra_options={},
         )
@@ -294,18 +315,26 @@ def fp16(model: onnx.ModelProto) -> Reduced:
     half = [node for node in graph.node if node.name in names]
     made_in_half = {output for node in half for output in node.output}
     constants = {t.name: t for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    floats = {v.name for v in inferred if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT} | set(constants)
     in_half: dict[str, str] = {}
     for node in half:
         for i, given in enumerate(node.input):
-            if given and given not in made_in_half and (given in constants or given == half[0].input[0]):
-                node.input[i] = in_half.setdefault(given, f"{given}.fp16")
-    for given, name in in_half.items():
-        if given in constants:
-            values = onnx.numpy_helper.to_array(constants[given])
-            graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float16), name))
-        else:
-            cast = onnx.helper.make_node("Cast", [given], [name], name, to=onnx.TensorProto.FLOAT16)
-            graph.node.insert(list(graph.node).index(half[0]), cast)
+            if given not in floats or given in made_in_half or (node.op_type, i) in _ALWAYS_FLOAT:
+                continue
+            node.input[i] = f"{given}.fp16"
+            if given in in_half:
+                continue
+            in_half[given] = node.input[i]
+            if given in constants:
+                values = onnx.numpy_helper.to_array(constants[given])
+                graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float16), node.input[i]))
+            else:
+                cast = onnx.helper.make_node(
+                    "Cast", [given], [node.input[i]], node.input[i], to=onnx.TensorProto.FLOAT16
+                )
+                graph.node.insert(list(graph.node).index(node), cast)
+        _say_half(node)
     answer = last.output[0]
     last.output[0] = f"{answer}.fp16"
     cast = onnx.helper.make_node("Cast", [last.output[0]], [answer], f"{answer}.fp32", to=onnx.TensorProto.FLOAT)
@@ -314,3 +343,16 @@ def fp16(model: onnx.ModelProto) -> Reduced:
     for tensor in [t for t in graph.initializer if t.name not in used]:
         graph.initializer.remove(tensor)
     return Reduced(converted, "fp16", {})
+
+
+def _say_half(node: onnx.NodeProto) -> None:
+    """Lets a node that says itself what it makes make half precision instead of fp32."""
+    if node.op_type == "ConstantOfShape" and not node.attribute:  # zeros in fp32, where it says nothing
+        zero = onnx.numpy_helper.from_array(np.zeros(1, np.float32))
+        node.attribute.append(onnx.helper.make_attribute("value", zero))
+    for attribute in node.attribute:
+        if attribute.name in ("to", "dtype") and attribute.i == onnx.TensorProto.FLOAT:
+            attribute.i = onnx.TensorProto.FLOAT16
+        elif attribute.name == "value" and attribute.t.data_type == onnx.TensorProto.FLOAT:
+            values = onnx.numpy_helper.to_array(attribute.t)
+            attribute.t.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), attribute.t.name))

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from onnx import numpy_helper
 
 from ageexport import evidence, export, graph, original, parity, precision
 from ageexport.errors import ParityError
+from ageexport.ladder import Bounds
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, check_age_model, read_model
 from ageinfer.errors import ModelError
 from agetrain.data import Data
@@ -26,8 +29,9 @@ log = logging.getLogger("ageexport")
 
 
 def verify(
-    file: Path, path: Path, data: str | Path | Data | None, said: original.Description, reading: Reading | None = None
-) -> str:
+    file: Path, path: Path, data: str | Path | Data | None, said: original.Description, *,
+    reading: Reading | None = None, trust_code: bool = False,
+) -> str:  # fmt: skip
     """Compares a model file with a checkpoint.
 
     Args:
@@ -37,6 +41,7 @@ def verify(
             calibrated with.
         said: what a bare ``state_dict`` is.
         reading: how own data is read.
+        trust_code: whether the user's own code may be run, for a backbone that is made by it.
 
     Returns:
         What was found, in words.
@@ -50,7 +55,7 @@ def verify(
         metadata = check_age_model(model, file)
     except ModelError as error:
         raise ParityError(f"L0: the runtime refuses it: {error}") from error
-    checkpoint, sha256 = export.open_checkpoint(path, said)
+    checkpoint, sha256 = export.open_checkpoint(path, said, trust_code=trust_code)
     if metadata.training.get("checkpoint_sha256") != sha256:
         raise ParityError(
             f"{file}: made from another checkpoint (SHA-256 {str(metadata.training.get('checkpoint_sha256'))[:16]}), "
@@ -68,7 +73,9 @@ def verify(
         _same_graph(file, given, again.model, metadata)
         truth = parity.reference(checkpoint, proof, crops)
         beside = None if metadata.precision == "fp32" else graph.sealed(fp32, checkpoint, metadata.name, sha256)
-        ladder = parity.prove(model, metadata.precision, truth, beside)
+        # What a file saves depends on the machine, and is no matter of whether it is the right one.
+        bounds = replace(Bounds(), int8_time=math.inf)
+        ladder = parity.prove(model, metadata.precision, truth, beside, bounds)
     for rung in ladder.rungs:
         log.info("%s", rung)
     export.require(ladder)

@@ -14,7 +14,7 @@ from ageinfer.console import guarded
 from ageinfer.errors import DATA_STATUSES, status_table
 from agetrain._data_options import reading_of
 from agetrain.errors import UsageError
-from agetrain.evaluate import add_part
+from agetrain.evaluate import add_part, add_trust
 from agetrain.evaluation.calibrating import calibrate_checkpoint, calibrated_path
 
 
@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--in-place", action="store_true", help="write the calibration into the checkpoint itself")
     parser.add_argument("--device", default="cpu", help="device to compute on: cpu, cuda (default: cpu)")
+    add_trust(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -58,7 +59,7 @@ def write_calibrated(options: argparse.Namespace) -> None:
     out = options.out or (path if options.in_place else calibrated_path(path))
     done = calibrate_checkpoint(
         path, options.dataset, part=options.part, split=options.split, split_csv=options.split_csv or (),
-        mirrored=options.mirror, device=options.device, reading=reading_of(options),
+        mirrored=options.mirror, device=options.device, reading=reading_of(options), trust_code=options.trust_code,
     )  # fmt: skip
     done.checkpoint.save(out)
     found = done.checkpoint.calibration

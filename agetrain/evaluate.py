@@ -82,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--resamples", type=int, default=2000, help="resamples of the bootstrap (default: 2000)")
     parser.add_argument("--device", default="cpu", help="device for checkpoints: cpu, cuda (default: cpu)")
+    add_trust(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -98,6 +99,14 @@ def add_part(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", type=Path, metavar="FILE", help="a split file of python -m agetrain.splits")
     parser.add_argument("--split-csv", type=Path, nargs="+", metavar="CSV", help="the lists of the original work")
     add_reading(parser)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--trust-code`` to the parser of a command that builds the networks of checkpoints."""
+    parser.add_argument(
+        "--trust-code", action="store_true",
+        help="allow code of your own to run: the FILE.py that a checkpoint's network was made by, in this folder",
+    )  # fmt: skip
 
 
 def evaluations(options: argparse.Namespace) -> list[Evaluation]:
@@ -117,7 +126,7 @@ def evaluations(options: argparse.Namespace) -> list[Evaluation]:
         raise UsageError("--predictions takes the answers of one model")
     if options.rows and options.rows.suffix not in SUFFIXES:
         raise UsageError(f"--rows {options.rows}: the name must end in {' or '.join(SUFFIXES)}")
-    models = [(open_model(path, options.device), path) for path in options.models]
+    models = [(open_model(path, options.device, trust_code=options.trust_code), path) for path in options.models]
     learned = {str(data["dataset"]) for model, _ in models for data in model.data}
     seeds = are_seeds([model.recipe for model, _ in models])
     done: list[Evaluation] = []

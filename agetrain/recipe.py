@@ -5,14 +5,13 @@ from typing import Any
 
 from ageinfer.crop.spec import NO_DETECTOR, CropSpec
 from agetrain.errors import UsageError
+from agetrain.network.names import BackboneName
 
 AUGMENTATIONS = ("none", "original", "best")
 PRECISIONS = ("auto", "fp32", "bf16")
-BACKBONES = ("mobilenet_v2", "resnet34", "vgg16", "mobilenet_v1_face")
 HEADS = ("linear", "distribution")
 AGE_BALANCES = ("none", "sqrt", "age")  # any other balance is the name of a column
 CHOICES = {
-    "backbone": BACKBONES,
     "head": HEADS,
     "precision": PRECISIONS,
     "frozen_batchnorm": ("eval", "train"),
@@ -109,7 +108,11 @@ class Recipe:
 
     backbone: str = field(
         default="mobilenet_v2",
-        metadata={"help": "the network; it starts from ImageNet, mobilenet_v1_face from weights that know faces"},
+        metadata={
+            "help": "the network: mobilenet_v2, resnet34 or vgg16, which start from ImageNet, mobilenet_v1_face, which "
+            "starts from weights that know faces, torchvision:NAME, timm:NAME (see --list-backbones), or "
+            "FILE.py:FUNCTION (see --trust-code)"
+        },
     )
     head: str = field(
         default="distribution",
@@ -123,10 +126,17 @@ class Recipe:
             "agetrain.training.freezing.backbone_children); -1 freezes all, so that only the head is trained"
         },
     )
+    frozen_stages: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "parts of the backbone that are not trained, by the names of its modules, as conv1,bn1,layer1; all "
+            "that is inside of them is meant"
+        },
+    )
     frozen_batchnorm: str = field(
         default="eval",
         metadata={
-            "help": "mode of the BatchNorm layers in frozen children; in train mode their running statistics drift "
+            "help": "mode of the BatchNorm layers in frozen parts; in train mode their running statistics drift "
             "although their weights are frozen, as in the original experiments"
         },
     )
@@ -257,6 +267,7 @@ class Recipe:
     seed: int = field(default=0, metadata={"help": "seed of everything else that is random"})
 
     def __post_init__(self) -> None:
+        BackboneName.parse(self.backbone)
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{option(name)} {getattr(self, name)}: use one of {', '.join(allowed)}")
@@ -276,6 +287,13 @@ class Recipe:
             raise UsageError(f"--resize-to {self.resize_to}: a resize crop needs --size {self.size} to 1024 px")
         if self.frozen_children < -1:
             raise UsageError(f"--frozen-children {self.frozen_children}: use -1 for all, or 0 or more")
+        if self.frozen_stages and self.frozen_children:
+            raise UsageError(
+                f"--frozen-stages {','.join(self.frozen_stages)} and --frozen-children {self.frozen_children} both say "
+                "what is not trained; give one of them, and 0 children where an experiment counts some"
+            )
+        if not all(self.frozen_stages):
+            raise UsageError("--frozen-stages: a name is empty; use names of modules, as conv1,bn1,layer1")
         if not self.repeats or not all(0 <= r <= 100 for r in self.repeats) or not any(self.repeats):
             raise UsageError(f"--repeats {self.repeats}: use numbers from 0 to 100, one of them above 0")
         if not 0 <= self.dropout < 1 or not 0 <= self.ema_decay < 1:
@@ -295,7 +313,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the recipe as JSON values."""
-        return {**asdict(self), "repeats": list(self.repeats)}
+        return {**asdict(self), "repeats": list(self.repeats), "frozen_stages": list(self.frozen_stages)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Recipe":
@@ -311,8 +329,8 @@ class Recipe:
             changes: dict[str, Any] = {}
             if "augmentation" in values:
                 changes["augmentation"] = Augmentation(**values["augmentation"])
-            if "repeats" in values:
-                changes["repeats"] = tuple(values["repeats"])
+            for name in {"repeats", "frozen_stages"} & set(values):
+                changes[name] = tuple(values[name])
             return cls(**{**values, **changes})
         except TypeError as error:
             raise UsageError(f"not a recipe: {error}") from error

@@ -12,6 +12,7 @@ from agetrain.datasets.opening import name_of, named
 from agetrain.datasets.own import Reading
 from agetrain.errors import UsageError
 from agetrain.experiments import Experiment
+from agetrain.network.names import weights_named
 from agetrain.recipe import Recipe
 
 
@@ -34,14 +35,16 @@ class RunConfig:
         reading: how own data is read, and how much of it may be unusable.
         out: folder for the results; None for ``runs/NAME-LABEL-EXPERIMENT``.
         cache: folder of the face crops, which are made once.
-        weights: ImageNet weights, a file or a folder with ``BACKBONE*.pth``, or a checkpoint to start from; None for
-            ``$AGETRAIN_WEIGHTS``, and without that a download.
+        weights: a state dict of the backbone, a file or a folder with ``BACKBONE*.pth``, or a checkpoint to start from;
+            ``default`` for a download, ``none`` to start at random; None for ``$AGETRAIN_WEIGHTS``, and without that
+            a download.
         teachers: what to learn from beside the labels: checkpoints (``.pth``) or predictions (``.npz``).
         packed: a folder that holds all that training needs instead of the pictures.
         resume: whether to go on with the interrupted run in ``out``.
         overwrite: whether to replace the run that is in ``out``.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...; None for CUDA where there is one.
         wandb: one of `agetrain.training.wandb_log.MODES`.
+        trust_code: whether code of the user's own may be run, for a backbone ``FILE.py:FUNCTION``.
     """
 
     datasets: tuple[str | Data, ...] = ()
@@ -54,13 +57,14 @@ class RunConfig:
     reading: Reading = field(default_factory=Reading)
     out: Path | None = None
     cache: Path = Path("cache")
-    weights: Path | None = None
+    weights: Path | str | None = None
     teachers: tuple[Path, ...] = ()
     packed: Path | None = None
     resume: bool = False
     overwrite: bool = False
     device: str | None = None
     wandb: str = "disabled"
+    trust_code: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -81,7 +85,8 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Returns what decides the result as JSON values, for ``config.json``.
 
-        Places and the machine are left out: ``out``, ``cache``, ``device``, ``wandb``, ``resume`` and ``overwrite``.
+        Places, the machine and consent are left out: ``out``, ``cache``, ``device``, ``wandb``, ``resume``,
+        ``overwrite`` and ``trust_code``.
         """
         experiment, recipe = self.chosen()
         places = [data.place if isinstance(data, Data) else named(data)[1] for data in self.datasets]
@@ -112,7 +117,7 @@ class RunConfig:
             split=_path(values["split"]),
             split_csv=tuple(Path(path) for path in values["split_csv"]),
             allow_overlap=bool(values["allow_overlap"]),
-            weights=_path(values.get("weights")),
+            weights=weights_named(values["weights"]) if values.get("weights") else None,
             teachers=tuple(Path(path) for path in values.get("teacher", ())),
             packed=_path(values.get("packed")),
         )

@@ -18,6 +18,7 @@ from agetrain._data_options import DATASET_HELP, DATASET_METAVAR, add_reading, r
 from agetrain.datasets.own import Reading
 from agetrain.errors import UsageError
 from agetrain.evaluation.metrics import in_words
+from agetrain.network.names import weights_named
 from agetrain.recipe import AUGMENTATIONS, CHOICES, Augmentation, Recipe, option
 from agetrain.run_config import RunConfig, read_record
 from agetrain.training.wandb_log import MODES
@@ -32,9 +33,10 @@ def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command; every field of `Recipe` and of `Augmentation` is an option."""
     parser = argparse.ArgumentParser(
         prog="python -m agetrain",
+        # argparse's own would be all of the options
         usage="python -m agetrain --dataset NAME[=DIR] [--experiment ID] [options]\n"
         "       python -m agetrain --resume DIR | --finish DIR [options]\n"
-        "       python -m agetrain --list | --help",  # argparse's own would be all of the options
+        "       python -m agetrain --list | --list-backbones [TEXT] | --help",  # argparse's own would be all options
         description="Train an age network from ImageNet weights: an experiment of the original work, or the recipe "
         "'best'. Without --experiment a data set's final original experiment is run, and 'best' where there is none.",
         epilog=status_table(*DATA_STATUSES, ExitStatus.DIVERGED),
@@ -50,6 +52,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--label", choices=("real", "apparent"), help="age to learn (default: real)")
     parser.add_argument("--experiment", metavar="ID", help=f"one of: {', '.join(experiments.EXPERIMENTS)}")
     parser.add_argument("--list", action="store_true", help="print all experiments")
+    parser.add_argument(
+        "--list-backbones", nargs="?", const="", metavar="TEXT",
+        help="print what --backbone takes, those with TEXT in their name: networks of agetrain, of torchvision, and of "
+        "timm where it is installed",
+    )  # fmt: skip
     parser.add_argument("--config", type=Path, metavar="FILE", help="run again by the config.json of a run")
     add_reading(parser)
     splits = parser.add_argument_group("split")
@@ -66,9 +73,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--cache", type=Path, default=Path("cache"), metavar="DIR", help="folder of the face crops (default: cache)"
     )
     parser.add_argument(
-        "--weights", type=Path, metavar="FILE",
-        help="starting weights: ImageNet weights as a file or a folder with BACKBONE*.pth, or a checkpoint of agetrain "
-        "(default: $AGETRAIN_WEIGHTS, then a download)",
+        "--weights", type=weights_named, metavar="FILE",
+        help="starting weights: a state dict of the backbone as a file or a folder with BACKBONE*.pth, a checkpoint of "
+        "agetrain, default for the download of torchvision or timm, or none to start at random (default: "
+        "$AGETRAIN_WEIGHTS, then a download)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--trust-code", action="store_true",
+        help="allow code of your own to run: the file of --backbone FILE.py:FUNCTION, also where a configuration or a "
+        "checkpoint names it",
     )  # fmt: skip
     parser.add_argument(
         "--teacher", type=Path, action="append", default=[], metavar="FILE",
@@ -114,6 +127,8 @@ def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
             recipe.add_argument("--augmentation", choices=AUGMENTATIONS, help=_help(field))
         elif field.name == "repeats":
             recipe.add_argument("--repeats", type=_numbers, metavar="R[,R...]", help=_help(field))
+        elif field.name == "frozen_stages":
+            recipe.add_argument("--frozen-stages", type=_names, metavar="NAME[,NAME...]", help=_help(field))
         else:
             _add_field(recipe, field, type(field.default))
     augmentation = parser.add_argument_group("augmentation", "how far training faces are varied")
@@ -140,6 +155,10 @@ def _numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text}: use a number, or one for each data set, as 3,1,1") from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()
 
 
 def config_of(options: argparse.Namespace) -> RunConfig:
@@ -174,6 +193,7 @@ def config_of(options: argparse.Namespace) -> RunConfig:
         out=options.out or _folder(options), cache=options.cache,
         weights=options.weights or base.weights, teachers=tuple(options.teacher or base.teachers), packed=packed,
         resume=bool(options.resume), overwrite=options.overwrite, device=options.device, wandb=options.wandb,
+        trust_code=options.trust_code,
     )  # fmt: skip
 
 
@@ -225,12 +245,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         print(experiments.table())
         return 0
+    if options.list_backbones is not None:
+        return guarded("agetrain", lambda: list_backbones(options.list_backbones), debug=options.debug, extra="train")
     if not (options.dataset or options.packed or options.config or _folder(options)):
-        parser.error("give --dataset, --config, --packed, --resume DIR, --finish DIR or --list")
+        parser.error("give --dataset, --config, --packed, --resume DIR, --finish DIR, --list or --list-backbones")
     left = partial(_left, options, time.time())
     return guarded(
         "agetrain", lambda: train(options), debug=options.debug, level=logging.INFO, extra="train", interrupted=left
     )
+
+
+def list_backbones(containing: str) -> None:
+    """Prints the networks that ``--backbone`` takes, a name a line.
+
+    Raises:
+        UsageError: there is none with this text in its name.
+    """
+    from agetrain.network.backbones import backbone_names
+
+    names = backbone_names(containing)
+    if not names:
+        raise UsageError(f"--list-backbones {containing}: no network has this in its name; use a part of a name")
+    print("\n".join(names))
 
 
 def _left(options: argparse.Namespace, began_s: float) -> str:

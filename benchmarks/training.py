@@ -41,7 +41,9 @@ def main() -> None:
     dataset, _ = load_dataset(name, folder or None)
     data, _ = training_set([dataset], recipe, options.cache)
 
-    network = AgeNet(recipe.backbone, recipe.head, recipe.dropout, auxiliary=recipe.auxiliary_weight > 0)
+    network = AgeNet(
+        recipe.backbone, recipe.head, recipe.dropout, auxiliary=recipe.auxiliary_weight > 0, size=recipe.size
+    )
     network.to(device).to(memory_format=torch.channels_last).train()
     learner, optimiser = Learner(network), make_optimiser(network, recipe)
     bf16 = uses_bf16(recipe.precision, device)

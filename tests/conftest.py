@@ -188,3 +188,18 @@ def cpu_alone(exported_distribution, exported_linear):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(providers, "rungs", lambda *_: [])
         yield
+
+
+@pytest.fixture
+def bounds(monkeypatch):
+    """Lets the command line prove with other bounds; what a small network saves in 8 bits is only reported."""
+    import math
+
+    from ageexport.ladder import Bounds
+
+    def use(**changes):
+        wanted = Bounds(**{"int8_time": math.inf, **changes})
+        for module in ("parity", "verify"):
+            monkeypatch.setattr(f"ageexport.{module}.Bounds", lambda: wanted)
+
+    return use

@@ -21,7 +21,7 @@ COMMON = {
     "frozen_batchnorm": "train", "start_at_mean": False, "precision": "fp32", "seed": 0, "dropout": 0,
     # The best epoch is the one that is best on the reported part; nothing but the one label is learned.
     "select_on": "valid", "ignore_bad": False, "auxiliary_weight": 0, "teacher_weight": 0, "doubt_beyond": 0,
-    "age_balance": 0, "balance": "none",
+    "age_balance": 0, "balance": "none", "frozen_stages": [],
     # The augmentation was never applied.
     "augmentation": UNVARIED, "repeats": [1],
     # Without effect here.

@@ -64,7 +64,7 @@ def write_appa_real(folder, image, train=24, valid=8):
     return folder
 
 
-def lively_network(head, crops, seed=0, backbone="mobilenet_v2", dropout=0.2):
+def lively_network(head, crops, seed=0, backbone="mobilenet_v2", dropout=0.2, **more):
     """A network with random weights that tells faces apart, which a freshly initialised one does not.
 
     Its normalisation layers see the crops once, and its head is scaled until ages spread over many years: a proof on
@@ -75,7 +75,7 @@ def lively_network(head, crops, seed=0, backbone="mobilenet_v2", dropout=0.2):
     from agetrain.network.agenet import AgeNet
 
     torch.manual_seed(seed)
-    network = AgeNet(backbone, head, dropout)
+    network = AgeNet(backbone, head, dropout, **more)
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = None
@@ -85,7 +85,7 @@ def lively_network(head, crops, seed=0, backbone="mobilenet_v2", dropout=0.2):
         network.train()
         network(faces)
         network.eval()
-        features = network.backbone((faces - network.mean) / network.std)
+        features = network.features(faces)
         if head == "linear":
             linear.weight.mul_(3 / (features @ linear.weight.T).std())
             linear.bias.copy_(40 - (features @ linear.weight.T).mean())
@@ -144,7 +144,7 @@ def checkpoint_of(network, spec):
     """The same as a checkpoint."""
     from agetrain.network.checkpoint import Checkpoint
 
-    return Checkpoint.from_values(checkpoint_values(network, spec), "of a test")
+    return Checkpoint.from_values(checkpoint_values(network, spec), "of a test", trust_code=network.trust_code)
 
 
 class Exported:

@@ -45,6 +45,7 @@ class Calibrated:
 def calibrate_checkpoint(
     path: Path, datasets: Sequence[str | Path | Data], *, part: str | None = None, split: Path | None = None,
     split_csv: Sequence[Path] = (), mirrored: bool | None = None, device: str = "cpu", reading: Reading | None = None,
+    trust_code: bool = False,
 ) -> Calibrated:  # fmt: skip
     """Calibrates the deviation of a checkpoint; nothing is written.
 
@@ -57,12 +58,13 @@ def calibrate_checkpoint(
         mirrored: whether it answers with the mean over a face and its mirror image from then on; None: as it did.
         device: to compute on.
         reading: how own data is read.
+        trust_code: whether the user's own code may be run, for a backbone that is made by it.
 
     Raises:
         CheckpointError: it cannot be used, or its deviations cannot be calibrated.
         DatasetError: there are too few faces, or a data set cannot be read.
     """
-    checkpoint = Checkpoint.load(path)
+    checkpoint = Checkpoint.load(path, trust_code=trust_code)
     # An earlier calibration is not calibrated again.
     checkpoint = replace(
         checkpoint, calibration=Calibration(), mirrored=checkpoint.mirrored if mirrored is None else mirrored

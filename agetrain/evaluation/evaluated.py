@@ -76,7 +76,7 @@ class Report:
 
 def evaluate_model(
     model: str | Path, data: str | Path | Data | Sequence[str | Path | Data], setup: Setup | None = None, *,
-    part: str | None = None, device: str = "cpu",
+    part: str | None = None, device: str = "cpu", trust_code: bool = False,
 ) -> Report:  # fmt: skip
     """Measures an age model on labelled pictures: picture file in, detector and crop included.
 
@@ -86,6 +86,7 @@ def evaluate_model(
         setup: which part, which label, which detector; None for the defaults of `Setup`.
         part: short for ``Setup(part=...)``.
         device: that a checkpoint computes on.
+        trust_code: whether code of your own may be run, for a checkpoint whose backbone is made by it.
 
     Returns:
         The report. Each of its ``records`` has ``mae``, ``rmse``, ``bias`` and ``mae_interval_95`` in years,
@@ -115,5 +116,5 @@ def evaluate_model(
     sets: Sequence[str | Path | Data] = [data] if isinstance(data, str | Path | Data) else list(data)
     check_datasets(sets, chosen)
     path = Path(model)
-    opened = open_model(path, device)
+    opened = open_model(path, device, trust_code=trust_code)
     return Report(tuple(evaluate_part(opened, path, each, chosen) for each in sets))

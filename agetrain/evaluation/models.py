@@ -40,12 +40,13 @@ class Model:
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
-def open_model(path: Path, device: str = "cpu") -> Model:
+def open_model(path: Path, device: str = "cpu", *, trust_code: bool = False) -> Model:
     """Opens a checkpoint of agetrain, or a model file of ageexport by the runtime.
 
     Args:
         path: ``*.onnx``, or else a checkpoint.
         device: that a checkpoint computes on.
+        trust_code: whether the user's own code may be run, for a backbone that is made by it.
 
     Raises:
         CheckpointError: it cannot be used.
@@ -56,7 +57,7 @@ def open_model(path: Path, device: str = "cpu") -> Model:
         return _open_onnx(path)
     from agetrain.network.checkpoint import Checkpoint
 
-    return open_checkpoint(Checkpoint.load(path), path, device)
+    return open_checkpoint(Checkpoint.load(path, trust_code=trust_code), path, device)
 
 
 def _open_onnx(path: Path) -> Model:

@@ -1,16 +1,14 @@
 """The networks: a backbone without its classifier, and a head that answers in years."""
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from agetrain.errors import UsageError
 from agetrain.network import mobilenet_face
+from agetrain.network.backbones import UNIT, make_backbone
 from agetrain.network.calibration import SMALLEST_STD_YEARS, Calibration
-from agetrain.recipe import BACKBONES, HEADS
+from agetrain.recipe import HEADS
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 _AGES = 101  # one bin a year, 0 to 100
 
 
@@ -21,19 +19,24 @@ class AgeNet(nn.Module):
     100; the age is the mean of the softmax, after DEX (Rothe et al., IJCV 2018) and DLDL-v2 (Gao et al., IJCAI 2018).
 
     Args:
-        backbone: one of `agetrain.recipe.BACKBONES`.
+        backbone: as `agetrain.network.names.BackboneName` reads it.
         head: one of `agetrain.recipe.HEADS`.
         dropout: before the last layer.
-        normalise: by mean and deviation of ImageNet; without it, pixels are brought to 0 to 1. The face backbone has
-            its own.
+        normalise: by mean and deviation of ImageNet, or of the network's own; without it, pixels are brought to 0 to 1.
+            The face backbone always has its own.
         auxiliary: a second head beside the first, which learns another label and is left out of checkpoints.
+        size: side of the faces in pixels; agetrain's own backbones take any.
+        trust_code: whether the user's own code may be run, for a backbone that is made by it.
 
     Attributes:
         calibration: of the deviation that it answers; none until `agetrain.calibrate` finds one.
         mirrored: answers with the mean over the face and its mirror image, which costs twice the time.
+        trust_code: as it was given.
 
     Raises:
-        UsageError: there is no backbone or head of that name.
+        UsageError: there is no such backbone or head, the backbone takes no faces of this size, or its code may not be
+            run.
+        MissingDependencyError: timm is not installed.
     """
 
     mean: Tensor
@@ -42,32 +45,33 @@ class AgeNet(nn.Module):
     residual_std: Tensor
 
     def __init__(
-        self, backbone: str, head: str, dropout: float = 0.2, *, normalise: bool = True, auxiliary: bool = False
-    ) -> None:
+        self, backbone: str, head: str, dropout: float = 0.2, *, normalise: bool = True, auxiliary: bool = False,
+        size: int = 112, trust_code: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        if backbone not in BACKBONES or head not in HEADS:
-            raise UsageError(f"unknown network {backbone}/{head}: use {'|'.join(BACKBONES)} and {'|'.join(HEADS)}")
+        if head not in HEADS:
+            raise UsageError(f"unknown head {head}: use one of {', '.join(HEADS)}")
+        made = make_backbone(backbone, size, trust_code=trust_code)
         self.backbone_name, self.head_name = backbone, head
         self.calibration = Calibration()
         self.mirrored = False
-        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if normalise else ((0.0,) * 3, (1.0,) * 3)
-        scale = 255.0
-        if backbone == mobilenet_face.NAME:  # its weights know no other, and know theirs exactly
-            mean, std, scale = mobilenet_face.MEAN, mobilenet_face.STD, 1.0
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * scale)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * scale)
+        self.trust_code = trust_code
+        own = backbone == mobilenet_face.NAME  # its weights know no other normalisation, and know theirs exactly
+        pixels = made.normalisation if normalise or own else UNIT
+        self.register_buffer("mean", torch.tensor(pixels.mean).view(1, 3, 1, 1) * pixels.scale)
+        self.register_buffer("std", torch.tensor(pixels.std).view(1, 3, 1, 1) * pixels.scale)
         self.register_buffer("ages", torch.arange(_AGES, dtype=torch.float32))
         # Spread of the linear head's errors on held-out faces, set after training.
         self.register_buffer("residual_std", torch.zeros(()))
-        self.backbone, width = _headless(backbone)
+        self.backbone = made.module
         outputs = _AGES if head == "distribution" else 1
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, outputs))
-        self.auxiliary = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, outputs)) if auxiliary else None
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(made.width, outputs))
+        self.auxiliary = nn.Sequential(nn.Dropout(dropout), nn.Linear(made.width, outputs)) if auxiliary else None
 
     def features(self, faces: Tensor) -> Tensor:
         """Computes what the heads are given, ``[n, width]``, for faces as in `forward`."""
         features: Tensor = self.backbone((faces - self.mean) / self.std)
-        return features
+        return features.flatten(1) if features.ndim > 2 else features
 
     def forward(self, faces: Tensor) -> Tensor:
         """Runs the network.
@@ -104,20 +108,3 @@ class AgeNet(nn.Module):
         if not self.calibration.changes:
             return std
         return (self.calibration.slope * std + self.calibration.offset_years).clamp_min(SMALLEST_STD_YEARS)
-
-
-def _headless(name: str) -> tuple[nn.Module, int]:
-    """Builds a network that ends in features; returns it with their number."""
-    if name == mobilenet_face.NAME:
-        return mobilenet_face.FaceMobileNet(), mobilenet_face.WIDTH
-    network = torchvision.models.get_model(name, weights=None)
-    if name == "resnet34":
-        width = network.fc.in_features
-        network.fc = nn.Identity()
-    elif name == "mobilenet_v2":
-        width = network.classifier[1].in_features
-        network.classifier = nn.Identity()
-    else:
-        width = network.classifier[6].in_features
-        network.classifier[6] = nn.Identity()
-    return network, width

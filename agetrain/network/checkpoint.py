@@ -1,5 +1,6 @@
 """Checkpoints: a trained network and all that is known of it, in a file that loads without executing anything."""
 
+import logging
 import pickle  # for the name of an error alone
 import platform
 import subprocess
@@ -17,6 +18,8 @@ from agetrain._files import replacing
 from agetrain.errors import CheckpointError, OutputError, UsageError
 from agetrain.network.agenet import AgeNet
 from agetrain.network.calibration import Calibration
+from agetrain.network.factory import sha256_of
+from agetrain.network.names import BackboneName
 
 FORMAT = "agetrain-checkpoint"
 VERSION = 1
@@ -26,6 +29,8 @@ _KEYS = {
     "label_offset", "training", "metrics",
 }  # fmt: skip
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
@@ -33,7 +38,7 @@ class Checkpoint:
 
     Attributes:
         weights: state dict of `AgeNet`, on the CPU, without a second head.
-        backbone: one of `agetrain.recipe.BACKBONES`.
+        backbone: as `agetrain.network.names.BackboneName` reads it.
         head: one of `agetrain.recipe.HEADS`.
         crop: the face crop that the network takes; it holds the side of the input.
         label: ``real`` or ``apparent``.
@@ -42,6 +47,7 @@ class Checkpoint:
         metrics: what was measured of it, each with the data set and the part that it was measured on.
         calibration: of the deviation that the network answers.
         mirrored: the network answers with the mean over a face and its mirror image.
+        trust_code: whether the user's own code may be run, for a backbone that is made by it; never in the file.
 
     Example:
         >>> checkpoint = Checkpoint.load("checkpoints/age-small.pth")
@@ -60,6 +66,7 @@ class Checkpoint:
     metrics: tuple[dict[str, Any], ...]
     calibration: Calibration = field(default_factory=Calibration)
     mirrored: bool = False
+    trust_code: bool = False
 
     @classmethod
     def of_network(
@@ -83,17 +90,21 @@ class Checkpoint:
         }
         return cls(
             weights, network.backbone_name, network.head_name, crop, label, float(label_offset), training,
-            tuple(metrics), network.calibration, network.mirrored,
+            tuple(metrics), network.calibration, network.mirrored, network.trust_code,
         )  # fmt: skip
 
     @classmethod
-    def load(cls, path: str | Path) -> "Checkpoint":
+    def load(cls, path: str | Path, *, trust_code: bool = False) -> "Checkpoint":
         """Reads a checkpoint file.
+
+        Args:
+            path: the file.
+            trust_code: whether the user's own code may be run when the network is built, see `network`.
 
         Raises:
             CheckpointError: it is not there, broken, a pickle of something else, or of another version.
         """
-        return cls.from_values(read(path), path)
+        return cls.from_values(read(path), path, trust_code=trust_code)
 
     def save(self, path: str | Path) -> None:
         """Writes the checkpoint in one piece: a crash or a full disk leaves an older file as it was.
@@ -104,12 +115,13 @@ class Checkpoint:
         write(path, self.to_values())
 
     @classmethod
-    def from_values(cls, values: dict[str, Any], path: str | Path) -> "Checkpoint":
+    def from_values(cls, values: dict[str, Any], path: str | Path, *, trust_code: bool = False) -> "Checkpoint":
         """Makes a checkpoint of the values of its file.
 
         Args:
             values: as `to_values` gives them.
             path: where they are from, for messages.
+            trust_code: see `load`.
 
         Raises:
             CheckpointError: they are not those of a checkpoint, or of another version.
@@ -130,7 +142,7 @@ class Checkpoint:
             return cls(
                 values["weights"], values["backbone"], values["head"], CropSpec.from_dict(values["crop"]),
                 values["label"], values["label_offset"], training, tuple(values["metrics"]),
-                Calibration(**values.get("calibration", {})), bool(values.get("mirrored", False)),
+                Calibration(**values.get("calibration", {})), bool(values.get("mirrored", False)), trust_code,
             )  # fmt: skip
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: {error}; train again") from error
@@ -160,17 +172,28 @@ class Checkpoint:
     def network(self) -> AgeNet:
         """Builds the network, in evaluation mode, on the CPU.
 
+        A backbone that a function of the user's own makes is looked for in the current folder.
+
         Raises:
-            CheckpointError: the weights do not fit the network that the checkpoint names.
+            CheckpointError: the weights do not fit the network that the checkpoint names, or it cannot be made here.
+            MissingDependencyError: timm is not installed.
         """
         try:
-            network = AgeNet(self.backbone, self.head)
+            network = AgeNet(self.backbone, self.head, size=self.crop.size, trust_code=self.trust_code)
+            self._warn_of_other_code()
             network.load_state_dict(self.weights)
-        except (RuntimeError, UsageError, TypeError, ValueError, AttributeError) as error:
+        except UsageError as error:  # which says what to do
+            raise CheckpointError(str(error)) from error
+        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
             reason = " ".join(str(error).split())[:160]
             raise CheckpointError(f"the weights do not fit {self.backbone}/{self.head}: {reason}") from error
         network.calibration, network.mirrored = self.calibration, self.mirrored
         return network.eval()
+
+    def _warn_of_other_code(self) -> None:
+        name, known = BackboneName.parse(self.backbone), self.training.get("backbone_sha256")
+        if name.source == "file" and known and sha256_of(name) != known:
+            log.warning("%s: the file has changed since this checkpoint was trained", self.backbone)
 
     @property
     def mean(self) -> list[float]:

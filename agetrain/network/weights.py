@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ import torchvision
 from torch import Tensor, nn
 
 from agetrain._files import file_sha256
-from agetrain.errors import CheckpointError, WeightsError
+from agetrain.errors import AgeError, CheckpointError, WeightsError
 from agetrain.network import mobilenet_face
 from agetrain.network.agenet import AgeNet
+from agetrain.network.backbones import timm_with_weights, weights_of_torchvision
 from agetrain.network.checkpoint import FORMAT, Checkpoint
+from agetrain.network.factory import described
+from agetrain.network.names import DEFAULT, NONE, BackboneName
 from agetrain.recipe import Recipe, option
 
 WEIGHTS_VARIABLE = "AGETRAIN_WEIGHTS"
@@ -51,12 +55,13 @@ class Start:
 
 
 def load_imagenet_weights(network: AgeNet, file: str | Path | None = None) -> Start:
-    """Starts the backbone from ImageNet weights; its classifier is not needed.
+    """Starts the backbone from weights that were learned before, of ImageNet mostly; its classifier is not needed.
 
     Args:
         network: to be loaded in place.
-        file: a torchvision state dict of the backbone, or a folder with ``<backbone>*.pth``; None for the variable
-            ``AGETRAIN_WEIGHTS``, and without that torchvision's own download.
+        file: a state dict of the backbone, or a folder with ``<backbone>*.pth``; ``default`` for the download of
+            torchvision or timm, ``none`` to start at random; None for the variable ``AGETRAIN_WEIGHTS``, and without
+            that the default.
 
     Returns:
         Where the weights came from.
@@ -64,34 +69,97 @@ def load_imagenet_weights(network: AgeNet, file: str | Path | None = None) -> St
     Raises:
         WeightsError: they cannot be had, or belong to another network.
     """
+    file = file or os.environ.get(WEIGHTS_VARIABLE) or DEFAULT
+    if file == NONE:
+        names = network.backbone.state_dict()
+        return Start("random", False, tuple(name for name in names if not name.endswith("num_batches_tracked")))
+    if file == DEFAULT:
+        return _load_default(network)
     name = network.backbone_name
-    file = file or os.environ.get(WEIGHTS_VARIABLE) or None
-    if file is None and name == mobilenet_face.NAME:
-        raise WeightsError(f"there are no weights of {name} to download: {mobilenet_face.REMEDY}")
-    if file is None:
-        try:
-            weights = _ImageNet[name].get_state_dict(progress=True, check_hash=True)
-        except (URLError, OSError, RuntimeError) as error:  # torch reports a wrong hash as RuntimeError
-            raise WeightsError(
-                f"the ImageNet weights of {name} cannot be downloaded ({error}); fetch {_ImageNet[name].url} on a "
-                f"machine with a network and name the file with --weights or the variable {WEIGHTS_VARIABLE}"
-            ) from error
-        return Start("torchvision IMAGENET1K_V1", False, _load(network, weights, _ImageNet[name].url))
     path = weights_file(Path(file), name)
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises zipfile, pickle, EOF, runtime and other errors for a broken file
         raise WeightsError(f"{path}: not a file of weights ({type(error).__name__}); fetch it again") from error
     if not isinstance(weights, Mapping) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise WeightsError(f"{path}: not a state dict of tensors; give torchvision's file for {name}")
+        raise WeightsError(f"{path}: not a state dict of tensors; give one of {name}")
     if isinstance(network.backbone, mobilenet_face.FaceMobileNet):
         return _load_face(network, network.backbone, weights, path)
     missing = _load(network, weights, str(path))
     digest = file_sha256(path)
-    official = Path(_ImageNet[name].url).stem.rpartition("-")[2]  # torchvision names its files by their hash
-    if digest.startswith(official):
-        return Start("torchvision IMAGENET1K_V1", False, missing)
-    return Start(f"substitute weights {path.name}, SHA-256 {digest[:16]}", True, missing)
+    for known in _of_torchvision(name):
+        if digest.startswith(Path(known.url).stem.rpartition("-")[2]):  # torchvision names its files by their hash
+            return Start(_source(known), False, missing)
+    substitute = name in _ImageNet
+    return Start(
+        f"{'substitute ' if substitute else ''}weights {path.name}, SHA-256 {digest[:16]}", substitute, missing
+    )
+
+
+def _load_default(network: AgeNet) -> Start:
+    text = network.backbone_name
+    name = BackboneName.parse(text)
+    if text == mobilenet_face.NAME:
+        raise WeightsError(f"there are no weights of {text} to download: {mobilenet_face.REMEDY}")
+    if name.source == "file":
+        return Start(f"the weights that {text} gave it", False, ())
+    if name.source == "timm":
+        return _load_timm(network, name.name)
+    [default, *_] = _of_torchvision(text)
+    try:
+        weights = default.get_state_dict(progress=True, check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:  # torch reports a wrong hash as RuntimeError
+        at_random = "" if name.source == "own" else ", or start at random with --weights none"
+        raise WeightsError(
+            f"the ImageNet weights of {text} cannot be downloaded ({error}); fetch {default.url} on a machine with a "
+            f"network and name the file with --weights or the variable {WEIGHTS_VARIABLE}{at_random}"
+        ) from error
+    return Start(_source(default), False, _load(network, weights, default.url))
+
+
+def _load_timm(network: AgeNet, name: str) -> Start:
+    log.info("timm:%s: its weights are downloaded where they are not here yet", name)
+    try:
+        with _quiet("huggingface_hub", "timm"):  # which repeat for a minute that there is no network
+            module, known = timm_with_weights(name)
+    except AgeError:
+        raise
+    except Exception as error:  # timm, and the library that it downloads with, raise errors of many kinds
+        raise WeightsError(
+            f"timm's weights of {name} cannot be downloaded ({described(error)}); on a machine with a network, save "
+            f"the state_dict of timm.create_model({name!r}, pretrained=True) and name that file with --weights; or "
+            "start at random with --weights none"
+        ) from error
+    network.backbone.load_state_dict(module.state_dict())
+    licence = known.get("license")
+    tag = f"{known.get('architecture', name)}.{known['tag']}" if known.get("tag") else name
+    return Start(f"timm {tag}", False, (), terms=f"{licence}, as timm says" if licence else "")
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Lets these libraries log errors alone."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _of_torchvision(text: str) -> list[Any]:
+    """The weights that torchvision has for a backbone, its default first."""
+    name = BackboneName.parse(text)
+    if text in _ImageNet:
+        return [_ImageNet[text]]
+    return weights_of_torchvision(name.name) if name.source == "torchvision" else []
+
+
+def _source(weights: Any) -> str:
+    return f"torchvision {weights.name}"
 
 
 def weights_file(path: Path, backbone: str) -> Path:
@@ -101,11 +169,12 @@ def weights_file(path: Path, backbone: str) -> Path:
         WeightsError: there is none.
     """
     if path.is_dir():
-        matches = sorted(path.glob(mobilenet_face.FILE if backbone == mobilenet_face.NAME else f"{backbone}*.pth"))
+        name = BackboneName.parse(backbone).name
+        matches = sorted(path.glob(mobilenet_face.FILE if backbone == mobilenet_face.NAME else f"{name}*.pth"))
         if not matches and backbone == mobilenet_face.NAME:
             raise WeightsError(f"{path}: holds no {mobilenet_face.FILE}: {mobilenet_face.REMEDY}")
         if not matches:
-            raise WeightsError(f"{path}: holds no {backbone}*.pth; put torchvision's weights of {backbone} there")
+            raise WeightsError(f"{path}: holds no {name}*.pth; put weights of {backbone} there")
         return matches[0]
     if not path.is_file():
         raise WeightsError(f"{path}: no such file of weights; check --weights and the variable {WEIGHTS_VARIABLE}")
@@ -174,12 +243,12 @@ def start_from(network: AgeNet, path: str | Path | None) -> Start | None:
 
     Args:
         network: to be loaded in place.
-        path: of ``--weights``.
+        path: of ``--weights``, a word or None.
 
     Raises:
         CheckpointError: the checkpoint is of another backbone.
     """
-    if path is None or not Path(path).is_file():
+    if path in (None, DEFAULT, NONE) or not Path(path).is_file():
         return None
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)

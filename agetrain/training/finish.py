@@ -99,7 +99,7 @@ class TrainingResult:
         Raises:
             CheckpointError: there is none yet, or it is broken.
         """
-        return Checkpoint.load(self.path)
+        return Checkpoint.load(self.path, trust_code=self.config.trust_code)
 
     def plot(self) -> "Figure":
         """Draws loss and errors over the epochs, as a figure of matplotlib.
@@ -175,7 +175,10 @@ def _finish_stopped(config: RunConfig, out: Path, device: torch.device) -> None:
     now = {"recipe": recipe.to_dict(), "label": data.label, **prepared.split}
     record = read_record(out / CONFIG_FILE) | now
     check_same_run(out / STATE_FILE, values, record)
-    best, state = settle_best(values, out, recipe, data.label), RunState.from_values(values)
+    best, state = (
+        settle_best(values, out, recipe, data.label, trust_code=config.trust_code),
+        RunState.from_values(values),
+    )
     log.info(
         "%s: stopped after epoch %d of %d; epoch %d, its best one, is measured on the validation part",
         out, state.epoch, recipe.epochs, best[BEST_FILE].training["epoch"],

@@ -22,7 +22,7 @@ def fit(
     out: str | Path | None = None, cache: str | Path = "cache", weights: str | Path | None = None,
     teachers: Iterable[str | Path] = (), augment: Augment | None = None, callbacks: Iterable[Callback] = (),
     resume: bool = False, overwrite: bool = False, device: str | None = None, wandb: str = "disabled",
-    **changes: Any,
+    trust_code: bool = False, **changes: Any,
 ) -> TrainingResult:  # fmt: skip
     """Trains an age network and writes its checkpoint, its figures and a report into a folder.
 
@@ -49,6 +49,7 @@ def fit(
         overwrite: replace the run that is in ``out``.
         device: ``cpu``, ``cuda``, ...; None for CUDA where there is one.
         wandb: ``auto``, ``online``, ``offline`` or ``disabled``.
+        trust_code: whether code of your own may be run, for a backbone ``FILE.py:FUNCTION``.
         **changes: fields of `Recipe` that differ, as ``epochs=10, backbone="torchvision:mobilenet_v3_large"``.
 
     Returns:
@@ -84,7 +85,7 @@ def fit(
         recipe=recipe_of_start(_changed(base, changes), weights, changes) if experiment else _changed(base, changes),
         out=Path(out) if out is not None else None, cache=Path(cache),
         weights=Path(weights) if weights is not None else None, teachers=tuple(map(Path, teachers)), resume=resume,
-        overwrite=overwrite, device=device, wandb=wandb,
+        overwrite=overwrite, device=device, wandb=wandb, trust_code=trust_code,
     )  # fmt: skip
     return train_run(config, augment=augment, callbacks=callbacks)
 

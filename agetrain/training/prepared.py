@@ -19,10 +19,14 @@ from agetrain.datasets.parts import check_overlap
 from agetrain.datasets.problems import LIST, check_problems, write_problems
 from agetrain.errors import UsageError, WeightsError
 from agetrain.experiments import Experiment
+from agetrain.network.backbones import check_backbone
+from agetrain.network.factory import sha256_of
+from agetrain.network.names import DEFAULT, NONE, BackboneName
 from agetrain.network.weights import WEIGHTS_VARIABLE, weights_file
 from agetrain.recipe import Recipe
 from agetrain.run_config import RunConfig, default_out
 from agetrain.training.distributed import Processes
+from agetrain.training.freezing import tensors_of
 
 SPLIT_FILE = "split.csv"
 
@@ -106,12 +110,14 @@ def prepare_run(config: RunConfig, processes: Processes) -> Prepared:
     if folder is not None:
         config = _as_packed(config)
         experiment, recipe = config.chosen()
+        _check_network(recipe, trust_code=config.trust_code)
         data, pack_record = packing.load(folder, recipe)
         _check_packed(config, folder, pack_record)
         record = {**pack_record, "experiment": experiment.id, "recipe": recipe.to_dict(), "packed": str(folder)}
         parity = None
     else:
         experiment, recipe = config.chosen()
+        _check_network(recipe, trust_code=config.trust_code)  # before any picture is opened
         problems = folder_of(config) / LIST
         sets, notes = open_datasets(config, experiment, problems)
         datasets = [each.dataset for each in sets]
@@ -130,6 +136,17 @@ def prepare_run(config: RunConfig, processes: Processes) -> Prepared:
                 check_problems(dataset, config.reading.most_broken_percent, new, problems)
         own = tuple(each for each in sets if each.dataset.listed)
     return Prepared(config, experiment, recipe, data, record, parity, own)
+
+
+def _check_network(recipe: Recipe, *, trust_code: bool) -> None:
+    """Refuses a network that cannot be trained by the recipe.
+
+    Raises:
+        UsageError: it cannot.
+        MissingDependencyError: timm is not installed.
+    """
+    backbone = check_backbone(recipe.backbone, recipe.size, trust_code=trust_code)
+    tensors_of(backbone, recipe.frozen_stages, recipe.backbone)
 
 
 def write_lists(prepared: Prepared, out: Path) -> None:
@@ -173,14 +190,17 @@ def _said(value: str | list[str]) -> str:
 def sources(config: RunConfig, recipe: Recipe) -> dict[str, Any]:
     """What a run starts and learns from beside the pictures, for its records: paths as given, and SHA-256 of files."""
     weights = str(config.weights or os.environ.get(WEIGHTS_VARIABLE) or "")
+    name = BackboneName.parse(recipe.backbone)
     try:
-        digest = file_sha256(weights_file(Path(weights), recipe.backbone)) if weights else ""
+        named_file = weights and weights not in (DEFAULT, NONE)
+        digest = file_sha256(weights_file(Path(weights), recipe.backbone)) if named_file else ""
     except WeightsError:  # whoever loads them says so; a run that goes on does without
         digest = ""
     return {
         "weights": weights, "weights_sha256": digest,
         "teacher": [str(path) for path in config.teachers],
         "teacher_sha256": [file_sha256(path) for path in config.teachers],
+        **({"backbone_sha256": sha256_of(name)} if name.source == "file" else {}),
     }  # fmt: skip
 
 

@@ -59,7 +59,8 @@ def train_run(
             record = {**prepared.record, **prepared.split, **sources(config, prepared.recipe)}
             _train(prepared, out, _noted(record, augment, callbacks), processes, augment, callbacks)
         processes.agreed(None)  # the others wait for the files
-    return TrainingResult.read(out)
+    result = TrainingResult.read(out)
+    return replace(result, config=replace(result.config, trust_code=config.trust_code))
 
 
 def _noted(record: dict[str, Any], augment: Augment | None, callbacks: tuple[Callback, ...]) -> dict[str, Any]:
@@ -81,8 +82,11 @@ def _train(
     run = start_run(
         recipe, data, out, processes, record=record, weights=config.weights,
         predictions=Teacher.load(predictions) if predictions else None,
-        networks=NetworkTeacher.load(checkpoints, data, processes.device) if checkpoints else None,
+        networks=NetworkTeacher.load(checkpoints, data, processes.device, trust_code=config.trust_code)
+        if checkpoints
+        else None,
         augment=augment, wandb=config.wandb, resume=config.resume, overwrite=config.overwrite,
+        trust_code=config.trust_code,
     )  # fmt: skip
     reports = reports_of(prepared, out, run.record)
 

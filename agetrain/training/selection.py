@@ -67,6 +67,7 @@ def _facts(run: Run, epoch: int, train_median: float) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "data": list(run.data.facts), "start": run.start.source, "train_median": train_median,
         **({"start_terms": run.start.terms} if run.start.terms else {}),
+        **{key: run.record[key] for key in ("backbone_sha256",) if key in run.record},
         "experiment": run.record["experiment"], "recipe": run.recipe.to_dict(), "epoch": epoch, **run.made_with,
     }  # fmt: skip
     if run.augment:
@@ -109,7 +110,7 @@ def _keep_other(run: Run, facts: dict[str, Any]) -> list[str]:
     if len(known) == 0:
         return []
     label = other_label(data.label)
-    swapped = AgeNet(network.backbone_name, network.head_name)
+    swapped = AgeNet(network.backbone_name, network.head_name, size=data.crop.size, trust_code=network.trust_code)
     weights = {k: v for k, v in network.state_dict().items() if not k.startswith(("head.", "auxiliary."))}
     weights |= {
         k.replace("auxiliary.", "head.", 1): v for k, v in network.state_dict().items() if k.startswith("auxiliary.")

@@ -25,7 +25,7 @@ from agetrain.training.augment import centre
 from agetrain.training.batches import Batches
 from agetrain.training.callbacks import Augment
 from agetrain.training.distributed import Processes
-from agetrain.training.freezing import freeze, reestimate_batchnorm
+from agetrain.training.freezing import freeze, freeze_stages, reestimate_batchnorm
 from agetrain.training.losses import weights_by_age
 from agetrain.training.optim import make_optimiser, running_mean
 from agetrain.training.predict import uses_bf16
@@ -81,7 +81,7 @@ class Run:
         learner: the network with all its heads, or what shares it between processes.
         averaged: running mean of its weights, or None.
         optimiser: over its weights.
-        frozen: children of the backbone that are not trained.
+        frozen: parts of the backbone that are not trained.
         start: where its weights are from.
         label_offset: years to add to what the network answers.
         age_weights: how much a label of each age counts, float32 ``[101]``; None counts all alike.
@@ -147,6 +147,7 @@ def start_run(
     recipe: Recipe, data: TrainingSet, out: Path, processes: Processes, *, record: dict[str, Any],
     weights: str | Path | None = None, predictions: Teacher | None = None, networks: NetworkTeacher | None = None,
     augment: Augment | None = None, wandb: str = "disabled", resume: bool = False, overwrite: bool = False,
+    trust_code: bool = False,
 ) -> Run:  # fmt: skip
     """Makes a network and all that is needed to train it, or takes them from the state of an interrupted run.
 
@@ -166,6 +167,7 @@ def start_run(
         wandb: mode of `WandbLog`.
         resume: go on where ``last.pth`` stands, if it is there.
         overwrite: replace what an earlier run left in the folder.
+        trust_code: whether the user's own code may be run, for a backbone that is made by it.
 
     Raises:
         WeightsError: there are no ImageNet weights.
@@ -187,7 +189,7 @@ def start_run(
     elif not overwrite:
         check_is_free(out)
     offset = data.label_offset if recipe.labels == "stored" else 0.0
-    network, start, frozen = _network(recipe, data, batches, processes, weights, offset, values)
+    network, start, frozen = _network(recipe, data, batches, processes, weights, offset, values, trust_code)
     averaged = None
     if recipe.ema_decay:
         averaged = AveragedModel(network, multi_avg_fn=running_mean(recipe.ema_decay), use_buffers=True)
@@ -207,7 +209,10 @@ def start_run(
         if values is None:
             remove_earlier_run(out, {"--weights": [weights] if weights else [], "--teacher": record.get("teacher", ())})
         else:
-            best, record = settle_best(values, out, recipe, data.label), carried_on(record, values)
+            best, record = (
+                settle_best(values, out, recipe, data.label, trust_code=trust_code),
+                carried_on(record, values),
+            )
         write_json(out / CONFIG_FILE, record)
     age_weights = None
     if recipe.age_balance:
@@ -227,21 +232,22 @@ def start_run(
 
 def _network(
     recipe: Recipe, data: TrainingSet, batches: Batches, processes: Processes, weights: str | Path | None,
-    offset: float, values: dict[str, Any] | None,
+    offset: float, values: dict[str, Any] | None, trust_code: bool,
 ) -> tuple[AgeNet, Start, list[nn.Module]]:  # fmt: skip
-    """Returns the network on its device, where its weights are from, and its frozen children."""
+    """Returns the network on its device, where its weights are from, and its frozen parts."""
     torch.manual_seed(recipe.seed)
     other_known = bool(np.isfinite(batches.crops.others).any())
     network = AgeNet(
         recipe.backbone, recipe.head, recipe.dropout, normalise=recipe.normalise,
-        auxiliary=recipe.auxiliary_weight > 0 and other_known,
+        auxiliary=recipe.auxiliary_weight > 0 and other_known, size=recipe.size, trust_code=trust_code,
     )  # fmt: skip
     start = None
     if values:
         terms = values.get("start_terms", "")
         start = Start(values["start"], False, tuple(values["start_missing"]), terms=terms)
     start = start or start_from(network, weights) or load_imagenet_weights(network, weights)
-    frozen = freeze(network, recipe.frozen_children, start)
+    stages = recipe.frozen_stages
+    frozen = freeze_stages(network, stages, start) if stages else freeze(network, recipe.frozen_children, start)
     if recipe.start_at_mean and recipe.head == "linear" and not start.with_head:
         nn.init.constant_(cast(nn.Linear, network.head[1]).bias, float(batches.crops.ages.mean()) - offset)
     network.to(processes.device).to(memory_format=torch.channels_last)
@@ -290,6 +296,8 @@ def _say_what_starts(run: Run) -> None:
         log.info("taught by %s", " and ".join(run.networks.files))
     if run.start.substitute:
         log.warning("%s: not torchvision's own; figures may differ from published ones", run.start.source)
+    if run.start.source == "random" and not run.state.epoch:
+        log.warning("%s starts at random: it knows nothing yet, and needs more pictures and epochs", recipe.backbone)
     log.info(
         "%s: %d faces to learn from%s, %d to choose the epoch, %d pictures to report on; %s on %s in %s%s",
         data.name, batches.faces, f" ({batches.taught} with a teacher)" if batches.taught else "", len(data.select),

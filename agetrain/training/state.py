@@ -6,7 +6,7 @@ reports. What a kill keeps from the later files, `settle_best` gets from ``last.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ BEST_FILES = (BEST_FILE, "best-real.pth", "best-apparent.pth")
 STATE_FORMAT = "agetrain-state-1"
 _REPORTS = (METRICS_FILE, "metrics-real.json", "metrics-apparent.json", "report.md", "curve.png", "parity.npz")
 
-_NO_FILE = {"split": "the usual split", "weights": "the usual weights", "teacher": "none"}
+_NO_FILE = {"split": "the usual split", "weights": "the usual weights", "teacher": "none", "backbone": "its file"}
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,9 @@ def _of_last_epoch(values: dict[str, Any], name: str, path: Path) -> Checkpoint 
     return Checkpoint.from_values({**best, "weights": kept | best["weights"]}, path)
 
 
-def settle_best(values: dict[str, Any], out: Path, recipe: Recipe, label: str) -> dict[str, Checkpoint]:
+def settle_best(
+    values: dict[str, Any], out: Path, recipe: Recipe, label: str, *, trust_code: bool = False
+) -> dict[str, Checkpoint]:
     """Returns the best epochs so far by the name of their file, and writes a file that a kill kept from being written.
 
     Args:
@@ -119,6 +121,7 @@ def settle_best(values: dict[str, Any], out: Path, recipe: Recipe, label: str) -
         out: its folder.
         recipe: of the run.
         label: of the run.
+        trust_code: whether the user's own code may be run, for a backbone that is made by it.
 
     Raises:
         CheckpointError: a file is broken, or lost.
@@ -136,7 +139,7 @@ def settle_best(values: dict[str, Any], out: Path, recipe: Recipe, label: str) -
                     "anew with --overwrite"
                 )
             found.save(path)
-        best[name] = found
+        best[name] = replace(found, trust_code=trust_code)
     return best
 
 
@@ -203,7 +206,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     pairs = [(name, old[name], value) for name, value in new.items() if name != "epochs"]
     pairs.append(("label", before["label"], now["label"]))
     pairs.append(("augment", before.get("augment", "none"), now.get("augment", "none")))
-    for name in ("split", "weights", "teacher"):
+    for name in ("split", "weights", "teacher", "backbone"):
         # What is in a file counts, not where it lies; but a hash is not always known.
         digest = f"{name}_sha256"
         key = digest if before.get(digest) and now.get(digest) else name

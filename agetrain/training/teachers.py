@@ -84,8 +84,16 @@ class NetworkTeacher:
     files: tuple[str, ...]
 
     @classmethod
-    def load(cls, paths: Sequence[Path], data: TrainingSet, device: torch.device) -> "NetworkTeacher":
+    def load(
+        cls, paths: Sequence[Path], data: TrainingSet, device: torch.device, *, trust_code: bool = False
+    ) -> "NetworkTeacher":
         """Reads checkpoints.
+
+        Args:
+            paths: their files.
+            data: that the pupil learns from.
+            device: that it is trained on.
+            trust_code: whether the user's own code may be run, for backbones that are made by it.
 
         Raises:
             CheckpointError: one is not there, or not a sound checkpoint.
@@ -93,7 +101,7 @@ class NetworkTeacher:
         """
         networks, sizes = [], []
         for path in paths:
-            teacher = Checkpoint.load(path)
+            teacher = Checkpoint.load(path, trust_code=trust_code)
             different = _different(teacher.crop.to_dict(), data.crop.to_dict())
             if teacher.label != data.label or teacher.label_offset:
                 raise UsageError(

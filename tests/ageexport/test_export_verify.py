@@ -242,14 +242,15 @@ def test_one_checkpoint_is_needed(arguments, capsys):
 
 
 @pytest.mark.slow  # minutes on a busy machine
-def test_int8_is_made_again_from_the_same_faces(exported_distribution, proof, tmp_path, capsys, converted, monkeypatch):
+def test_int8_is_made_again_from_the_same_faces(
+    exported_distribution, proof, tmp_path, capsys, converted, monkeypatch, bounds
+):
     """A weight changed by one step of 64 is noticed; so are faces that are not those of the calibration."""
     from ageexport import precision
-    from ageexport.ladder import Bounds
 
     monkeypatch.setattr(precision, "METHODS", ("minmax",))
     monkeypatch.setattr(precision, "COUNTS", (0, 1))
-    monkeypatch.setattr("ageexport.parity.Bounds", lambda: Bounds(int8_mae=5, int8_decade_mae=9))
+    bounds(int8_mae=5, int8_decade_mae=9)
     shutil.copy(exported_distribution.checkpoint, tmp_path / "best.pth")
     write_pack(tmp_path, proof, CropSpec(size=64))
     model, weights = tmp_path / "best.int8.onnx", tmp_path / "best.pth"

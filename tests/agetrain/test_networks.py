@@ -15,13 +15,11 @@ from torch import nn
 
 from agetrain.errors import UsageError, WeightsError
 from agetrain.network import weights
-from agetrain.network.agenet import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    AgeNet,
-)
+from agetrain.network.agenet import AgeNet
+from agetrain.network.backbones import IMAGENET_MEAN, IMAGENET_STD
+from agetrain.network.names import BACKBONES
 from agetrain.network.weights import Start, load_imagenet_weights
-from agetrain.recipe import BACKBONES, HEADS
+from agetrain.recipe import HEADS
 from agetrain.training.freezing import backbone_children, freeze, reestimate_batchnorm, set_training_mode
 
 LOADED = Start("torchvision IMAGENET1K_V1", False, ())
@@ -99,7 +97,7 @@ def test_a_second_head_answers_beside_the_first_and_changes_nothing_of_it():
 
 
 def test_unknown_names():
-    with pytest.raises(UsageError, match=r"alexnet/linear.*mobilenet_v2.*resnet34"):
+    with pytest.raises(UsageError, match=r"alexnet.*mobilenet_v2.*resnet34.*torchvision:NAME"):
         AgeNet("alexnet", "linear")
     with pytest.raises(UsageError, match="ordinal"):
         AgeNet("resnet34", "ordinal")
@@ -220,7 +218,7 @@ def test_the_file_of_torchvision_is_known_by_its_hash_under_any_name(mobilenet, 
     file = saved(tmp_path / "renamed.pth", classifier_of("mobilenet_v2").state_dict())
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     for known, substitute in ((digest[:8], False), (digest[8:16], True)):
-        official = types.SimpleNamespace(url=f"https://example.org/mobilenet_v2-{known}.pth")
+        official = types.SimpleNamespace(url=f"https://example.org/mobilenet_v2-{known}.pth", name="IMAGENET1K_V1")
         monkeypatch.setitem(weights._ImageNet, "mobilenet_v2", official)
         start = load_imagenet_weights(mobilenet, file)
         assert start.substitute == substitute

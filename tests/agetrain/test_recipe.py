@@ -34,7 +34,7 @@ VARIED = {
 
 
 def test_the_overrides_below_are_all_that_a_recipe_has():
-    assert set(OVERRIDES) | {"augmentation", "head"} == {f.name for f in fields(Recipe)}
+    assert set(OVERRIDES) | {"augmentation", "head", "frozen_stages"} == {f.name for f in fields(Recipe)}
     assert set(VARIED) == {f.name for f in fields(Augmentation)}
 
 
@@ -59,6 +59,16 @@ def test_any_field_of_a_recipe_can_be_given_and_nothing_else_changes(name):
 def test_the_head_can_be_given_with_a_loss_that_fits():
     _, recipe = resolved("--dataset", "appa-real", "--head", "distribution", "--loss", "distribution")
     assert recipe == replace(EXPERIMENTS["A8"].recipe, head="distribution", loss="distribution")
+
+
+def test_stages_can_be_named_where_no_children_are_counted(capsys):
+    _, recipe = resolved("--dataset", "utkface", "--frozen-stages", "conv1,layer1")
+    assert recipe == replace(EXPERIMENTS["best"].recipe, frozen_stages=("conv1", "layer1"))
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert main(["--dataset", "appa-real", "--frozen-stages", "conv1"]) == 2  # A8 counts seven
+    assert "--frozen-children 7 both say" in capsys.readouterr().err
+    _, recipe = resolved("--dataset", "appa-real", "--frozen-stages", "conv1", "--frozen-children", "0")
+    assert (recipe.frozen_stages, recipe.frozen_children) == (("conv1",), 0)
 
 
 @pytest.mark.parametrize("name", VARIED)
@@ -99,7 +109,10 @@ def test_json_keeps_every_field(name):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"backbone": "resnet50"}, {"head": "ordinal"}, {"head": "linear"}, {"loss": "l1"}, {"crop": "round"},
+        {"backbone": "resnet50"}, {"backbone": "torchvision:"}, {"backbone": "timm:hf-hub:a/b"},
+        {"backbone": "net.py"}, {"backbone": "net.py:a-b"}, {"backbone": "net.txt:a"}, {"backbone": 5},
+        {"frozen_stages": ("a",), "frozen_children": 1}, {"frozen_stages": ("a", "")},
+        {"head": "ordinal"}, {"head": "linear"}, {"loss": "l1"}, {"crop": "round"},
         {"labels": "offset"}, {"optimiser": "sgd"}, {"schedule": "linear"}, {"select_on": "test"},
         {"precision": "fp16"}, {"frozen_batchnorm": "off"}, {"size": 0}, {"size": 7}, {"size": 1025}, {"epochs": 0},
         {"batch_size": 0}, {"lr": 0.0}, {"lr": -1.0}, {"lr": math.nan}, {"target_std_years": 0}, {"step_epochs": 0},

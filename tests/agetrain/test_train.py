@@ -250,7 +250,7 @@ def test_statistics_of_substitute_weights_are_estimated_on_the_faces(
 
     if not substitute:
         url = f"https://example.org/mobilenet_v2-{file_sha256(place / 'start.pth')[:8]}.pth"
-        monkeypatch.setitem(weights._ImageNet, "mobilenet_v2", types.SimpleNamespace(url=url))
+        monkeypatch.setitem(weights._ImageNet, "mobilenet_v2", types.SimpleNamespace(url=url, name="IMAGENET1K_V1"))
     assert main(arguments(tmp_path / "out", "--epochs", "1", "--frozen-children", "-1", "--batch-size", "9")) == 0
     values = Checkpoint.load(tmp_path / "out" / "best.pth")
     start = torch.load(place / "start.pth", weights_only=True)
