@@ -9,7 +9,7 @@ from conftest import ROOT
 from documents import blocks, generator, resolve
 
 PACKAGES = ("ageinfer", "agetrain", "ageexport")
-TESTED_ELSEWHERE = {"ageexport.files", "agetrain.evaluation.records", "agetrain.training.run"}
+TESTED_ELSEWHERE = {"ageexport.files", "agetrain.data", "agetrain.evaluation.evaluated", "agetrain.training.fitting"}
 WITH_EXAMPLES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for package in PACKAGES
