@@ -35,6 +35,7 @@ def test_the_bounds_of_the_checks_are_those_of_the_program():
             f"{bounds.int8_mae:g} years, and {bounds.int8_decade_mae:g} in every decade of age with "
             f'{bounds.fewest_in_decade} faces; other decades are "not judged"',
         ),
+        ("L4", f"{bounds.int8_difference:g} year"),
         (
             "L4",
             f"{bounds.int8_time:g} of the time, or {bounds.int8_small_time:g} for a file of at most "
