@@ -18,9 +18,9 @@ class Bounds:
         fp16_mae: between the MAE of the fp16 and of the fp32 file.
         int8_mae, int8_decade_mae: between the MAE of a quantised and of the fp32 file, over all faces and in every
             decade of age that has ``fewest_in_decade`` of them.
-        int8_difference: mean difference between the ages of a quantised and of the fp32 file, face by face.
-        chance: how many standard errors of the mean a difference of MAEs may have in any case: with few faces, chance
-            gives more than the bounds above, which are meant for a thousand.
+        chance: how many standard errors the difference of the MAEs of a quantised and of the fp32 file may have in any
+            case: with few faces, chance gives more than ``int8_mae``, which is meant for a thousand.
+        int8_mae_of_few: to which ``chance`` may widen the bound at most.
         int8_time: largest share of the fp32 file's time that a quantised file may take to be worth a file.
         int8_small_time: the same for a quantised file of at most ``int8_small`` of the fp32 file's size, which is worth
             a file for that. The time depends on the machine: where ``int8_time`` is infinite, it is only reported.
@@ -39,8 +39,8 @@ class Bounds:
     fp16_mae: float = 0.01
     int8_mae: float = 0.05
     int8_decade_mae: float = 0.2
-    int8_difference: float = 1.0
     chance: float = 2.0
+    int8_mae_of_few: float = 0.25
     int8_time: float = 0.8
     int8_small_time: float = 0.95
     int8_small: float = 0.5

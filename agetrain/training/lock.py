@@ -27,7 +27,7 @@ def held(out: Path) -> Iterator[None]:
         UsageError: another process holds it.
         OutputError: the folder cannot be made.
     """
-    made = not out.exists()
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
         stream = _locked(out / LOCK_FILE)
@@ -39,9 +39,9 @@ def held(out: Path) -> Iterator[None]:
         with suppress(OSError):
             (out / LOCK_FILE).unlink()  # while it is held: whoever waits for it finds that it is gone, see below
         stream.close()
-        if made:
-            with suppress(OSError):  # it is not empty
-                out.rmdir()
+        with suppress(OSError):  # one is not empty
+            for folder in made:
+                folder.rmdir()
 
 
 def _locked(path: Path) -> IO[str]:

@@ -48,7 +48,7 @@ def prove(proved, monkeypatch):
         made = {p: proved[outcome.get(p, p)] for p in ("fp32", *precisions) if outcome.get(p, p)}
         return made, MISS if None in outcome.values() else None
 
-    monkeypatch.setattr(export, "open_checkpoint", lambda *_: work.append("checkpoint") or (None, "0" * 64))
+    monkeypatch.setattr(export, "open_checkpoint", lambda *_, **__: work.append("checkpoint") or (None, "0" * 64))
     monkeypatch.setattr(evidence, "open_evidence", lambda *_: work.append("pictures"))
     monkeypatch.setattr(export, "proved_models", models)
 

@@ -46,9 +46,9 @@ def _quickly(monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def crops(proof, tmp_path_factory):
     """Crops of twelve pictures by the side of a face."""
-    from ageexport.evidence import from_folder
+    from ageexport.evidence import from_own
 
-    samples, folder = from_folder(proof).samples[:12], tmp_path_factory.mktemp("crops")
+    samples, folder = from_own(proof).samples[:12], tmp_path_factory.mktemp("crops")
     return {
         side: np.array(cache.open_crops(samples, CropSpec(size=side), folder, "crops").crops)
         for side in set(NETWORKS.values())
@@ -124,12 +124,12 @@ def test_own_code_by_one_command(tmp_path, crops, proof, bounds, capsys):
     assert times_executed(tmp_path) == 0
     assert main([*arguments, "--trust-code"]) == 0, capsys.readouterr().err
     # So little of it are weights that it is not small enough to be called int8.
-    assert {path.name for path in tmp_path.glob("*.onnx")} == {"best.onnx", "best.mixed.onnx", "best.fp16.onnx"}
+    assert {path.name for path in tmp_path.glob("*.onnx")} == {"best.onnx", "best.int8.onnx", "best.fp16.onnx"}
     assert "nets.py:small, linear head; started from random" in (tmp_path / "best.md").read_text()
-    rungs = json.loads((tmp_path / "best.mixed.parity.json").read_text())["rungs"]
+    rungs = json.loads((tmp_path / "best.int8.parity.json").read_text())["rungs"]
     [rung] = [rung for rung in rungs if rung["what"].startswith("time of a face")]
     assert rung["status"] == "reported"
-    verified = ["--verify-only", "best.mixed.onnx", "--checkpoint", "best.pth", "--data", str(proof), "--quiet"]
+    verified = ["--verify-only", "best.int8.onnx", "--checkpoint", "best.pth", "--data", str(proof), "--quiet"]
     assert main(verified) == 4
     assert main([*verified, "--trust-code"]) == 0, capsys.readouterr().err
 

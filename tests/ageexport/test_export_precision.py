@@ -267,11 +267,31 @@ def test_a_bad_calibration_fails(values, int8, truth, fp32_file):
     exact = replace(truth, evidence=replace(truth.evidence, samples=samples), crops=replace(truth.crops, ages=ages))
     figures = []
     for reduced in (int8, with_other_scales(int8, 3)):
-        bound = replace(LOOSE, int8_mae=1.2 * figures[0] if figures else 99, int8_decade_mae=99)
+        bound = replace(LOOSE, int8_mae=1.2 * figures[0] if figures else 99, int8_decade_mae=99, chance=0)
         ladder = parity.prove(sealed(values, reduced), "int8", exact, fp32_file, bound)
         figures.append(ladder.figure("L4", "MAE in int8"))
     assert [r.what for r in ladder.failed] == ["MAE in int8 and in fp32"]
     assert figures[1] > 1.2 * figures[0] > 0
+
+
+def test_of_few_faces_chance_widens_the_bound_but_not_without_end(values, int8, truth, fp32_file):
+    """Labels of which the difference of errors is known: one standard error of it is what 100 faces leave."""
+
+    def judged(**changes):
+        bounds = replace(LOOSE, int8_mae=1e-9, int8_decade_mae=99, **changes)
+        rungs = parity.prove(sealed(values, int8), "int8", truth, fp32_file, bounds).rungs
+        [rung] = [r for r in rungs if r.what == "MAE in int8 and in fp32"]
+        return rung
+
+    labels = truth.crops.ages
+    ages = [graph.ages_of(data, truth.faces) for data in (sealed(values, int8), fp32_file)]
+    gaps = np.abs(ages[0] - labels) - np.abs(ages[1] - labels)
+    one = judged(chance=1.0, int8_mae_of_few=99)
+    assert one.bound == pytest.approx(gaps.std() / 10, abs=2e-3)
+    assert "chance alone" in one.note
+    assert judged(chance=99.0, int8_mae_of_few=0.125).bound == 0.125
+    none = judged(chance=0.0)
+    assert (none.bound, none.status, none.note) == (1e-9, "failed", "")
 
 
 def test_fp16_is_judged_against_fp32(values, fp16, truth, fp32_file):
@@ -314,7 +334,7 @@ def test_all_precisions_by_one_command(place, bounds, capsys):
 
 
 def test_an_int8_file_that_misses_its_bound_is_not_written_nor_is_anything_else(place, bounds, capsys):
-    bounds(int8_mae=1e-9)
+    bounds(int8_mae=1e-9, chance=0)
     (place / "best.int8.onnx").write_bytes(b"an older one")
     before = {p.name: p.read_bytes() for p in place.iterdir()}
     assert main([str(place / "best.pth"), "--precision", "int8", "--overwrite", "--quiet"]) == 10
@@ -326,7 +346,7 @@ def test_an_int8_file_that_misses_its_bound_is_not_written_nor_is_anything_else(
 
 
 def test_what_was_proved_is_written_where_int8_misses_its_bound(place, bounds, int8, monkeypatch, capsys):
-    bounds(int8_mae=1e-9)
+    bounds(int8_mae=1e-9, chance=0)
     monkeypatch.setattr(precision, "int8_attempts", lambda model, faces: iter([int8]))
     assert main([str(place / "best.pth"), "--precision", "all", "--quiet"]) == 10
     assert sorted(p.name for p in place.glob("*.onnx")) == ["best.fp16.onnx", "best.onnx"]

@@ -162,7 +162,7 @@ def place(exported_distribution, converted, proof, tmp_path, monkeypatch, cpu_al
     return tmp_path
 
 
-def test_such_a_file_is_not_written_but_fp32_is(place, bounds, timed, capsys):
+def test_such_a_file_is_not_written_and_fp32_is_where_it_was_asked_for(place, bounds, timed, capsys):
     timed((9.9, 10.0), (9.8, 10.0), (9.7, 10.0), (9.75, 10.0))
     bounds(int8_mae=9, int8_decade_mae=9, int8_time=0.8)
     assert main([str(place / "best.pth"), "--precision", "int8", "--quiet"]) == 10
@@ -170,8 +170,12 @@ def test_such_a_file_is_not_written_but_fp32_is(place, bounds, timed, capsys):
     [line] = [line for line in captured.err.splitlines() if line.startswith("ageexport: ")]
     assert "int8: not worth a file: " in line
     assert "9.70 ms, fp32 9." in line
-    assert line.endswith(f"in fp32 it was proved, and that is {place / 'best.fp32.onnx'}")
-    assert sorted(path.name for path in place.glob("*.onnx")) == ["best.fp32.onnx"]
+    assert line.endswith("; nothing was written")
+    assert not list(place.glob("*.onnx"))
+    timed((9.9, 10.0), (9.8, 10.0), (9.7, 10.0), (9.75, 10.0))
+    assert main([str(place / "best.pth"), "--precision", "fp32", "int8", "--quiet"]) == 10
+    assert f"; written: {place / 'best.onnx'}" in capsys.readouterr().err
+    assert sorted(path.name for path in place.glob("*.onnx")) == ["best.onnx"]
 
 
 def test_with_the_first_layer_in_float_it_may_be_worth_it(place, bounds, timed, capsys):

@@ -46,8 +46,10 @@ def other_value(name, value):
     """Another valid value of a field of a recipe or an augmentation, with what has to change beside it."""
     if name in ("head", "loss"):
         return {"head": "distribution", "loss": "distribution"} if name == "head" else {"loss": "l1"}
-    if name == "balance":
-        return {name: "age"}
+    if name in ("balance", "backbone"):
+        return {name: {"balance": "age", "backbone": "vgg16"}[name]}
+    if name == "frozen_stages":
+        return {name: ("conv1",), "frozen_children": 0}
     if name in CHOICES:
         return {name: next(choice for choice in CHOICES[name] if choice != value)}
     if isinstance(value, bool):

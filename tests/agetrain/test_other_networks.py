@@ -393,7 +393,7 @@ def test_own_code_is_trained_recorded_and_resumed(tmp_path, arguments, capsys):
     assert main([*again, "--trust-code"]) == 0
     (tmp_path / "nets.py").write_text((tmp_path / "nets.py").read_text() + "\n# changed\n")
     assert main([*again, "--trust-code"]) == 2
-    assert "another file of --backbone" in capsys.readouterr().err
+    assert "--backbone its file (" in capsys.readouterr().err
 
 
 def test_a_network_of_timm_is_trained_from_frozen_stages(arguments):
@@ -411,7 +411,7 @@ def test_a_network_of_timm_is_trained_from_frozen_stages(arguments):
 
 
 def test_no_picture_is_opened_for_a_network_that_does_not_work(arguments, capsys, monkeypatch):
-    monkeypatch.setattr("agetrain.training.run.open_datasets", lambda *_: pytest.fail("a data set was opened"))
+    monkeypatch.setattr("agetrain.training.prepared.open_datasets", lambda *_: pytest.fail("a data set was opened"))
     for options, told in (
         ({"backbone": "torchvision:vit_b_32"}, "use --size 224"),
         ({"backbone": "torchvision:resnet18", "frozen_stages": "layer9"}, "--frozen-stages layer9"),
