@@ -109,3 +109,16 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be made a folder"), held(tmp_path / "file" / "out"):
         pass
+
+
+def test_folders_that_were_made_for_nothing_go_again(tmp_path):
+    with held(tmp_path / "runs" / "faces" / "first"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "runs").mkdir()
+    with held(tmp_path / "runs" / "faces" / "first"):
+        pass
+    assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
+    with held(tmp_path / "runs" / "faces" / "first"):
+        (tmp_path / "runs" / "faces" / "first" / "best.pth").touch()
+    assert (tmp_path / "runs" / "faces" / "first" / "best.pth").is_file()
