@@ -145,10 +145,8 @@ def from_own(data: str | Path | Data, checkpoint: Checkpoint | None = None, read
     """Reads anybody's own pictures with their ages.
 
     Where the list names parts, those of ``valid`` prove the export and those of ``train`` (or ``calibration``)
-    calibrate
-    int8. Without parts all of them prove it, but where the checkpoint learned from this data: then it is dealt as the
-    run
-    dealt it.
+    calibrate int8. Without parts all of them prove it, but where the checkpoint learned from this data: then it is
+    dealt as the run dealt it.
 
     Args:
         data: what names it, see `agetrain.datasets.opening.open_dataset`, or `Data`.

@@ -20,8 +20,7 @@ class Data:
     """Labelled pictures in the parts train, valid and, optionally, test.
 
     `from_csv`, `from_folder`, `from_parquet` and `known` make one; no picture is opened by that. All pictures of own
-    data
-    are in the part train until `split` deals them, unless the list or the folders name parts.
+    data are in the part train until `split` deals them, unless the list or the folders name parts.
 
     Attributes:
         dataset: the pictures with their labels.

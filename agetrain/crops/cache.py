@@ -281,8 +281,7 @@ def _cropping(paths: Sequence[Path], spec: CropSpec, crops: Path) -> Iterator[It
     """Crops pictures, on all cores; gives for each, in order, what `_Cropper.crop` returns.
 
     Decoding, detecting and cropping leave Python's lock alone, so threads are enough. Processes would import the script
-    of
-    whoever calls this once more.
+    of whoever calls this once more.
     """
     threads = available_cores()
     if threads < 2:

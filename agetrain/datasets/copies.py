@@ -3,8 +3,7 @@
 Two steps. Small grey copies of all pictures are compared with one another by their correlation, which no change of
 brightness or contrast touches. Pairs that are alike in that are laid over each other (enhanced correlation coefficient,
 Evangelidis and Psarakis, PAMI 2008) and compared in their fine detail, where two pictures of faces that merely look
-alike
-differ. On UTKFace the scores of copies and of others lie apart: `benchmarks/copies.py` shows them.
+alike differ. On UTKFace the scores of copies and of others lie apart: `benchmarks/copies.py` shows them.
 """
 
 import hashlib

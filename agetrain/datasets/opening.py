@@ -109,8 +109,7 @@ def dealt(
     """Deals the pictures of a data set into parts, the same ages in each.
 
     All pictures of a person are in one part. Where persons are not told, pictures of one photograph are, and persons
-    may be
-    in several parts.
+    may be in several parts.
 
     Args:
         dataset: all of whose pictures are dealt anew.

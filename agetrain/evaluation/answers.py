@@ -54,8 +54,7 @@ def answers_of(
         box_margin: what is added to each side of a box first, as a share of its longer side.
         title: of the progress bar.
         unreadable: takes the reasons by the paths of pictures that cannot be read, which are answered as if they held
-            no
-            face; None refuses such pictures.
+            no face; None refuses such pictures.
 
     Raises:
         DatasetError: a picture cannot be read.
@@ -95,8 +94,7 @@ def open_part(
     Args:
         data: what names a data set, see `agetrain.datasets.opening.open_dataset`, or `agetrain.data.Data`.
         part: ``train``, ``valid``, ``test`` or ``all``; None for ``valid``, but for ``all`` of own data that is in no
-            parts
-            and that the model did not learn from.
+            parts and that the model did not learn from.
         label: ``real`` or ``apparent`` age.
         learned: names of the data sets that the model learned from.
         split: see `agetrain.datasets.opening.open_dataset`.

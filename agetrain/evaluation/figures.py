@@ -110,8 +110,7 @@ def evaluate(answers: Answers, *, resamples: int = 2000, seed: int = 0) -> dict[
     """Computes all figures of `Answers` as JSON values, in years unless their name says otherwise.
 
     Where ages are only known as intervals, their figures stand apart, under ``intervals``; without any exact age ``n``
-    is 0
-    and the others are left out.
+    is 0 and the others are left out.
 
     Args:
         answers: of a model.

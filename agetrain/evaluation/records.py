@@ -28,8 +28,7 @@ class Setup:
 
     Attributes:
         part: of the data sets: ``train``, ``valid``, ``test`` or ``all``; None for ``valid``, and for all of own data
-            that
-            is in no parts and that the model did not learn from.
+            that is in no parts and that the model did not learn from.
         label: ``real`` or ``apparent``; None for what the model answers.
         split: a split file, for a single data set.
         split_csv: original lists, for a single data set.

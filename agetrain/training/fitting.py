@@ -27,23 +27,20 @@ def fit(
     """Trains an age network and writes its checkpoint, its figures and a report into a folder.
 
     It needs no ``if __name__ == "__main__"`` and works in a notebook. Under ``torchrun`` the processes share the run;
-    each
-    returns the same result.
+    each returns the same result.
 
     Args:
-        data: to learn from: `Data`, or what names a data set (``NAME``, ``NAME=DIR``, the path of own data); or
-            several.
+        data: to learn from: `Data`, or what names a data set (``NAME``, ``NAME=DIR``, the path of own data);
+            or several.
         recipe: how to train: a `Recipe`, or the name of an experiment (``best``, ``A8``).
         label: ``real`` or ``apparent`` age; None for what the data has.
         out: folder for the results; None for ``runs/NAME-LABEL-EXPERIMENT``.
         cache: folder of the face crops, which are made once.
         weights: starting weights, see `RunConfig`. A checkpoint brings its network and its crop with it, unless these
-            are
-            among ``changes`` or ``recipe`` is a `Recipe`.
+            are among ``changes`` or ``recipe`` is a `Recipe`.
         teachers: what to learn from beside the labels, see `RunConfig`.
         augment: changes each batch after the augmentation of the recipe. It is given float32 ``[n, 3, side, side]``,
-            RGB,
-            0 to 255, on the training device, and returns the like.
+            RGB, 0 to 255, on the training device, and returns the like.
         callbacks: are called with an `EpochEnd` after each epoch; one that returns True ends the run there.
         resume: go on with the interrupted run in ``out``.
         overwrite: replace the run that is in ``out``.

@@ -19,8 +19,7 @@ def loss_and_age(
     ``l1`` and ``mse`` are of the decoded age. ``distribution`` is the divergence from a Gaussian round the true age, as
     wide as the raters disagreed, or `Recipe.target_std_years`, beside the absolute error of its mean (DLDL-v2, Gao et
     al., IJCAI 2018). Of an age that is only known as an interval, the error is the distance to it, and the divergence
-    is
-    minus the logarithm of what the distribution puts inside, which is its likelihood.
+    is minus the logarithm of what the distribution puts inside, which is its likelihood.
 
     Args:
         network: that gave ``raw``.

@@ -68,10 +68,8 @@ def by_name(folder: Path, pattern: str) -> Iterator[Entry | Problem]:
     Args:
         folder: of the pictures; those in folders below it count too.
         pattern: as ``{age}_{sex}_*.jpg``: ``{age}`` is the age, ``{subject}`` or ``{person}`` who it is, ``{part}``
-            train,
-            valid or test, any other name a group of the report; ``*`` stands for anything, ``?`` for one character.
-            With a
-            slash it is compared with as many folders of the path, else with the name alone.
+            train, valid or test, any other name a group of the report; ``*`` stands for anything, ``?`` for one
+            character. With a slash it is compared with as many folders of the path, else with the name alone.
 
     Raises:
         UsageError: the pattern has no ``{age}``, or a name twice.

@@ -33,9 +33,8 @@ def read_parquet(files: list[Path], cache: Path) -> Table:
     """Reads Parquet files of one table; pictures inside are unpacked into a folder of the cache, once.
 
     A column ``image`` (or another of its form) may hold the encoded picture, as ``{bytes, path}`` or as plain bytes.
-    Its
-    place in the table is taken by the path of the unpacked file. Numbers that stand for names of classes, which Hugging
-    Face describes beside the table, become these names. Where the files of a table are called ``train-...``,
+    Its place in the table is taken by the path of the unpacked file. Numbers that stand for names of classes, which
+    Hugging Face describes beside the table, become these names. Where the files of a table are called ``train-...``,
     ``validation-...`` or ``test-...``, that is a column ``part``.
 
     Args:

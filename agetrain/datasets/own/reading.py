@@ -80,13 +80,11 @@ def load_own(place: Path, name: str, label: str | None = None, reading: Reading 
     """Reads somebody's own data; pictures are not opened.
 
     All pictures are in the part ``train`` unless the list or the folders name parts; `agetrain.datasets.parts` deals
-    them
-    then.
+    them then.
 
     Args:
         place: a folder with ``labels.csv`` (also ``.tsv``, ``.txt``), a folder for each age, a folder of Parquet files,
-            or a
-            list or a Parquet file itself.
+            or a list or a Parquet file itself.
         name: of the data set; empty for what ``dataset.json`` says, and without that the folder's own name.
         label: ``real`` or ``apparent`` age; None for what the data has.
         reading: how to read it; None for the usual.
