@@ -13,7 +13,7 @@ from agetrain._data_options import DATASET_HELP, DATASET_METAVAR, add_reading, r
 from agetrain.datasets.dealing import KINDS, make_parts, write_split
 from agetrain.datasets.opening import dealt, open_dataset, without_duplicates
 from agetrain.datasets.problems import check_problems, write_problems
-from agetrain.errors import UsageError
+from agetrain.errors import DatasetError, UsageError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,10 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--shares",
         type=float,
         nargs="+",
-        default=[0.8, 0.1, 0.1],
-        help="shares of train, valid and, optionally, test (default: 0.8 0.1 0.1)",
+        help="shares of train, valid and, optionally, test (default: 0.8 0.1 0.1; of own data what training takes)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the kinds random and identity")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw")
     parser.add_argument(
         "--cache", type=Path, default=Path("cache"), metavar="DIR",
         help="folder of what is made of pictures once (default: cache)",
@@ -62,7 +61,8 @@ def make_split(options: argparse.Namespace) -> None:
     Raises:
         AgeError: the options do not fit together, or the data set does not have what they need.
     """
-    if not 2 <= len(options.shares) <= 3 or min(options.shares) <= 0:
+    shares = options.shares or [0.8, 0.1, 0.1]
+    if not 2 <= len(shares) <= 3 or min(shares) <= 0:
         raise UsageError("--shares takes two or three numbers above 0")
     problems = options.output.with_suffix(".problems.csv")
     text = options.dataset if options.data is None else f"{options.dataset}={options.data}"
@@ -70,14 +70,18 @@ def make_split(options: argparse.Namespace) -> None:
     if options.drop_duplicates:
         dataset = without_duplicates(dataset, options.cache)
     if options.kind == "default" and not dataset.split:
-        valid, test = [*(share / sum(options.shares) for share in options.shares[1:]), 0.0][:2]
+        # Without shares, those that a training without a split file takes.
+        valid, test = [*(share / sum(shares) for share in shares[1:]), 0.0][:2] if options.shares else (None, 0.0)
         dataset = dealt(dataset, options.cache, valid=valid, test=test, seed=options.seed)
     else:
         dataset = make_parts(
-            dataset, options.kind, rotation=options.rotation, shares=options.shares, seed=options.seed, folder=folder
+            dataset, options.kind, rotation=options.rotation, shares=shares, seed=options.seed, folder=folder
         )
     check_problems(replace(dataset, problems=tuple(p for p in dataset.problems if p.kind != "copy")),
                    options.max_broken, path=problems)  # fmt: skip
+    empty = [part for part in ("train", "valid") if not dataset.parts.get(part)]
+    if empty:
+        raise DatasetError(f"{dataset.name}: no picture for {' and '.join(empty)}; take more, or another --kind")
     digest = write_split(options.output, dataset, folder)
     write_problems(problems, dataset.problems)
     if dataset.problems:

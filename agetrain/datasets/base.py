@@ -24,8 +24,7 @@ class Sample:
             in one part. None: not told.
         attributes: what else is known, as pairs of name and value, such as ``("sex", "female")``.
         interval_years: the youngest and the oldest that the person can be, where no more is known than that; a person
-            of
-            29 is in ``(20, 29)`` to the last day of that year.
+            of 29 is in ``(20, 29)`` to the last day of that year.
     """
 
     path: Path

@@ -157,8 +157,7 @@ def without_duplicates(dataset: Dataset, cache: Path | None) -> Dataset:
     """Leaves out pictures of a photograph that is there already; they become problems of the kind ``copy``.
 
     Of the pictures of one photograph the first one stays, in the order of the parts; none where their labels lie more
-    than
-    2 years apart, since nobody knows which is right.
+    than 2 years apart, since nobody knows which is right.
 
     Args:
         dataset: in any parts, or in none.
