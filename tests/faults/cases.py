@@ -243,7 +243,9 @@ def folder_goes(run: Run) -> None:
 
 def disk_fills(run: Run) -> None:
     """Another program takes all that is left of a small disk."""
-    run.answered(90 if "mp4" in run.sinks else 5)  # so that a part of the recording, which is a second, is written
+    run.answered()
+    if {"mp4", "mkv", "avi"} & {*run.sinks}:
+        run.recorded()
     with (run.folder / "other").open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(1 << 16))

@@ -113,6 +113,16 @@ class Run:
         path = self.folder / SINKS["JSONL" if "JSONL" in self.sinks else "CSV"][1]
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
+    def recorded(self, parts: int = 2) -> None:
+        """Waits until so many parts of its recording, each of a second in MP4 and MKV, are on the disk."""
+        deadline = time.monotonic() + _PATIENCE_S
+        begins = {".mp4": b"moof", ".mkv": b"\x1f\x43\xb6\x75", ".avi": b"00dc"}
+        files = lambda: [path for path in self.folder.glob(".ageinfer-*") if path.suffix in begins]  # noqa: E731
+        while sum(path.read_bytes().count(begins[path.suffix]) for path in files()) < parts:
+            assert self.process.poll() is None, f"it ended before: {''.join(self.said)}"
+            assert time.monotonic() < deadline, f"nothing is recorded: {''.join(self.said)}"
+            time.sleep(0.02)
+
     def signal(self, *names: str, apart_s: float = 0.005) -> None:
         """Sends signals, one after the other."""
         for number, name in enumerate(names):

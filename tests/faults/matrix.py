@@ -82,12 +82,12 @@ def _stop_cases() -> list[Case]:
 def _kill_cases() -> list[Case]:
     """What was answered in the last second may be missing in a recording; a record may have been written half."""
     kill = signals("KILL", after=30)
-    later = signals("KILL", after=90)  # a part of a recording is a second, and the encoder is behind by some pictures
+    later = lambda run: (run.recorded(), run.signal("KILL"))  # noqa: E731
     there = signals_there("KILL")
     return [
         Case("KILL", "it runs", FILM, later, status=-9, lost=50, killed=True, core=True),
-        Case("KILL", "it runs", STDOUT, kill, status=-9, lost=50, killed=True),
-        Case("KILL", "it runs", ("CSV", "avi"), kill, status=-9, lost=50, killed=True),
+        Case("KILL", "it runs", STDOUT, later, status=-9, lost=50, killed=True),
+        Case("KILL", "it runs", ("CSV", "avi"), later, status=-9, lost=50, killed=True),
         Case("KILL", "it runs", PICTURES, kill, status=-9, lost=1, source="pictures", killed=True),
         Case("KILL", "it runs", PAGE, kill, status=-9, killed=True),
         Case(
