@@ -1,9 +1,10 @@
 """Encodes films by FFmpeg (package av): each picture at its own time, the sound of the source copied as it is."""
 
+import os
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from io import FileIO
@@ -135,7 +136,8 @@ class Encoder:
         self._sound = _Sound(sound, self._container, sound_from_s) if sound else None
         if self._sound:
             self.left_out = self._sound.left_out
-        self._container.start_encoding()
+        with _same_priority():
+            self._container.start_encoding()
         self._last_tick = -1
         self._failure: BaseException | None = None
         self._waiting: queue.Queue[tuple[Image, float] | None] = queue.Queue(_WAITING_FRAMES)
@@ -209,6 +211,23 @@ class Encoder:
         self._container.mux(self._stream.encode(frame))
         if self._sound:
             self._sound.copy(time_s)
+
+
+@contextmanager
+def _same_priority() -> Iterator[None]:
+    """Gives all threads of this process the scheduling that they had.
+
+    Where the system lets it, SVT-AV1 gives the whole process that of a real-time program, before everything else on
+    the machine. Each process that is started later has it too.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    yield
+    for thread in map(int, os.listdir("/proc/self/task")) if os.sched_getscheduler(0) != policy else ():
+        with suppress(OSError):  # it has ended
+            os.sched_setscheduler(thread, policy, parameters)
 
 
 class _Clock:

@@ -185,6 +185,15 @@ def test_the_codec_is_the_one_that_is_asked_for_or_that_players_know(tmp_path, s
     assert (said["codec"], said["pixels"], said["frames"]) == (decoder, found[1], 3)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed by Linux alone")
+@pytest.mark.parametrize("codec", CONTAINER_CODECS[".mkv"])
+def test_no_codec_gives_the_process_the_priority_of_a_real_time_program(tmp_path, codec):
+    with VideoSink(tmp_path / "v.mkv", 25, codec=codec) as sink:
+        sink.write(annotated(PLAIN))
+        policies = {os.sched_getscheduler(int(thread.name)) for thread in Path("/proc/self/task").iterdir()}
+    assert policies == {os.SCHED_OTHER}
+
+
 def test_a_player_can_begin_an_mp4_before_it_has_all_of_it(tmp_path):
     path = tmp_path / "v.mp4"
     write_all(VideoSink(path, 25), *(annotated(PLAIN, index=i) for i in range(3)))
