@@ -225,9 +225,10 @@ def _same_priority() -> Iterator[None]:
         return
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     yield
-    for thread in map(int, os.listdir("/proc/self/task")) if os.sched_getscheduler(0) != policy else ():
-        with suppress(OSError):  # it has ended
-            os.sched_setscheduler(thread, policy, parameters)
+    if os.sched_getscheduler(0) != policy:
+        for thread in Path("/proc/self/task").iterdir():
+            with suppress(OSError):  # it has ended
+                os.sched_setscheduler(int(thread.name), policy, parameters)
 
 
 class _Clock:
