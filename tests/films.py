@@ -8,6 +8,8 @@ import av
 import cv2
 import numpy as np
 
+from ageinfer.sinks.encoder import same_priority
+
 SOUND_RATE = 44_100
 
 
@@ -48,7 +50,7 @@ def write_film(
         language: of the sound.
     """
     tick = Fraction(1, 12_800)
-    with av.open(str(path), "w", format=kind, options=container or {}) as out:
+    with same_priority(), av.open(str(path), "w", format=kind, options=container or {}) as out:
         images = iter(images)
         first = next(images)
         rate = Fraction(fps).limit_denominator(1001)

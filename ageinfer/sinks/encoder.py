@@ -136,7 +136,7 @@ class Encoder:
         self._sound = _Sound(sound, self._container, sound_from_s) if sound else None
         if self._sound:
             self.left_out = self._sound.left_out
-        with _same_priority():
+        with same_priority():
             self._container.start_encoding()
         self._last_tick = -1
         self._failure: BaseException | None = None
@@ -214,7 +214,7 @@ class Encoder:
 
 
 @contextmanager
-def _same_priority() -> Iterator[None]:
+def same_priority() -> Iterator[None]:
     """Gives all threads of this process the scheduling that they had.
 
     Where the system lets it, SVT-AV1 gives the whole process that of a real-time program, before everything else on

@@ -345,8 +345,9 @@ def test_a_detector_whose_faces_lie_nowhere_ends_in_one_line(tmp_path, astronaut
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
 def test_ctrl_c_is_heard_while_a_model_is_being_opened():
     script = """
-import ctypes, sys
+import ctypes, signal
 from ageinfer.engine.sessions import interruptible
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let programs in the background ignore it
 print("busy", flush=True)
 interruptible(lambda: ctypes.CDLL(None).sleep(60))  # as a library that returns late
 """
