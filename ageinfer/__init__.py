@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from ageinfer.detect.looking import Looking
     from ageinfer.engine.estimator import AgeEstimator
     from ageinfer.errors import AgeError, AgeInferError
+    from ageinfer.people import Audience, Band, Crossing, Line, People, Person, Places, Window, Zone
     from ageinfer.pipeline import Pipeline, VideoTracker
     from ageinfer.sinks import (
+        AudienceSink,
         CsvSink,
         FaceSnapshots,
         FolderSink,
         JsonlSink,
+        PeopleSink,
         PictureSink,
         Sink,
         VideoSink,
@@ -47,10 +50,11 @@ _HOMES = {
     "detect.looking": ("Looking",),
     "engine.estimator": ("AgeEstimator",),
     "errors": ("AgeError", "AgeInferError"),
+    "people": ("Audience", "Band", "Crossing", "Line", "People", "Person", "Places", "Window", "Zone"),
     "pipeline": ("Pipeline", "VideoTracker"),
     "sinks": (
-        "CsvSink", "FaceSnapshots", "FolderSink", "JsonlSink", "PictureSink", "Sink", "VideoSink", "WindowSink",
-        "record_schema",
+        "AudienceSink", "CsvSink", "FaceSnapshots", "FolderSink", "JsonlSink", "PeopleSink", "PictureSink", "Sink",
+        "VideoSink", "WindowSink", "record_schema",
     ),
     "sinks.draw": ("AnnotatedFrame", "blur_faces", "draw_faces"),
     "sources": ("Source", "open_camera", "open_source", "read_picture"),
@@ -59,11 +63,12 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Age", "AgeError", "AgeEstimator", "AgeInferError", "AnnotatedFrame", "CropSpec", "CsvSink", "Detection", "DlibCnn",
-    "DlibHog", "Face", "FaceDetector", "FaceSnapshots", "FolderSink", "Frame", "FrameResult", "JsonlSink", "Looking",
-    "PictureSink", "Pipeline", "Sink", "Source", "VideoSink", "VideoTracker", "WindowSink", "YuNet", "blur_faces",
-    "crop_face", "crop_faces", "draw_faces", "open_camera", "open_detector", "open_source", "read_picture",
-    "record_schema",
+    "Age", "AgeError", "AgeEstimator", "AgeInferError", "AnnotatedFrame", "Audience", "AudienceSink", "Band",
+    "CropSpec", "Crossing", "CsvSink", "Detection", "DlibCnn", "DlibHog", "Face", "FaceDetector", "FaceSnapshots",
+    "FolderSink", "Frame", "FrameResult", "JsonlSink", "Line", "Looking", "People", "PeopleSink", "Person",
+    "PictureSink", "Pipeline", "Places", "Sink", "Source", "VideoSink", "VideoTracker", "Window", "WindowSink",
+    "YuNet", "Zone", "blur_faces", "crop_face", "crop_faces", "draw_faces", "open_camera", "open_detector",
+    "open_source", "read_picture", "record_schema",
 ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ageinfer.ahead import ahead, in_groups
 from ageinfer.crop.cut import crop_faces
+from ageinfer.crop.quality import view_of
 from ageinfer.detect import FaceDetector, WholePicture, detect_as_told, open_detector
 from ageinfer.detect.looking import Looking
 from ageinfer.engine.estimator import AgeEstimator
@@ -238,6 +239,20 @@ class Pipeline:
             crop = self.estimator.metadata.crop
             return crop_faces(image, [d.box for d in detections], crop, [d.landmarks for d in detections])
 
+    def ages(self, crops: Image, detections: Sequence[Detection]) -> list[Age]:
+        """The ages of faces, each with its quality.
+
+        Args:
+            crops: of all of them, as `crop` gives them.
+            detections: the same faces in their frames.
+        """
+        spec = self.estimator.metadata.crop
+        ages = self.estimator.estimate(crops)
+        if spec.kind == "resize":  # of whole pictures nothing is known of a face
+            return ages
+        views = (view_of(crop, spec, detection) for crop, detection in zip(crops, detections, strict=True))
+        return [replace(age, quality=view.quality) for age, view in zip(ages, views, strict=True)]
+
     def result(self, frame: Frame, faces: Iterable[Face]) -> FrameResult:
         """The result of a frame with these faces."""
         height, width = frame.image.shape[:2]
@@ -249,7 +264,9 @@ class Pipeline:
         if not waiting:
             return
         with self.timer("age"):
-            ages: Iterator[Age] = iter(self.estimator.estimate(np.concatenate([crops for _, _, crops in waiting])))
+            ages = iter(
+                self.ages(np.concatenate([crops for _, _, crops in waiting]), [d for _, ds, _ in waiting for d in ds])
+            )
         for frame, detections, _ in waiting:
             yield frame, self.result(frame, [Face(d, next(ages)) for d in detections])
 
@@ -382,8 +399,9 @@ class VideoTracker:
         return [{i: next(ages) for i in places} for _, places in due]
 
     def _ages_of(self, faces: Sequence[tuple[Located, list[int]]]) -> list[Age]:
-        crops = [self._pipeline.crop(step.frame.image, [step.detections[i] for i in places]) for step, places in faces]
-        return self._pipeline.estimator.estimate(np.concatenate(crops))
+        chosen = [[step.detections[i] for i in places] for step, places in faces]
+        crops = [self._pipeline.crop(step.frame.image, some) for (step, _), some in zip(faces, chosen, strict=True)]
+        return self._pipeline.ages(np.concatenate(crops), [detection for some in chosen for detection in some])
 
 
 def largest_look(source: Source) -> int | None:

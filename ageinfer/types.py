@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,8 @@ SCHEMA_VERSION = 1
 # Where a source does not say how many frames a second it has.
 DEFAULT_FPS = 25.0
 HIGHEST_FPS = 1000.0  # more is a mistake of whoever says so
+_LEAST_STD_YEARS = 0.01
+_STANDARD_NORMAL = NormalDist()
 
 Image = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -88,15 +91,37 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Age:
-    """An estimate for one face.
+    """An estimate for one face: a normal distribution of the age in completed years.
+
+    Models learn from completed years: whoever is 17 to the last day is 17. So at least 18 begins half-way, at 17.5.
 
     Attributes:
         age_years: the estimate, in years.
         std_years: its standard deviation, in years, as the model gives it.
+        quality: how well the face was seen, 0 to 1, see `ageinfer.crop.quality`; None where nobody has looked.
     """
 
     age_years: float
     std_years: float
+    quality: float | None = None
+
+    def at_least(self, years: float) -> float:
+        """The probability that the person has completed so many years.
+
+        Example:
+            >>> round(Age(20.0, 5.0).at_least(18), 3)
+            0.691
+        """
+        return 1.0 - _STANDARD_NORMAL.cdf((years - 0.5 - self.age_years) / max(self.std_years, _LEAST_STD_YEARS))
+
+    def quantile(self, share: float) -> float:
+        """The age that the person has not reached with this probability, above 0 and below 1; at least 0 years.
+
+        Example:
+            >>> round(Age(20.0, 5.0).quantile(0.95), 2)
+            28.22
+        """
+        return max(0.0, self.age_years + _STANDARD_NORMAL.inv_cdf(share) * self.std_years)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +169,7 @@ class Face:
             "age_std": round(self.age.std_years, 2),
             "age_smoothed": None if self.age_smoothed_years is None else round(self.age_smoothed_years, 2),
             "age_lag_s": round(self.age_lag_s, 4),
+            "quality": None if self.age.quality is None else round(self.age.quality, 3),
         }
 
 

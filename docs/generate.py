@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Literal
 
 from limits import LIMITS
 
@@ -59,7 +60,12 @@ def documents() -> dict[Path, str]:
     """Every document with a generated part, as it should be."""
     parts = {
         DOCS / "reference" / "exit-status.md": {"statuses": statuses},
-        DOCS / "reference" / "records.md": {"keys": keys, "columns": columns},
+        DOCS / "reference" / "records.md": {
+            "keys": keys,
+            "columns": columns,
+            "person": lambda: summary("people"),
+            "window": lambda: summary("audience"),
+        },
         DOCS / "reference" / "limits.md": {name: lambda name=name: limits(name) for name in LIMITS},
         DOCS / "reference" / "python.md": {"names": public_names},
         ROOT / "README.md": {"models": models},
@@ -156,6 +162,13 @@ def keys() -> str:
     """The keys of a record, then those of a face in it."""
     schema = record_schema()
     described = schema["properties"] | schema["$defs"]["face"]["properties"]
+    return table(("key", "meaning"), ((f"`{key}`", _cell(value["description"])) for key, value in described.items()))
+
+
+def summary(of: Literal["people", "audience"]) -> str:
+    """The keys of a record of a person or of an audience, then those of a band in it."""
+    schema = record_schema(of)
+    described = schema["properties"] | schema.get("$defs", {}).get("band", {}).get("properties", {})
     return table(("key", "meaning"), ((f"`{key}`", _cell(value["description"])) for key, value in described.items()))
 
 

@@ -14,12 +14,14 @@ class ProgressLine:
     Args:
         total: how many frames there will be, or None where that is not known.
         quiet: never shows anything.
+        count_faces: whether it says how many faces there were.
     """
 
-    def __init__(self, total: int | None, *, quiet: bool) -> None:
+    def __init__(self, total: int | None, *, quiet: bool, count_faces: bool = True) -> None:
         self.frames = 0
         self.faces = 0
         self._total = total
+        self._count_faces = count_faces
         self._shown = not quiet and sys.stderr.isatty()
         self._began = self._last = time.monotonic()
 
@@ -42,7 +44,8 @@ class ProgressLine:
         rate = self.frames / max(self.seconds, 1e-6)
         pace = f"{rate:.0f} a second" if rate >= 10 else f"{rate:.1f} a second"
         if not self._total or self.frames > self._total:
-            return f"{self.frames} frames, {self.faces} faces, {pace}"
+            faces = f"{self.faces} faces, " if self._count_faces else ""
+            return f"{self.frames} frames, {faces}{pace}"
         share = self.frames / self._total
         bar = "#" * int(20 * share)
         left = round((self._total - self.frames) / max(rate, 1e-6))

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Literal
 
 import ageinfer
 from ageinfer.commands.interrupts import Interrupts
-from ageinfer.commands.options import check_options, open_pipeline
+from ageinfer.commands.options import FILES, check_options, open_pipeline, seconds_of, thresholds_of
 from ageinfer.commands.progress_line import ProgressLine
 from ageinfer.console import put, say
 from ageinfer.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
+    from ageinfer.people.board import Board
     from ageinfer.pipeline import Pipeline
     from ageinfer.sinks import Playback, Sink
     from ageinfer.sources import Source
 
 _IDLE_S = 0.03
+_EVERY_S = 900.0
 _TOKEN_VARIABLE = "AGEINFER_TOKEN"  # noqa: S105 - the name, not the token
 
 
@@ -34,12 +36,15 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     if options.json_schema:
         from ageinfer.sinks import record_schema
 
-        put(json.dumps(record_schema(), indent=2))
+        put(json.dumps(record_schema(options.json_schema), indent=2))
         return ExitStatus.OK
     check_options(options)
+    from ageinfer.people import Places
+    from ageinfer.people.board import Board
     from ageinfer.sinks import JsonlSink, Playback
     from ageinfer.sources import open_camera, open_sources
 
+    board = Board(Places.parse(options.zone, options.line))
     pipeline = open_pipeline(options)
     patience_s = None if options.reconnect_for == float("inf") else options.reconnect_for
 
@@ -52,6 +57,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
         with ExitStack() as until_the_end:
             source = until_the_end.enter_context(opened())
             files = [until_the_end.enter_context(sink) for sink in open_records(options, source, interrupts)]
+            files += [until_the_end.enter_context(sink) for sink in open_people(options, source, interrupts, board)]
             with interrupts.held():  # an output is opened whole, and leaves no trial behind
                 files += [until_the_end.enter_context(sink) for sink in open_files(options, source)]
             if interrupts.requested:
@@ -59,18 +65,18 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
             playback = Playback(fast=options.fast, whole=bool(files)) if source.kind == "video" else None
             shown = [
                 until_nobody_watches.enter_context(sink)
-                for sink in open_shown(options, source, pipeline, interrupts, playback)
+                for sink in open_shown(options, source, pipeline, interrupts, playback, board)
             ]
             if not files and not shown:
                 to_standard_output = JsonlSink("-", should_end=lambda: interrupts.requested)
                 files.append(until_the_end.enter_context(to_standard_output))
             watched = playback if shown else None
             announce(pipeline, shown, quiet=options.quiet)
-            process(source, pipeline, [*files, *shown], interrupts, watched, quiet=options.quiet, blur=options.blur)
+            process(source, pipeline, [*files, *shown], interrupts, board, watched, options=options)
         if interrupts.requested:
             raise KeyboardInterrupt
         if source.kind != "camera" and any(sink.stays for sink in shown):
-            stay(opened, pipeline, shown, interrupts, playback or Playback(), options)
+            stay(opened, pipeline, shown, interrupts, board, playback or Playback(), options)
     if source.truncated:
         return ExitStatus.TRUNCATED
     if source.damaged:
@@ -91,6 +97,36 @@ def open_records(options: argparse.Namespace, source: "Source", interrupts: Inte
         yield sinks.JsonlSink(options.jsonl, untouchable=files, should_end=lambda: interrupts.requested)
     if options.csv:
         yield sinks.CsvSink(options.csv, untouchable=files, should_end=lambda: interrupts.requested)
+
+
+def open_people(
+    options: argparse.Namespace, source: "Source", interrupts: Interrupts, board: "Board"
+) -> "Iterator[Sink]":  # fmt: skip
+    """Opens the outputs for records of people and of the audience.
+
+    Raises:
+        AgeError: one of them cannot be opened, or the source has nobody to follow.
+    """
+    from ageinfer.people import BANDS, Audience, Band, People
+    from ageinfer.sinks import AudienceSink, PeopleSink
+
+    places, files, alone = board.places, getattr(source, "files", ()), source.kind in ("picture", "folder")
+    if alone and (options.people or places):
+        raise UsageError("--people, --zone and --line are for videos and cameras; --audience counts faces of pictures")
+    if options.people:
+        people = People(places, least_quality=options.least_quality)
+        thresholds = thresholds_of(options.thresholds)
+        yield PeopleSink(options.people, people, thresholds, untouchable=files, should_end=lambda: interrupts.requested)
+    if options.audience:
+        every_s = None if alone else (seconds_of(options.every) or _EVERY_S)
+        bands = Band.parse_all(options.bands) if options.bands else BANDS
+        audience = Audience(
+            every_s, bands, places, least_people=options.least, least_quality=options.least_quality
+        )  # fmt: skip
+        yield AudienceSink(
+            options.audience, audience, source=source.name if alone else "", board=board,
+            only_ended=options.only_counts, untouchable=files, should_end=lambda: interrupts.requested,
+        )  # fmt: skip
 
 
 def open_files(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]":
@@ -118,7 +154,7 @@ def open_files(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]
 
 def open_shown(
     options: argparse.Namespace, source: "Source", pipeline: "Pipeline", interrupts: Interrupts,
-    playback: "Playback | None",
+    playback: "Playback | None", board: "Board",
 ) -> "Iterator[Sink]":  # fmt: skip
     """Opens page and window, where a person watches; a window also where nothing at all was asked for.
 
@@ -129,8 +165,8 @@ def open_shown(
 
     serves = options.serve or options.serve_at
     if serves:
-        yield _open_web_view(options, source, pipeline, playback)
-    asked = options.jsonl or options.csv or options.output or options.faces or serves or options.window
+        yield _open_web_view(options, source, pipeline, playback, board)
+    asked = serves or any(getattr(options, name) for name in ("window", *FILES))
     if options.window or (not asked and source.kind in ("camera", "video") and sinks.display_works()):
         yield sinks.WindowSink(
             playback=playback, hold_pictures=source.kind != "camera", should_end=lambda: interrupts.requested
@@ -138,7 +174,7 @@ def open_shown(
 
 
 def _open_web_view(
-    options: argparse.Namespace, source: "Source", pipeline: "Pipeline", playback: "Playback | None"
+    options: argparse.Namespace, source: "Source", pipeline: "Pipeline", playback: "Playback | None", board: "Board"
 ) -> "Sink":
     from ageinfer.sources.address import without_secrets
     from ageinfer.web import WebInfo, WebSink, make_token
@@ -156,7 +192,9 @@ def _open_web_view(
         model=metadata.name, label=label, provider=pipeline.estimator.provider,
         detector=pipeline.detector.identifier, source=source.name, version=ageinfer.__version__,
     )  # fmt: skip
-    return WebSink(host, int(port), token=token, about=about, playback=playback)
+    return WebSink(
+        host, int(port), token=token, about=about, playback=playback, board=board, only_counts=options.only_counts
+    )  # fmt: skip
 
 
 def announce(pipeline: "Pipeline", shown: "Sequence[Sink]", *, quiet: bool) -> None:
@@ -180,8 +218,8 @@ def announce(pipeline: "Pipeline", shown: "Sequence[Sink]", *, quiet: bool) -> N
 
 
 def process(
-    source: "Source", pipeline: "Pipeline", sinks: "Sequence[Sink]", interrupts: Interrupts,
-    playback: "Playback | None" = None, *, quiet: bool, blur: bool = False,
+    source: "Source", pipeline: "Pipeline", sinks: "Sequence[Sink]", interrupts: Interrupts, board: "Board",
+    playback: "Playback | None" = None, *, options: argparse.Namespace, quiet: bool = False,
 ) -> None:  # fmt: skip
     """Passes every frame through pipeline and sinks, until the source ends or somebody wants no more.
 
@@ -190,9 +228,10 @@ def process(
         pipeline: finds faces and ages.
         sinks: take the results.
         interrupts: of a person or the system.
+        board: knows zones and lines.
         playback: of a recording that a person watches.
-        quiet: says nothing about the progress.
-        blur: hides faces.
+        options: of the command.
+        quiet: says nothing about the progress, whatever the options say.
     """
     from ageinfer.sinks.draw import AnnotatedFrame
 
@@ -202,7 +241,8 @@ def process(
         again = playback is not None and playback.repeat_wanted
         return not (again or interrupts.requested or any(sink.stop_requested for sink in sinks))
 
-    progress = ProgressLine(source.frame_count, quiet=quiet)
+    quiet = quiet or options.quiet
+    progress = ProgressLine(source.frame_count, quiet=quiet, count_faces=not options.only_counts)
     results = pipeline.run(source)
     try:
         for frame, result in results:
@@ -211,7 +251,7 @@ def process(
                 if not wanted():
                     break
             with interrupts.held():
-                annotated = AnnotatedFrame(frame, result, blur=blur)
+                annotated = AnnotatedFrame(frame, result, blur=options.blur, places=board.places)
                 for sink in sinks:
                     sink.write(annotated)
                 progress.step(len(result.faces))
@@ -224,12 +264,13 @@ def process(
         progress.clear()
         if progress.frames and not quiet:
             rate = f" ({progress.frames / progress.seconds:.0f} frames a second)" if progress.frames > 1 else ""
-            say(f"frames {progress.frames}, faces {progress.faces}, {progress.seconds:.1f} s{rate}")
+            faces = "" if options.only_counts else f"faces {progress.faces}, "
+            say(f"frames {progress.frames}, {faces}{progress.seconds:.1f} s{rate}")
 
 
 def stay(
     opened: "Callable[[], Source]", pipeline: "Pipeline", shown: "Sequence[Sink]", interrupts: Interrupts,
-    playback: "Playback", options: argparse.Namespace,
+    board: "Board", playback: "Playback", options: argparse.Namespace,
 ) -> None:  # fmt: skip
     """Keeps page and window until a person ends them, and shows the recording again when one wants that.
 
@@ -241,7 +282,7 @@ def stay(
         if playback.repeat_wanted:
             playback.begin()
             with opened() as source, suppress(KeyboardInterrupt):
-                process(source, pipeline, shown, interrupts, playback, quiet=True, blur=options.blur)
+                process(source, pipeline, shown, interrupts, board, playback, options=options, quiet=True)
             continue
         playback.ended = True
         if not told:

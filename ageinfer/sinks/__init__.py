@@ -7,6 +7,7 @@ Pictures and videos are written under a temporary name and get their own name wh
 from typing import TYPE_CHECKING, Any
 
 from ageinfer.sinks.base import Sink, file_identity
+from ageinfer.sinks.people import AudienceSink, PeopleSink
 from ageinfer.sinks.pictures import FolderSink, PictureSink, write_picture
 from ageinfer.sinks.playback import Playback
 from ageinfer.sinks.records import CSV_COLUMNS, CsvSink, JsonlSink, csv_rows, record_schema
@@ -14,9 +15,24 @@ from ageinfer.sinks.snapshots import FaceSnapshots, view_quality
 from ageinfer.sinks.window import WindowSink, display_works
 
 __all__ = [
-    "CSV_COLUMNS", "CsvSink", "FaceSnapshots", "FolderSink", "JsonlSink", "PictureSink",
-    "Playback", "Sink", "VideoSink", "WindowSink", "csv_rows", "display_works", "file_identity", "record_schema",
-    "view_quality", "write_picture",
+    "CSV_COLUMNS",
+    "AudienceSink",
+    "CsvSink",
+    "FaceSnapshots",
+    "FolderSink",
+    "JsonlSink",
+    "PeopleSink",
+    "PictureSink",
+    "Playback",
+    "Sink",
+    "VideoSink",
+    "WindowSink",
+    "csv_rows",
+    "display_works",
+    "file_identity",
+    "record_schema",
+    "view_quality",
+    "write_picture",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

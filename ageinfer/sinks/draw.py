@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from operator import itemgetter
 
 import numpy as np
 
 from ageinfer.images import cv2
-from ageinfer.types import Box, Face, Frame, FrameResult, Image
+from ageinfer.people.places import Places
+from ageinfer.types import Box, Face, Frame, FrameResult, Image, Point
 
 _INK = (20, 20, 20)
 # BGR colours that are light enough for dark text and easy to tell apart. The first is for faces without a track.
@@ -15,6 +17,7 @@ _PAPERS = (
     (80, 220, 255), (250, 200, 110), (120, 235, 130), (205, 160, 255), (90, 165, 255), (225, 225, 90), (160, 245, 225),
     (255, 165, 200),
 )  # fmt: skip
+_PLACE_INK = (255, 255, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 # Boxes of detectors end at the brow and the chin. This margin, as a fraction of the longer side, covers hair, ears and
@@ -31,12 +34,16 @@ class AnnotatedFrame:
         frame: the frame as the source gave it.
         result: the faces that were found in it.
         blur: whether the faces in ``image`` are made unrecognisable, see `blur_faces`.
+        places: zones and lines, which are drawn too.
     """
 
-    def __init__(self, frame: Frame, result: FrameResult, *, blur: bool = False) -> None:
+    def __init__(
+        self, frame: Frame, result: FrameResult, *, blur: bool = False, places: Places | None = None
+    ) -> None:  # fmt: skip
         self.frame = frame
         self.result = result
         self.blur = blur
+        self.places = places or Places()
 
     @cached_property
     def image(self) -> Image:
@@ -44,7 +51,7 @@ class AnnotatedFrame:
         image = self.frame.image
         if self.blur:  # in a damaged frame no face was looked for, but there may be some
             image = blur_all(image) if self.frame.damaged else blur_faces(image, self.result.faces)
-        return draw_faces(image, self.result.faces)
+        return draw_faces(draw_places(image, self.places, self.result.faces), self.result.faces)
 
 
 def label_of(face: Face) -> str:
@@ -92,6 +99,58 @@ def draw_faces(image: Image, faces: Iterable[Face]) -> Image:
         cv2.rectangle(drawn, (left, top), (right, bottom), paper, cv2.FILLED)
         cv2.putText(drawn, text, (left + pad, top + pad + text_height), _FONT, scale, _INK, stroke, cv2.LINE_AA)
     return drawn
+
+
+def draw_places(image: Image, places: Places, faces: Sequence[Face]) -> Image:
+    """Draws zones with the number of faces in each, and lines with an arrow to their right, on a copy of a picture.
+
+    Args:
+        image: uint8 BGR ``[height, width, 3]``; it is not changed.
+        places: zones and lines.
+        faces: of this picture.
+
+    Returns:
+        uint8 BGR of the same size; the picture itself where there are no places.
+    """
+    if not places:
+        return image
+    drawn = image.copy()
+    height, width = image.shape[:2]
+    line = 1 + round(max(height, width) / 640)
+    inside = [name for face in faces for name in places.zones_at(face.detection.box, (width, height))]
+
+    def pixel(point: Point) -> tuple[int, int]:
+        return round(point[0] * (width - 1)), round(point[1] * (height - 1))
+
+    for zone in places.zones:
+        corners = list(map(pixel, zone.corners))
+        outline = [np.array(corners, np.int32)]
+        cv2.polylines(drawn, outline, isClosed=True, color=_PLACE_INK, thickness=line, lineType=cv2.LINE_AA)
+        _write(drawn, f"{zone.name}: {inside.count(zone.name)}", min(corners, key=itemgetter(1, 0)))
+    for crossed in places.lines:
+        start, end = pixel(crossed.ends[0]), pixel(crossed.ends[1])
+        cv2.line(drawn, start, end, _PLACE_INK, line, cv2.LINE_AA)
+        middle = ((start[0] + end[0]) // 2, (start[1] + end[1]) // 2)
+        length = max(math.dist(start, end), 1.0)
+        reach = max(width, height) / 24 / length  # to the right of somebody who looks along the line
+        tip = (round(middle[0] - (end[1] - start[1]) * reach), round(middle[1] + (end[0] - start[0]) * reach))
+        cv2.arrowedLine(drawn, middle, tip, _PLACE_INK, line, cv2.LINE_AA, tipLength=0.4)
+        _write(drawn, crossed.name, start)
+    return drawn
+
+
+def _write(image: Image, text: str, place: tuple[int, int]) -> None:
+    """Writes a text of a zone or a line at a place, within the picture."""
+    height, width = image.shape[:2]
+    scale = _text_scale(text, width, width, height) / 2
+    stroke = max(1, round(1.6 * scale))
+    (text_width, text_height), descent = cv2.getTextSize(text, _FONT, scale, stroke)
+    pad = 1 + round(4 * scale)
+    left = min(max(place[0], 0), max(0, width - text_width - 2 * pad))
+    top = min(max(place[1], 0), max(0, height - text_height - descent - 2 * pad))
+    corner = (left + text_width + 2 * pad, top + text_height + descent + 2 * pad)
+    cv2.rectangle(image, (left, top), corner, _PLACE_INK, cv2.FILLED)
+    cv2.putText(image, text, (left + pad, top + pad + text_height), _FONT, scale, _INK, stroke, cv2.LINE_AA)
 
 
 def _text_scale(text: str, face_width: float, width: int, height: int) -> float:

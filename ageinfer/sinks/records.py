@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 try:
     import fcntl
@@ -31,18 +31,21 @@ _QUOTED_IN_CSV = ',;"\t\r\n'  # the separator is a semicolon or a tab in some se
 CSV_COLUMNS = (
     "source", "frame", "time_s", "size_w", "size_h", "box_x", "box_y", "box_w", "box_h", "score",
     *(f"{point}_{axis}" for point in _POINTS for axis in "xy"),
-    "track", "age", "age_std", "age_smoothed", "age_lag_s", "model",
+    "track", "age", "age_std", "age_smoothed", "age_lag_s", "model", "quality",
 )  # fmt: skip
 
 
-def record_schema() -> dict[str, Any]:
+def record_schema(of: Literal["frames", "people", "audience"] = "frames") -> dict[str, Any]:
     """Returns the JSON Schema (draft 2020-12) of one line of JSON Lines, with descriptions and units.
+
+    Args:
+        of: a record of which kind.
 
     Example:
         >>> record_schema()["required"]
         ['schema', 'source', 'frame', 'time_s', 'size', 'faces']
     """
-    return json.loads(resources.files("ageinfer").joinpath("record.schema.json").read_text(encoding="utf-8"))
+    return json.loads(resources.files("ageinfer").joinpath("schemas", f"{of}.json").read_text(encoding="utf-8"))
 
 
 class _Stream(Protocol):
@@ -115,7 +118,7 @@ def _locks(number: int) -> bool:
     return True
 
 
-class _TextSink(Sink):
+class TextSink(Sink):
     """Writes whole lines of text to a file, or to standard output for ``-``, each one at once."""
 
     def __init__(
@@ -152,6 +155,8 @@ class _TextSink(Sink):
 
     def _write(self, text: str) -> None:
         # A file name need not be UTF-8; its other bytes are written as escapes.
+        if not text:
+            return
         rest = memoryview(text.encode("utf-8", "backslashreplace"))
         written = 0
         try:
@@ -219,7 +224,7 @@ class _TextSink(Sink):
             self._stream.close()
 
 
-class JsonlSink(_TextSink):
+class JsonlSink(TextSink):
     """Writes one JSON object on one line for each frame, as `record_schema` describes it.
 
     Args:
@@ -246,7 +251,7 @@ class JsonlSink(_TextSink):
         self._write(line + "\n")
 
 
-class CsvSink(_TextSink):
+class CsvSink(TextSink):
     """Writes one row for each face, after a row with the names in `CSV_COLUMNS`.
 
     A frame without a face has no row.
@@ -263,10 +268,10 @@ class CsvSink(_TextSink):
         if not self._begun:
             self._write(",".join(CSV_COLUMNS) + "\r\n")
         if annotated.result.faces:
-            self._write("".join(",".join(map(_cell, row)) + "\r\n" for row in csv_rows(annotated.result)))
+            self._write("".join(",".join(map(cell, row)) + "\r\n" for row in csv_rows(annotated.result)))
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     """Returns a value as a cell of a CSV file; in quotes where any spreadsheet would see more than one cell in it."""
     text = "" if value is None else str(value)
     if any(character in text for character in _QUOTED_IN_CSV):
@@ -274,22 +279,35 @@ def _cell(value: Any) -> str:
     return text
 
 
-def csv_rows(result: FrameResult) -> list[list[Any]]:
-    """Returns one row of `CSV_COLUMNS` for each face of a frame; None becomes an empty cell.
+def harmless(record: dict[str, Any]) -> dict[str, Any]:
+    """A record whose source and model no spreadsheet takes for a formula, as it does with what begins like one.
 
-    Spreadsheets take a text for a formula that begins like one. Such a source gets ``./`` before it, which names the
-    same file, and such a model an apostrophe.
+    Such a source gets ``./`` before it, which names the same file, and such a model an apostrophe.
     """
-    record = result.to_record()
     source, model = record["source"], record["model"]
     if source.startswith(_FORMULA_BEGINNINGS):
         source = f"./{source}"
     if model is not None and model.startswith(_FORMULA_BEGINNINGS):
         model = f"'{model}"
+    return record | {"source": source, "model": model}
+
+
+def csv_rows(result: FrameResult) -> list[list[Any]]:
+    """Returns one row of `CSV_COLUMNS` for each face of a frame; None becomes an empty cell."""
+    record = harmless(result.to_record())
+    source, model = record["source"], record["model"]
     start = [source, record["frame"], record["time_s"], *record["size"]]
     rows = []
     for face in record["faces"]:
         points = [None] * 10 if face["landmarks"] is None else [v for point in face["landmarks"] for v in point]
-        end = [face["track"], face["age"], face["age_std"], face["age_smoothed"], face["age_lag_s"], model]
+        end = [
+            face["track"],
+            face["age"],
+            face["age_std"],
+            face["age_smoothed"],
+            face["age_lag_s"],
+            model,
+            face["quality"],
+        ]
         rows.append([*start, *face["box"], face["score"], *points, *end])
     return rows

@@ -25,6 +25,36 @@ _RECENT_S, _RECENT_LEAST_S, _RECENT_LEAST_COUNT, _CHANGE = 1.0, 0.7, 4, 1.25
 _TIME_ROUNDING_S = 1e-3  # of the times of frames, so that 0.2 s at 25 frames a second are five of them
 
 
+class AgeHistogram:
+    """Estimates of one face, of which a few may lie far from all others, as grimaces and turned heads do."""
+
+    def __init__(self) -> None:
+        self._weights = np.zeros(len(_CENTRES))
+
+    def add(self, age_years: float, weight: float) -> None:
+        """Takes an estimate; years beyond 0 to 125 count as the nearest of them."""
+        place = int(min(max(age_years, 0.0), _OLDEST_YEARS - _BIN_YEARS) / _BIN_YEARS)
+        self._weights[place] += weight
+
+    def fade(self, factor: float) -> None:
+        """Lets all estimates so far count less."""
+        self._weights *= factor
+
+    def mean_and_variance(self) -> tuple[float, float]:
+        """Of the estimates that are near the weighted median; in years, and in years squared.
+
+        Near are two robust standard deviations (1.4826 times the median absolute deviation), at least two years.
+        """
+        median = _median_place(self._weights)
+        # The weights by their distance from the median, in bins: sorted without sorting.
+        spread = _median_place(np.bincount(np.abs(_PLACES - median), self._weights)) * _BIN_YEARS * _MAD_TO_STD
+        reach = int(_OUTLIER_DEVIATIONS * max(spread, _LEAST_SPREAD_YEARS) / _BIN_YEARS)
+        near = slice(max(0, median - reach), median + reach + 1)
+        weights = self._weights[near]
+        mean = float(weights @ _CENTRES[near] / weights.sum())
+        return mean, float(weights @ (_CENTRES[near] - mean) ** 2 / weights.sum())
+
+
 class AgeFusion:
     """The age of one track.
 
@@ -45,7 +75,7 @@ class AgeFusion:
         self._begin()
 
     def _begin(self) -> None:
-        self._weights = np.zeros(len(_CENTRES))
+        self._histogram = AgeHistogram()
         self._recent: deque[tuple[float, Age]] = deque()
         self._began_s: float | None = None
         self._last_s = 0.0
@@ -72,7 +102,7 @@ class AgeFusion:
                 self._take(earlier, earlier_s)
             self._recent.extend(recent)
         self._take(age, time_s)
-        mean = self._mean()
+        mean, _ = self._histogram.mean_and_variance()
         band = _DEAD_BAND * self._variance**0.5 if self.settled(time_s) else 0.0
         self._shown = min(max(self._shown, mean - band), mean + band)
         return self._shown
@@ -91,19 +121,9 @@ class AgeFusion:
         if self._began_s is None:
             self._began_s, self._last_s, self._variance = time_s, time_s, variance
         self._variance += 0.1 * (variance - self._variance)
-        self._weights *= 0.5 ** ((time_s - self._last_s) / _HALF_LIFE_S)
+        self._histogram.fade(0.5 ** ((time_s - self._last_s) / _HALF_LIFE_S))
         self._last_s = time_s
-        place = int(min(max(age.age_years, 0.0), _OLDEST_YEARS - _BIN_YEARS) / _BIN_YEARS)
-        self._weights[place] += variance**-0.5
-
-    def _mean(self) -> float:
-        median = _median_place(self._weights)
-        # The weights by their distance from the median, in bins: sorted without sorting.
-        spread = _median_place(np.bincount(np.abs(_PLACES - median), self._weights)) * _BIN_YEARS * _MAD_TO_STD
-        reach = int(_OUTLIER_DEVIATIONS * max(spread, _LEAST_SPREAD_YEARS) / _BIN_YEARS)
-        near = slice(max(0, median - reach), median + reach + 1)
-        weights = self._weights[near]
-        return float(weights @ _CENTRES[near] / weights.sum())
+        self._histogram.add(age.age_years, variance**-0.5)
 
     def _is_another(self, time_s: float) -> bool:
         if not self.settled(time_s):

@@ -16,6 +16,8 @@ _LARGEST_JUMP, _LARGEST_GROWTH = 0.75, 1.5
 # Cameras that give single pictures now and then: who is there in two that follow each other is taken for the same, but
 # not after longer than this.
 _LONGEST_GAP_S = 10.0
+# How long a face may be out of sight.
+PATIENCE_S = 1.0
 
 
 @dataclass(slots=True)
@@ -31,7 +33,7 @@ class Tracker:
         tracks: those that have not ended, the oldest first.
     """
 
-    patience_s: float = 1.0
+    patience_s: float = PATIENCE_S
     tracks: list[Track] = field(default_factory=list)
     _last_number: int = 0
     _newest_s: float = -math.inf  # of the frames so far

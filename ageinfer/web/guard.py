@@ -24,7 +24,7 @@ _SECURITY_HEADERS = {
 
 
 LARGEST_HEAD = 1 << 14  # bytes of a request before its body
-CONTROL = "/playback"  # the only place where something can be changed
+CONTROL, PLACES = "/playback", "/places"  # where something can be changed
 
 
 class Guard:
@@ -71,7 +71,7 @@ class Guard:
     def _refusal(self, method: str, path: str, headers: Headers, query: bytes) -> Response | None:
         if self._hosts is not None and headers.get("host", "").lower() not in self._hosts:
             return PlainTextResponse("This server does not go by that name. Open the address it printed.\n", 421)
-        if method not in ("GET", "HEAD") and (method, path) != ("POST", CONTROL):
+        if method not in ("GET", "HEAD") and (method != "POST" or path not in (CONTROL, PLACES)):
             return PlainTextResponse("There is nothing to change here.\n", 405, {"Allow": "GET, HEAD"})
         if not self._is_authorised(headers, query):
             text = "Open the whole address that ageinfer printed, with its token.\n"

@@ -1,5 +1,7 @@
 // The page of a run: one stream of pictures, one of state. Texts from the device are only ever shown as text.
+import { showAudience } from "./audience.js";
 import { HISTORY_S, lines, onPointed, remember, setText, showPeople } from "./people.js";
+import { showPlaces } from "./places.js";
 import { showPlayback } from "./playback.js";
 import { drawPlot } from "./plot.js";
 
@@ -19,6 +21,7 @@ let view = "";
 let clock_s = 0;
 let part = 0;
 let untracked = false;
+let onlyCounts = false;
 
 // The address with its token has done its work: a cookie holds it now.
 history.replaceState(null, "", location.pathname);
@@ -46,6 +49,7 @@ function connect() {
   events = new EventSource(`events?view=${view}`);
   events.addEventListener("hello", (event) => greet(JSON.parse(event.data)));
   events.addEventListener("state", (event) => show(JSON.parse(event.data)));
+  events.addEventListener("board", (event) => showBoard(JSON.parse(event.data)));
   events.addEventListener("end", () => lost("The run on the device has ended"));
   events.addEventListener("error", () => lost("Connection to the device lost, trying again"));
   listen();
@@ -98,11 +102,20 @@ function greet(hello) {
   setText(byId("version"), `ageinfer ${hello.version}`);
   picture.alt = `Live picture of ${hello.source}, with a box and an age on every face`;
   part = 0;
+  onlyCounts = hello.only_counts;
+  document.body.classList.toggle("only-counts", onlyCounts);
   remember(hello.history);
   showPicture();
 }
 
+function showBoard(board) {
+  listen();
+  showAudience(board.windows, board.current);
+  if (!onlyCounts) showPlaces(board.zones, board.lines);
+}
+
 function showPicture() {
+  if (onlyCounts) return;
   opened += 1;
   opened_ms = performance.now();
   picture.src = `stream.mjpg?view=${view}&opened=${opened}`;

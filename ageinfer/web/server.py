@@ -9,7 +9,8 @@ from contextlib import suppress
 from importlib.resources import files
 from typing import Any
 
-from ageinfer.errors import MissingDependencyError, OutputError
+from ageinfer.errors import MissingDependencyError, OutputError, UsageError
+from ageinfer.people.board import Board
 from ageinfer.sinks import Playback
 
 try:
@@ -20,7 +21,7 @@ try:
     from starlette.routing import Route
 
     from ageinfer.web import connection as connections
-    from ageinfer.web.guard import CONTROL, LARGEST_HEAD, Guard
+    from ageinfer.web.guard import CONTROL, LARGEST_HEAD, PLACES, Guard
     from ageinfer.web.streams import Hub, make_streams
 except ModuleNotFoundError as error:
     raise MissingDependencyError(
@@ -30,7 +31,9 @@ except ModuleNotFoundError as error:
 _FILES = {
     "/": ("page.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
+    "/audience.js": ("audience.js", "text/javascript"),
     "/people.js": ("people.js", "text/javascript"),
+    "/places.js": ("places.js", "text/javascript"),
     "/playback.js": ("playback.js", "text/javascript"),
     "/plot.js": ("plot.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
@@ -53,23 +56,29 @@ class WebServer:
         listener: a listening socket; the server closes it.
         hub: gives pictures and state.
         playback: of a recording, which the page can pause and repeat; None: there is nothing to change.
+        board: whose places the page can change; None: there are none.
         token: the token that a viewer needs, or None.
         hosts: the host names that requests may use, or None for any.
+        only_counts: whether there is no picture to be had.
 
     Raises:
         OutputError: the server does not start.
     """
 
     def __init__(
-        self, listener: socket.socket, hub: Hub, playback: Playback | None, *, token: str | None,
-        hosts: frozenset[str] | None,
+        self, listener: socket.socket, hub: Hub, playback: Playback | None, board: Board | None = None, *,
+        token: str | None, hosts: frozenset[str] | None, only_counts: bool = False,
     ) -> None:  # fmt: skip
         closing = asyncio.Event()
         pictures, events = make_streams(hub, closing, lambda client: self._server.abort(client))
         routes = [Route(path, _file(*file)) for path, file in _FILES.items()]
-        routes += [Route("/stream.mjpg", pictures), Route("/events", events)]
+        routes.append(Route("/events", events))
+        if not only_counts:
+            routes.append(Route("/stream.mjpg", pictures))
         if playback is not None:
             routes.append(Route(CONTROL, _control(playback), methods=["POST"]))
+        if board is not None:
+            routes.append(Route(PLACES, _places(board), methods=["POST"]))
         app = Starlette(routes=routes)
         app.router.redirect_slashes = False  # what is not there is not somewhere else
         guard = Guard(app, port=listener.getsockname()[1], token=token, hosts=hosts)
@@ -172,6 +181,27 @@ def _control(playback: Playback) -> Callable[[Request], Any]:
             playback.repeat()
         else:
             return PlainTextResponse("Ask for ?do=pause, play or repeat.\n", 400)
+        return Response(status_code=204)
+
+    return answer
+
+
+def _places(board: Board) -> Callable[[Request], Any]:
+    """Makes a handler that changes the places of a run: ``?zone=NAME=x,y;...``, ``?line=...`` or ``?remove=NAME``."""
+
+    async def answer(request: Request) -> Response:
+        asked = request.query_params
+        try:
+            if "remove" in asked:
+                board.remove_place(asked["remove"])
+            elif "zone" in asked:
+                board.add_place("zone", asked["zone"])
+            elif "line" in asked:
+                board.add_place("line", asked["line"])
+            else:
+                return PlainTextResponse("Ask for ?zone=, ?line= or ?remove=.\n", 400)
+        except UsageError as error:
+            return PlainTextResponse(f"{error}\n", 400)
         return Response(status_code=204)
 
     return answer

@@ -6,10 +6,13 @@ import os
 import re
 import secrets
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from ageinfer.errors import OutputError, UsageError
+from ageinfer.people.board import Board
 from ageinfer.sinks import Playback, Sink
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.web.encoder import Encoder
@@ -51,6 +54,8 @@ class WebSink(Sink):
         token: the token that a viewer needs, see `make_token`; None: none, for this machine only.
         about: the facts about the run that the page shows.
         playback: of a recording, for the buttons of the page; None: it has none.
+        board: places, which the page can change, and counts; None: there are none.
+        only_counts: the page shows the counts of the board, and no picture and no face.
         max_fps: the most pictures a second for a viewer, above 0 and up to 1000.
         jpeg_quality: 1 to 100.
         max_side: the largest width and height of the shown pictures, 16 to 65500 pixels.
@@ -79,6 +84,8 @@ class WebSink(Sink):
         token: str | None = None,
         about: WebInfo,
         playback: Playback | None = None,
+        board: Board | None = None,
+        only_counts: bool = False,
         max_fps: float = 15,
         jpeg_quality: int = 80,
         max_side: int = 1280,
@@ -96,10 +103,14 @@ class WebSink(Sink):
         _check_token(token, host, is_local=is_local)
         listener = _listen(family, address, host, port)
         self._feed = Feed()
-        hub = Hub(self._feed, asdict(about), 1 / max_fps, playback)
+        self._only_counts = only_counts
+        facts = asdict(about) | {"only_counts": only_counts}
+        hub = Hub(self._feed, facts, 1 / max_fps, playback, board)
         self.url = _url(host, address, listener.getsockname()[1], token)
         names = {"localhost", "127.0.0.1", "[::1]", host, _in_url(address)}
-        server = WebServer(listener, hub, playback, token=token, hosts=frozenset(names) if is_local else None)
+        hosts = frozenset(names) if is_local else None
+        changeable = None if only_counts else board
+        server = WebServer(listener, hub, playback, changeable, token=token, hosts=hosts, only_counts=only_counts)
         self._server = server
         self._encoder = Encoder(
             self._feed,
@@ -111,12 +122,20 @@ class WebSink(Sink):
         self._encoder.start()
 
     def write(self, annotated: AnnotatedFrame) -> None:
+        if self._only_counts:
+            annotated = _without_people(annotated)
         self._feed.put(annotated)
 
     def close(self) -> None:
         self._feed.close()
         self._server.close()
         self._encoder.join(1)
+
+
+def _without_people(annotated: AnnotatedFrame) -> AnnotatedFrame:
+    """A frame without picture and faces, for a page that may only show counts."""
+    frame = replace(annotated.frame, image=np.zeros((1, 1, 3), np.uint8))
+    return AnnotatedFrame(frame, replace(annotated.result, faces=()))
 
 
 def make_token() -> str:

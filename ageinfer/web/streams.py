@@ -14,6 +14,7 @@ from starlette.datastructures import QueryParams
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from ageinfer.people.board import Board
 from ageinfer.sinks import Playback
 from ageinfer.web.encoder import Picture
 from ageinfer.web.feed import Feed
@@ -35,13 +36,18 @@ class Hub:
         about: the facts about the run that a viewer gets first, as JSON values.
         interval_s: the shortest time from one picture to the next, in seconds.
         playback: of a recording, or None.
+        board: places and counts, or None.
     """
 
-    def __init__(self, feed: Feed, about: dict[str, Any], interval_s: float, playback: Playback | None = None) -> None:
+    def __init__(
+        self, feed: Feed, about: dict[str, Any], interval_s: float, playback: Playback | None = None,
+        board: Board | None = None,
+    ) -> None:  # fmt: skip
         self._feed = feed
         self._about = about
         self._interval_s = interval_s
         self._playback = playback
+        self._board = board
         self._picture: Picture | None = None
         self._published = asyncio.Event()
         self._delivered_s: dict[str, float] = {}
@@ -90,15 +96,18 @@ class Hub:
         A state is sent after a new frame, after a change of the playback, and once a second without one, so that each
         side notices when the other is gone. It holds the state of the `Feed`; ``picture_s``, the seconds since this
         viewer has received a picture, or None if no pictures are sent to it; and ``playback``, the state of the
-        `Playback`, or None.
+        `Playback`, or None. A ``board`` event has places and counts, at the beginning and after each change.
 
         Args:
             view: the name under which the viewer gets its pictures.
         """
         yield _event("hello", self._about | {"history": self._feed.history()})
-        known, sent_s = None, 0.0
+        known, sent_s, board_version = None, 0.0, -1
         while True:
             now = time.monotonic()
+            if self._board is not None and self._board.version != board_version:
+                board_version = self._board.version
+                yield _event("board", self._board.state())
             playback = None if self._playback is None else self._playback.state()
             if (self._feed.number, playback) != known or now - sent_s >= _ALIVE_S:
                 known, sent_s = (self._feed.number, playback), now

@@ -11,6 +11,7 @@ import pytest
 from media_files import encode, several
 
 from ageinfer.commands.main import main
+from ageinfer.commands.options import seconds_of, thresholds_of
 from ageinfer.console import as_message
 from ageinfer.crop.spec import LARGEST_SIDE, LEAST_SIDE, CropSpec
 from ageinfer.detect.yunet import YuNet
@@ -362,3 +363,16 @@ def test_the_head_of_a_request_may_be_so_large_and_no_larger(pieces):
         assert answer(LARGEST_HEAD) == b"HTTP/1.1 200"
         assert answer(LARGEST_HEAD + 1) == b"HTTP/1.1 431"
         assert answer(2 * LARGEST_HEAD + 100) == (b"HTTP/1.1 431" if pieces == 1 else b"HTTP/1.1 400")
+
+
+def test_there_may_be_so_many_thresholds_and_no_more():
+    assert len(thresholds_of(",".join(map(str, range(40))))) == 40
+    with pytest.raises(UsageError, match="up to 40 whole years"):
+        thresholds_of(",".join(map(str, range(41))))
+
+
+def test_a_stretch_of_time_may_be_so_long_and_no_longer():
+    assert [seconds_of(text) for text in ("1", "1.5s", "15m", "2h", "366d")] == [1, 1.5, 900, 7200, 31_622_400]
+    for text in ("0.9s", "367d", "-1s", "1w", "", "nan"):
+        with pytest.raises(UsageError, match="--every"):
+            seconds_of(text)

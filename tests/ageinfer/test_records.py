@@ -28,9 +28,10 @@ def test_a_record_has_exactly_the_promised_keys_and_values(tmp_path):
         "model": "age-small@int8",
         "faces": [
             {"box": [-1.0, 2.0, 30.0, 40.0], "score": 1.5, "landmarks": [[10.0 + i, 20.13 + i] for i in range(5)],
-             "track": 3, "age": 30.9, "age_std": 5.0, "age_smoothed": 31.13, "age_lag_s": 0.12},
+             "track": 3, "age": 30.9, "age_std": 5.0, "age_smoothed": 31.13, "age_lag_s": 0.12,
+                 "quality": None},
             {"box": [30.0, 40.5, 20.0, 25.0], "score": 0.9316, "landmarks": None,
-             "track": None, "age": 31.42, "age_std": 4.2, "age_smoothed": None, "age_lag_s": 0.0},
+             "track": None, "age": 31.42, "age_std": 4.2, "age_smoothed": None, "age_lag_s": 0.0, "quality": None},
         ],
     }  # fmt: skip
     assert record == expected
@@ -86,7 +87,7 @@ def test_the_table_has_one_row_a_face_and_reads_back(tmp_path):
         "source", "frame", "time_s", "size_w", "size_h", "box_x", "box_y", "box_w", "box_h", "score",
         "right_eye_x", "right_eye_y", "left_eye_x", "left_eye_y", "nose_x", "nose_y",
         "mouth_right_x", "mouth_right_y", "mouth_left_x", "mouth_left_y",
-        "track", "age", "age_std", "age_smoothed", "age_lag_s", "model",
+        "track", "age", "age_std", "age_smoothed", "age_lag_s", "model", "quality",
     )  # fmt: skip
     assert [row["source"] for row in rows] == [NASTY, NASTY, "clip.mp4"]
     tracked, plain, still = rows
