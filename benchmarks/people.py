@@ -19,6 +19,7 @@ import argparse
 import math
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,7 +171,7 @@ def scene(portraits: Sequence[Portrait], steps: Sequence[Walk], fps: float, seed
 
 
 def paste(frame: Image, image: Image, x: float, y: float) -> None:
-    """Lays a head with its centre there, at a fraction of a pixel; an ellipse, so that nobody hides more than a head."""
+    """Lays a head with its centre there, at a fraction of a pixel: an ellipse, which hides no more than a head does."""
     height, width = image.shape[:2]
     left, top = x - width / 2, y - height / 2
     x0, y0 = max(0, math.ceil(left)), max(0, math.ceil(top))
@@ -192,12 +193,18 @@ def walk(pipeline: Pipeline, options: argparse.Namespace) -> None:
     people, audience = People(PLACES), Audience(places=PLACES)
     persons: list[Person] = []
     windows: list[Window] = []
+    visits = passages(steps)
+    tracks: dict[int, Counter[int]] = {}  # how often each track was at the place of each visit
     for result in results(pipeline, portraits, steps, fps, options):
         persons += people.add(result)
+        for face in result.faces:
+            x, y, w, h = face.detection.box
+            at = near(visits, result.time_s or 0.0, x + w / 2, y + h / 2)
+            tracks.setdefault(face.track or 0, Counter())[at] += 1
         windows += audience.add(result)
     persons += people.end()
     [window] = windows + audience.end()
-    report(portraits, steps, persons, window, fps)
+    report(portraits, visits, tracks, persons, window, fps)
 
 
 def results(pipeline: Pipeline, portraits: Sequence[Portrait], steps: Sequence[Walk], fps: float, options) -> Iterator:
@@ -215,64 +222,88 @@ def results(pipeline: Pipeline, portraits: Sequence[Portrait], steps: Sequence[W
             yield from (result for _, result in pipeline.run(source))
 
 
-def report(
-    portraits: Sequence[Portrait], steps: Sequence[Walk], persons: Sequence[Person], window: Window, fps: float
-) -> None:
-    visits = passages(steps)
-    sure = [person for person in persons if not person.unsure]
-    print(f"{fps:g} frames a second; visits: {len(visits)} in truth (12 people, one of whom comes back), "
-          f"{len(sure)} counted, {len(persons) - len(sure)} marked as unsure")  # fmt: skip
-    print("| true age | counted as | 5 % to 95 % | first seen, s (truth) | in view, s (truth) | crossings (truth) |")
-    print("|---|---|---|---|---|---|")
-    errors, inside, seconds = [], 0, []
-    left = list(sure)
-    for who, begins, ends, crossings in visits:
-        true = portraits[who].true_years
-        middle = (begins + ends) / 2
-        near = [p for p in left if p.first_s - 1 <= middle <= p.last_s + 1 and abs(p.first_s - begins) < 1.5]
-        if not near:
-            print(f"| {true:.0f} | **not counted** | | ({begins:.1f}) | ({ends - begins:.1f}) | ({crossings}) |")
-            continue
-        person = min(near, key=lambda p: abs(p.first_s - begins) + abs(p.last_s - ends))
-        left.remove(person)
-        age = person.age or Age(0.0, 0.0)  # whoever is counted has one
-        low, high = age.quantile(0.05), age.quantile(0.95)
-        errors.append(abs(age.age_years - true))
-        inside += low - 0.5 <= true <= high + 0.5
-        seconds.append(person.in_view_s - (ends - begins))
-        sides = ", ".join(c.to for c in person.crossings) or "none"
-        print(f"| {true:.0f} | {age.age_years:.1f} | {low:.0f} to {high:.0f} | {person.first_s:.1f} ({begins:.1f}) "
-              f"| {person.in_view_s:.1f} ({ends - begins:.1f}) | {sides} ({crossings}) |")  # fmt: skip
-    print(
-        f"\nMAE {np.mean(errors):.2f} years; in the 90 % interval {inside} of {len(errors)}; seconds in view: "
-        f"{np.mean(seconds):+.2f} on average, {np.abs(seconds).max():.2f} at most; more than visits: {len(left)}"
-    )
-    print(f"crossings: {dict(window.lines)}; zone left: {dict(window.zones)['left'].people} people")
-    true_ages = [portraits[who].true_years for who, *_ in visits]
-    means = [person.age.age_years for person in sure if person.age is not None]
-    print("\n| ages | truth | rounded means | sum of distributions | 90 % interval |\n|---|---|---|---|---|")
-    off = np.zeros(2)
-    for band in window.everywhere.bands:
-        truth, points = in_band(true_ages, band.band), in_band(means, band.band)
-        off += abs(points - truth), abs(band.count - truth)
-        print(f"| {band.band} | {truth} | {points} | {band.count:.1f} | {band.low:.1f} to {band.high:.1f} |")
-    print(
-        f"\ndifferences from the truth: {off[0]:.0f} by means, {off[1]:.1f} by distributions, of {len(visits)} people"
-    )
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Somebody is in the picture, with the whole face."""
+
+    who: int
+    from_s: float
+    to_s: float
+    crossing: str
+    steps: tuple[Walk, ...]
 
 
-def passages(steps: Sequence[Walk]) -> list[tuple[int, float, float, str]]:
-    """Who is in the picture from when to when, the whole face in it, and which sides of the line are crossed to."""
-    seen: list[tuple[int, float, float, str]] = []
+def passages(steps: Sequence[Walk]) -> list[Visit]:
+    """All visits: of those who turn round, one."""
+    seen: list[Visit] = []
     half = FACE_PX / 2 / WIDTH
     for step in steps:
-        times = [t for t in np.arange(step.from_s, step.to_s, 0.01) if half <= step.x(t) <= 1 - half]
+        times = [t for t in np.arange(step.from_s, step.to_s, 0.01).tolist() if half <= (step.x(t) or 0.0) <= 1 - half]
         side = "right" if step.from_x < 0.5 < step.to_x else "left" if step.from_x > 0.5 > step.to_x else "none"
-        if seen and seen[-1][0] == step.who and abs(seen[-1][2] - times[0]) < 0.1:
-            seen[-1] = (step.who, seen[-1][1], float(times[-1]), side)
+        if seen and seen[-1].who == step.who and abs(seen[-1].to_s - times[0]) < 0.1:
+            before = seen.pop()
+            seen.append(Visit(step.who, before.from_s, times[-1], side, (*before.steps, step)))
         else:
-            seen.append((step.who, float(times[0]), float(times[-1]), side))
+            seen.append(Visit(step.who, times[0], times[-1], side, (step,)))
     return seen
+
+
+def near(visits: Sequence[Visit], time_s: float, x: float, y: float) -> int:
+    """The visit whose face is nearest to this place, in pixels; -1 where none is."""
+    distances = {}
+    for number, visit in enumerate(visits):
+        for step in visit.steps:
+            at = step.x(time_s)
+            if at is not None:
+                distances[number] = math.hypot(at * WIDTH - x, step.y * HEIGHT - y)
+    best = min(distances, key=distances.__getitem__, default=-1)
+    return best if best >= 0 and distances[best] < FACE_PX else -1
+
+
+def report(
+    portraits: Sequence[Portrait], visits: Sequence[Visit], tracks: dict[int, Counter[int]],
+    persons: Sequence[Person], window: Window, fps: float,
+) -> None:  # fmt: skip
+    sure = [person for person in persons if not person.unsure]
+    print(f"{fps:g} frames a second; {len(visits)} visits in truth: 12 people, one of whom comes back")
+    print("| true age | counted as | 5 % to 95 % | first seen, s (truth) | in view, s (truth) | crossings (truth) |")
+    print("|---|---|---|---|---|---|")
+    errors, inside, seconds, found, mixed = [], 0, [], 0, 0
+    for number, visit in enumerate(visits):
+        true, length = portraits[visit.who].true_years, visit.to_s - visit.from_s
+        own = [person for person in sure if tracks[person.track].most_common(1)[0][0] == number]
+        found += bool(own)
+        seconds.append(sum(person.in_view_s for person in own) - length)
+        for person in own:
+            mixed += sum(at >= 0 and count > 5 for at, count in tracks[person.track].items()) > 1
+            age = person.age or Age(0.0, 0.0)  # whoever is counted has one
+            low, high = age.quantile(0.05), age.quantile(0.95)
+            errors.append(abs(age.age_years - true))
+            inside += low - 0.5 <= true <= high + 0.5
+            sides = ", ".join(crossing.to for crossing in person.crossings) or "none"
+            first, view = f"{person.first_s:.1f} ({visit.from_s:.1f})", f"{person.in_view_s:.1f} ({length:.1f})"
+            age_cells = f"{true:.0f} | {age.age_years:.1f} | {low:.0f} to {high:.0f}"
+            print(f"| {age_cells} | {first} | {view} | {sides} ({visit.crossing}) |")
+    print(
+        f"\n{found} visits are counted, by {len(sure)} persons, {mixed} of whom hold two people's frames; "
+        f"{len(persons) - len(sure)} are marked as unsure"
+    )
+    print(f"ages: MAE {np.mean(errors):.2f} years, {inside} of {len(errors)} in the 90 % interval")
+    print(f"seconds in view: {np.mean(seconds):+.2f} on average, {np.abs(seconds).max():.2f} at most")
+    truth = Counter(visit.crossing for visit in visits)
+    print(f"crossings: {dict(window.lines)['middle']}, in truth {truth['left']} and {truth['right']}")
+    print(f"people in the zone: {dict(window.zones)['left'].people}, in truth {len(visits)}")
+    true_ages = [portraits[visit.who].true_years for visit in visits]
+    means = [person.age.age_years for person in sure if person.age is not None]
+    print("\n| ages | truth | rounded means | sum of distributions | 90 % interval |\n|---|---|---|---|---|")
+    by_means = by_sums = 0.0
+    for band in window.everywhere.bands:
+        count, low, high = band.count or 0.0, band.low or 0.0, band.high or 0.0
+        number, points = in_band(true_ages, band.band), in_band(means, band.band)
+        by_means += abs(points - number)
+        by_sums += abs(count - number)
+        print(f"| {band.band} | {number} | {points} | {count:.1f} | {low:.1f} to {high:.1f} |")
+    print(f"\ndifferences from the truth: {by_means:.0f} by means, {by_sums:.1f} by distributions, of {len(visits)}")
 
 
 def in_band(ages: Sequence[float], band: Band) -> int:
