@@ -7,6 +7,7 @@ The page is photographed by Chromium through Playwright, both of which must be i
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,10 @@ def make_pictures() -> None:
     _ageinfer(SAMPLES / "portraits.jpg", "--output", IMAGES / "portraits.jpg")
     _ageinfer(SAMPLES / "portraits.jpg", "--blur", "--output", IMAGES / "blurred.jpg")
     _photograph_page(IMAGES / "page.jpg")
+    _photograph_page(
+        IMAGES / "people.jpg", "--audience", os.devnull, "--zone", "left=0,0;0.36,0;0.36,1;0,1", "--line",
+        "middle=0.5,1;0.5,0", view=_strolling(), seconds=24, height=760,
+    )  # fmt: skip
 
 
 def _command(*arguments: object) -> list[str]:
@@ -77,21 +82,36 @@ def _swaying(shift_at_most: int = 24) -> Callable[[int], np.ndarray]:
     return view
 
 
-def _photograph_page(target: Path, seconds: float = 20) -> None:
+def _strolling(step_px: int = 4) -> Callable[[int], np.ndarray]:
+    """What a camera sees before which the portraits pass from left to right, by the number of the frame."""
+    picture = cv2.imread(str(SAMPLES / "portraits.jpg"))
+    rows = [picture[: picture.shape[0] // 2], picture[picture.shape[0] // 2 :]]
+    strip = np.hstack([np.hstack(rows), np.zeros_like(rows[0])])
+    width = rows[0].shape[1] * 3 // 4
+
+    def view(number: int) -> np.ndarray:
+        return np.ascontiguousarray(np.roll(strip, step_px * number, axis=1)[:, :width])
+
+    return view
+
+
+def _photograph_page(
+    target: Path, *options: str, view: Callable[[int], np.ndarray] | None = None, seconds: float = 20, height: int = 800
+) -> None:  # fmt: skip
     """Serves the page of a network camera, looks at it for some time and photographs it."""
     from playwright.sync_api import sync_playwright
 
     sys.path.insert(0, str(ROOT / "tests"))
     from mjpeg import NetworkCamera
 
-    camera = NetworkCamera(_swaying(), fps=15, user=None, password=None)
-    arguments = _command(camera.address, "--serve-at", "127.0.0.1:18080")
+    camera = NetworkCamera(view or _swaying(), fps=15, user=None, password=None)
+    arguments = _command(camera.address, "--serve-at", "127.0.0.1:18080", *options)
     server = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         address = next(line for line in server.stderr or () if "the page:" in line).split()[-1]
         with sync_playwright() as engine:
             browser = engine.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1120, "height": 800})
+            page = browser.new_page(viewport={"width": 1120, "height": height})
             page.goto(address)
             page.wait_for_function("() => document.getElementById('picture').naturalWidth > 0")
             page.wait_for_timeout(1000 * seconds)

@@ -353,8 +353,8 @@ def expected_count(ages: Iterable[Age], band: Band) -> tuple[float, float, float
     with the variance of both, cut off at nobody and at everybody.
 
     Example:
-        >>> expected_count([Age(20.0, 5.0)] * 10, Band(0, None))
-        (10.0, 10.0, 10.0)
+        >>> [round(number, 2) for number in expected_count([Age(20.0, 5.0)] * 10, Band(18, None))]
+        [6.91, 3.48, 10.0]
     """
     some = list(ages)
     count = sum(band.share(age) for age in some)
