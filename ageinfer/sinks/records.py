@@ -155,8 +155,6 @@ class TextSink(Sink):
 
     def _write(self, text: str) -> None:
         # A file name need not be UTF-8; its other bytes are written as escapes.
-        if not text:
-            return
         rest = memoryview(text.encode("utf-8", "backslashreplace"))
         written = 0
         try:

@@ -206,6 +206,16 @@ def as_frame(made):
     return AnnotatedFrame(Frame(made.source, made.index, made.time_s, image), made, places=EVERY_PLACE)
 
 
+@pytest.mark.parametrize("name", ["p.jsonl", "p.csv"])
+def test_a_run_that_sees_nobody_leaves_nothing_of_an_earlier_one(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("somebody\n")
+    with PeopleSink(str(path), People()) as sink:
+        assert path.read_text() == "somebody\n"  # a run that fails before its first frame keeps it
+        sink.write(as_frame(result(0.0)))
+    assert path.read_text() == ("" if name == "p.jsonl" else ",".join(person_columns()) + "\n")
+
+
 def test_a_spreadsheet_takes_no_name_for_a_formula(tmp_path):
     path = tmp_path / "a.csv"
     with AudienceSink(str(path), Audience()) as sink:
