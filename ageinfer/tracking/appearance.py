@@ -17,7 +17,7 @@ _INNER = (slice(_BORDER, -_BORDER), slice(_BORDER, -_BORDER))
 # Measured on the clips and portraits of benchmarks/video.py: one face from frame to frame correlates with 0.97 in the
 # median and 99 times in 100 with more than 0.79; two portraits with 0.49 in the median and 9 times in 10 with less
 # than 0.69.
-_LEAST_CORRELATION = 0.65
+SAME_LOOK = 0.65
 # A face is still where it is expected if that much of it is found again there, to the pixel.
 _LEAST_STILL = 0.9
 # Over a longer gap a face turns.
@@ -33,22 +33,41 @@ class Look:
 
     _last: tuple[float, Image] | None = None
 
-    def changed(self, pixels: Image, time_s: float) -> bool:
-        """Takes the next sight of the face; tells whether it looks like another face.
+    @property
+    def seen_s(self) -> float | None:
+        """When that was, in seconds; None where there was none."""
+        return None if self._last is None else self._last[0]
+
+    def likeness(self, pixels: Image) -> float:
+        """How much a sight, of whatever time, looks like the last one, -1 to 1; from `SAME_LOOK` on it may be the same.
+
+        Args:
+            pixels: of `small_grey`, uint8 ``[28, 28]``.
+        """
+        return -1.0 if self._last is None else correlation(self._last[1], pixels)
+
+    def take(self, pixels: Image, time_s: float) -> None:
+        """Remembers a sight of the face.
 
         Args:
             pixels: of `small_grey`, uint8 ``[28, 28]``.
             time_s: of the frame, in seconds.
-
-        Returns:
-            Whether it differs from a sight of less than 0.2 s before; False where there is none.
         """
-        before, self._last = self._last, (time_s, pixels)
+        self._last = (time_s, pixels)
+
+    def changed(self, pixels: Image, time_s: float) -> bool:
+        """Tells whether a sight looks like another face: whether it differs from one of less than 0.2 s before.
+
+        Args:
+            pixels: of `small_grey`, uint8 ``[28, 28]``.
+            time_s: of the frame, in seconds.
+        """
+        before = self._last
         if before is None or time_s - before[0] > _LONGEST_GAP_S:
             return False
-        if _alike_in_place(before[1], pixels) >= _LEAST_CORRELATION:
+        if _alike_in_place(before[1], pixels) >= SAME_LOOK:
             return False
-        return correlation(before[1], pixels) < _LEAST_CORRELATION
+        return correlation(before[1], pixels) < SAME_LOOK
 
     def still(self, pixels: Image, time_s: float) -> bool:
         """Tells whether the face looks as it did; takes this sight if so.

@@ -172,7 +172,8 @@ class FaceFollower:
         """Keeps how the faces of this frame were found and how they look.
 
         Returns:
-            The track of each face: a new one where the face looks like somebody else.
+            The track of each face: where it looks like somebody else, that of whoever was lost nearby and looks the
+            same, or a new one.
         """
         for track in self._tracker.tracks:
             track.as_expected = None
@@ -180,8 +181,12 @@ class FaceFollower:
         for detection, track in zip(found, tracks, strict=True):
             owner = track
             if track.number not in carried:
-                if track.look.changed(small_grey(image, detection.box), time_s):
-                    owner = self._tracker.replace(track)
+                pixels = small_grey(image, detection.box)
+                if track.look.seen_s is None:
+                    owner = self._tracker.recognised(track, pixels, time_s)
+                elif track.look.changed(pixels, time_s):
+                    owner = self._tracker.replace(track, pixels, time_s)
+                owner.look.take(pixels, time_s)
                 place = expected.get(track.number)
                 if place is not None and overlap(place, detection.box) >= _AS_EXPECTED_IOU:
                     owner.as_expected = detection

@@ -43,9 +43,15 @@ class Track:
 
     def expected(self, time_s: float) -> Box:
         """Where the face should be at a time, in pixels."""
-        elapsed = min(time_s - self.seen_s, _LONGEST_PREDICTION_S)
+        return self._moved(min(time_s - self.seen_s, _LONGEST_PREDICTION_S))
+
+    def walked_on(self, time_s: float) -> Box:
+        """Where the face should be at a time if it has gone on as it went, behind whatever hides it."""
+        return self._moved(time_s - self.seen_s)
+
+    def _moved(self, elapsed_s: float) -> Box:
         x, y, w, h = self.box
-        return (x + self.velocity[0] * elapsed, y + self.velocity[1] * elapsed, w, h)
+        return (x + self.velocity[0] * elapsed_s, y + self.velocity[1] * elapsed_s, w, h)
 
     def see(self, box: Box, time_s: float) -> None:
         """Takes the face's place at a time, in seconds of the source."""

@@ -10,7 +10,7 @@ from ageinfer.crop.cut import crop_face
 from ageinfer.crop.spec import CropSpec
 from ageinfer.detect import YuNet, detect_closely, detect_near, without_repeats
 from ageinfer.sources import read_picture
-from ageinfer.tracking.appearance import Look, small_grey
+from ageinfer.tracking.appearance import SAME_LOOK, Look, small_grey
 from ageinfer.tracking.follower import FaceFollower
 from ageinfer.types import Detection, Frame, overlap
 
@@ -305,24 +305,32 @@ def looks_of(head):
     return small_grey(cv2.resize(head, (112, 112)), (16, 16, 80, 80))
 
 
+def seen(look, pixels, time_s):
+    """Whether a sight is of another face; it is remembered, as the follower does."""
+    changed = look.changed(pixels, time_s)
+    look.take(pixels, time_s)
+    return changed
+
+
 def test_another_face_is_seen_and_the_same_one_moved_or_darker_is_not(heads):
     for i, head in enumerate(heads):
         for other in [*heads[:i], *heads[i + 1 :]]:
             look = Look()
-            assert not look.changed(looks_of(head), 0.0)
-            assert look.changed(looks_of(other), 0.04)
-            assert not look.changed(looks_of(other), 0.08)
+            assert not seen(look, looks_of(head), 0.0)
+            assert look.likeness(looks_of(other)) < SAME_LOOK < look.likeness(looks_of(head))
+            assert seen(look, looks_of(other), 0.04)
+            assert not seen(look, looks_of(other), 0.08)
         look = Look()
         face = cv2.resize(head, (112, 112))
         shift = np.float32([[1.05, 0, 4], [0, 1.05, -6]])
         for k, same in enumerate((face, cv2.convertScaleAbs(face, alpha=0.5), cv2.warpAffine(face, shift, (112, 112)))):
-            assert not look.changed(looks_of(same), k / 25)
+            assert not seen(look, looks_of(same), k / 25)
 
 
 def test_a_face_looks_still_only_where_it_was_seen_so(heads):
     look = Look()
     assert not look.still(looks_of(heads[0]), 0.0)  # nothing was seen yet
-    look.changed(looks_of(heads[0]), 0.0)
+    look.take(looks_of(heads[0]), 0.0)
     assert look.still(looks_of(heads[0]), 0.04)
     assert not look.still(looks_of(heads[1]), 0.08)
     assert look.still(looks_of(heads[0]), 0.12)  # the other sight was not taken
@@ -342,6 +350,63 @@ def test_a_face_at_the_edge_or_outside_has_a_look(heads):
 
 def test_after_a_pause_a_track_may_look_different(heads):
     look = Look()
-    look.changed(looks_of(heads[0]), 0.0)
-    assert not look.changed(looks_of(heads[1]), 0.5)
-    assert look.changed(looks_of(heads[2]), 0.51)
+    look.take(looks_of(heads[0]), 0.0)
+    assert not seen(look, looks_of(heads[1]), 0.5)
+    assert seen(look, looks_of(heads[2]), 0.51)
+
+
+# Out of sight, and out again.
+
+
+def behind_a_pillar(heads, fps, *, standing):
+    """Pictures in which a head goes behind a pillar and comes out again, or one that stands is hidden for some time."""
+    for i in range(round(1.9 * fps)):
+        x = 260 if standing else 20 + round(300 * i / fps)
+        hidden = 0.5 * fps <= i < 1.2 * fps if standing else 150 <= x <= 370
+        yield scene(heads, [] if hidden else [(0, x, 150, 100)])
+
+
+def numbers_before_and_after(yunet, images, fps):
+    """Numbers of the faces before the first picture without any, and of those after it."""
+    follower, sides = FaceFollower(yunet), ([], [])
+    gone = False
+    for i, image in enumerate(images):
+        _, tracks = follower(Frame("clip", i, i / fps, image))
+        gone = gone or (bool(sides[0]) and not tracks)
+        sides[gone].extend(track.number for track in tracks)
+    return set(sides[0]), set(sides[1])
+
+
+@pytest.mark.parametrize("fps", [8, 25])
+@pytest.mark.parametrize("standing", [False, True])
+def test_a_face_that_was_hidden_comes_out_with_its_number(yunet, heads, fps, standing):
+    images = behind_a_pillar(heads, fps, standing=standing)
+    assert numbers_before_and_after(yunet, images, fps) == ({1}, {1})
+
+
+@pytest.mark.parametrize("fps", [8, 25])
+def test_somebody_else_who_comes_out_elsewhere_is_somebody_else(yunet, heads, fps):
+    def elsewhere():
+        for i in range(round(1.6 * fps)):
+            time_s = i / fps
+            places = [(0, 100, 150, 100)] if time_s < 0.6 else [] if time_s < 1.0 else [(1, 280, 150, 100)]
+            yield scene(heads, places)
+
+    assert numbers_before_and_after(yunet, elsewhere(), fps) == ({1}, {2})
+
+
+@pytest.mark.parametrize("fps", [8, 25])
+def test_two_who_pass_before_each_other_keep_their_numbers(yunet, heads, fps):
+    follower, found = FaceFollower(yunet), {0: [], 1: []}
+    for i in range(round(2.6 * fps)):
+        x = [round(20 + 190 * i / fps), round(500 - 190 * i / fps)]
+        image = scene(heads, [(0, x[0], 150, 110), (1, x[1], 165, 110)])
+        detections, tracks = follower(Frame("clip", i, i / fps, image))
+        for detection, track in zip(detections, tracks, strict=True):
+            middle = detection.box[0] + detection.box[2] / 2 - 55
+            if abs(x[0] - x[1]) > 130:
+                found[min((0, 1), key=lambda who: abs(x[who] - middle))].append(track.number)
+    for numbers in found.values():
+        assert numbers[0] == numbers[-1]
+        assert len(set(numbers)) == 1
+    assert found[0][0] != found[1][0]

@@ -100,7 +100,7 @@ def test_one_face_a_track_and_frame_even_if_more_are_found_later():
 def test_a_new_track_keeps_the_place():
     tracker = Tracker()
     first, _ = tracker.update([face(0, 0), face(200, 0)], 0.0)
-    new = tracker.replace(first)
+    new = tracker.replace(first, np.zeros((28, 28), np.uint8), 0.0)
     assert (new.number, new.box, first in tracker.tracks) == (3, first.box, False)
     assert numbers_of(tracker, [face(1, 0), face(201, 0)], 0.04) == [3, 2]
 
