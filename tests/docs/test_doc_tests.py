@@ -20,7 +20,8 @@ INNER = {
     "sources.boxes._MOST_BOXES", "sources.decoder._LONGEST_STEP_S", "sources.formats._MOST_TAGS",
     "tracking.appearance._LONGEST_GAP_S", "tracking.follower._LONGEST_S", "tracking.follower._MOST_FRAMES",
     "tracking.follower._MOST_FRAMES_WITHOUT_FACE", "tracking.track._LONGEST_PREDICTION_S",
-    "tracking.tracker._LARGEST_DETOUR", "tracking.tracker._LARGEST_GROWTH", "tracking.tracker._LARGEST_JUMP", "tracking.tracker._LONGEST_GAP_S",
+    "tracking.tracker._LARGEST_DETOUR",
+    "tracking.tracker._LARGEST_GROWTH", "tracking.tracker._LARGEST_JUMP", "tracking.tracker._LONGEST_GAP_S",
     "web.server._ACCEPTED_AT_ONCE",
 }  # fmt: skip
 
