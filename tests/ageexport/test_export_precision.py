@@ -175,6 +175,7 @@ def test_what_is_mostly_float_is_not_called_int8(quantiser):
     assert most.precision == "mixed"
 
 
+@pytest.mark.slow
 def test_layers_stay_in_float_as_long_as_the_file_is_small_and_quantised_enough(fp32, faces, monkeypatch):
     """With every layer more the answers are nearer here; the budget of size or of multiply-adds ends it."""
     quantiser = precision.Quantiser(graph.without_metadata(fp32), faces)

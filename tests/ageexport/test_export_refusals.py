@@ -123,6 +123,7 @@ def test_too_few_faces(place, proof, at_once, tmp_path_factory, astronaut, capsy
     assert (place / "best.onnx").is_file()
 
 
+@pytest.mark.slow
 def test_with_few_ages_errors_are_not_judged_and_int8_is_refused(place, proof, at_once, tmp_path_factory, capsys):
     def few(text):
         lines = text.splitlines(True)

@@ -196,7 +196,8 @@ def test_a_frame_is_freed_as_soon_as_nobody_needs_it(tmp_path, write_video, astr
     try:
         for frame in open_source(path):
             assert frame.image.shape == astronaut.shape
-            most = max(most, alive() - before)
+            if frame.index % 6 == 5:  # it takes long to look at all objects
+                most = max(most, alive() - before)
     finally:
         gc.enable()
     assert most <= 4  # the first one among them

@@ -149,6 +149,7 @@ def test_the_page_notices_broken_connections(serve, make_frame, page):
     with writing(sink, make_frame):
         page.goto(sink.url)
         wait_for_text(page, "#status", "Live")
+        page.wait_for_function(PICTURE_IS_THERE)  # else there is nothing to cut yet
         # Browsers do not tell a page that its pictures have stopped.
         server.loop.call_soon_threadsafe(cut, "/stream.mjpg")
         wait_for(lambda: page.wait_for_timeout(50) or any("opened=2" in url for url in page.requests))
