@@ -37,7 +37,7 @@ from quality import worse
 
 from ageinfer.crop.cut import central_face
 from ageinfer.people import BANDS, Audience, Band, People, Person, Places, Window
-from ageinfer.people.audience import expected_count
+from ageinfer.people.bands import expected_count
 from ageinfer.people.visits import FusedAge
 from ageinfer.pipeline import Pipeline
 from ageinfer.sources import open_source, read_picture

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import ageinfer
 from ageinfer.commands.interrupts import Interrupts
-from ageinfer.commands.options import FILES, check_options, open_pipeline, seconds_of, thresholds_of
+from ageinfer.commands.options import FILES, check_options, open_pipeline
+from ageinfer.commands.people_options import seconds_of, thresholds_of
 from ageinfer.commands.progress_line import ProgressLine
 from ageinfer.console import put, say
 from ageinfer.errors import ExitStatus, UsageError

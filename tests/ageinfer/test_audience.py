@@ -10,7 +10,7 @@ from made_results import all_of, face, film, result, walk
 
 from ageinfer.errors import UsageError
 from ageinfer.people import BANDS, Audience, Band, Places
-from ageinfer.people.audience import expected_count
+from ageinfer.people.bands import expected_count
 from ageinfer.types import Age
 
 PLACES = Places.parse(["left=0,0;0.5,0;0.5,1;0,1"], ["door=0.5,1;0.5,0"])

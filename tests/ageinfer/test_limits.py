@@ -11,7 +11,7 @@ import pytest
 from media_files import encode, several
 
 from ageinfer.commands.main import main
-from ageinfer.commands.options import seconds_of, thresholds_of
+from ageinfer.commands.people_options import seconds_of, thresholds_of
 from ageinfer.console import as_message
 from ageinfer.crop.spec import LARGEST_SIDE, LEAST_SIDE, CropSpec
 from ageinfer.detect.yunet import YuNet
