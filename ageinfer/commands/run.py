@@ -57,6 +57,10 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     with ExitStack() as until_nobody_watches:
         with ExitStack() as until_the_end:
             source = until_the_end.enter_context(opened())
+            if source.kind in ("picture", "folder") and (options.people or board.places):
+                raise UsageError(
+                    "--people, --zone and --line are for videos and cameras; --audience counts faces of pictures"
+                )
             files = [until_the_end.enter_context(sink) for sink in open_records(options, source, interrupts)]
             files += [until_the_end.enter_context(sink) for sink in open_people(options, source, interrupts, board)]
             with interrupts.held():  # an output is opened whole, and leaves no trial behind
@@ -106,14 +110,12 @@ def open_people(
     """Opens the outputs for records of people and of the audience.
 
     Raises:
-        AgeError: one of them cannot be opened, or the source has nobody to follow.
+        AgeError: one of them cannot be opened.
     """
     from ageinfer.people import BANDS, Audience, Band, People
     from ageinfer.sinks import AudienceSink, PeopleSink
 
     places, files, alone = board.places, getattr(source, "files", ()), source.kind in ("picture", "folder")
-    if alone and (options.people or places):
-        raise UsageError("--people, --zone and --line are for videos and cameras; --audience counts faces of pictures")
     if options.people:
         people = People(places, least_quality=options.least_quality)
         thresholds = thresholds_of(options.thresholds)
@@ -124,9 +126,10 @@ def open_people(
         audience = Audience(
             every_s, bands, places, least_people=options.least, least_quality=options.least_quality
         )  # fmt: skip
+        shown = options.serve or options.serve_at
         yield AudienceSink(
             options.audience, audience, source=source.name if alone else "", board=board,
-            only_ended=options.only_counts, untouchable=files, should_end=lambda: interrupts.requested,
+            only_ended=options.only_counts or not shown, untouchable=files, should_end=lambda: interrupts.requested,
         )  # fmt: skip
 
 

@@ -16,8 +16,8 @@ from ageinfer.types import Age, Face, FrameResult
 class _Place:
     """What is known of a place in the window that goes on."""
 
-    members: list[Visit] = field(default_factory=list)
-    ages: list[Age] = field(default_factory=list)  # of faces that nobody follows
+    present: dict[int, Visit] = field(default_factory=dict)  # people whose age may still change, by track
+    ages: list[Age] = field(default_factory=list)  # of those who have left, and of faces that nobody follows
     seconds: float = 0.0
     in_view: int = 0  # summed over frames
     most_in_view: int = 0
@@ -27,8 +27,13 @@ class _Place:
         self.in_view += count
         self.most_in_view = max(self.most_in_view, count)
 
+    def leave(self, visit: Visit) -> None:
+        """Keeps no more of somebody who has left than the age."""
+        if self.present.pop(visit.track, None) is not None and (age := visit.fused.age) is not None:
+            self.ages.append(age)
+
     def tally(self, bands: Sequence[Band], frames: int) -> Tally:
-        ages = [age for visit in self.members if (age := visit.fused.age) is not None] + self.ages
+        ages = [age for visit in self.present.values() if (age := visit.fused.age) is not None] + self.ages
         counts = tuple(BandCount(band, *expected_count(ages, band)) for band in bands)
         return Tally(len(ages), self.seconds, self.in_view / max(frames, 1), self.most_in_view, counts)
 
@@ -156,11 +161,13 @@ class Audience:
         counted = self._counted.setdefault(visit.track, set())
         for name in places.keys() - counted:
             counted.add(name)
-            places[name].members.append(visit)
+            places[name].present[visit.track] = visit
 
     def _leave(self, visit: Visit) -> None:
         if not self._counted.pop(visit.track, None):
             self._unsure += 1
+        for place in (self._everywhere, *self._zones.values()):
+            place.leave(visit)
 
     def _is_good(self, face: Face) -> bool:
         return face.age.quality is None or face.age.quality >= self._least_quality

@@ -19,7 +19,8 @@ AUDIENCE_COLUMNS = (
     "source", "from_s", "to_s", "from_at", "to_at", "watched_s", "frames", "zone", "people", "seconds", "mean_in_view",
     "most_in_view", "unsure", "ages", "count", "low", "high", "line", "left", "right", "model",
 )  # fmt: skip
-_SHOWN_EVERY_S = 1.0
+# The window that goes on is shown once in so long, and of a large crowd more seldom: it takes one part in so many.
+_SHOWN_EVERY_S, _PAUSES = 1.0, 50
 _PERSON_COLUMNS = (
     "source", "track", "first_s", "last_s", "first_at", "last_at", "in_view_s", "frames", "estimates", "unsure", "age",
     "age_std", "age_p5", "age_p50", "age_p95",
@@ -138,7 +139,7 @@ class AudienceSink(_SummarySink):
         path: of the file, ``.csv`` for a table, or ``-`` for JSON Lines on standard output.
         audience: makes the windows.
         source: name of the source where that is more than one picture; empty: as results have it.
-        board: shows the windows that have ended, and once a second the one that goes on.
+        board: shows the windows that have ended, and about once a second the one that goes on.
         only_ended: the board does not show the one that goes on.
         untouchable, should_end: as of `ageinfer.sinks.JsonlSink`.
 
@@ -154,19 +155,20 @@ class AudienceSink(_SummarySink):
         self._audience = audience
         self._source = source
         self._board, self._only_ended = board, only_ended
-        self._shown_s = -math.inf
+        self._due_s = -math.inf  # when the window that goes on is shown again
 
     def _taken(self, annotated: AnnotatedFrame) -> list[dict[str, Any]]:
         self._audience.places = annotated.places
         if self.began is not None:
             self._audience.clock_s = self.began.timestamp()
         records = self._records(self._audience.add(annotated.result))
-        now_s = time.monotonic()
-        if self._board is not None and not self._only_ended and now_s - self._shown_s >= _SHOWN_EVERY_S:
+        began_s = time.monotonic()
+        if self._board is not None and not self._only_ended and began_s >= self._due_s:
             window = self._audience.so_far()
             if window is not None:
-                self._shown_s = now_s
                 self._board.show_current(self._record(window))
+                now_s = time.monotonic()
+                self._due_s = now_s + max(_SHOWN_EVERY_S, _PAUSES * (now_s - began_s))
         return records
 
     def _rest(self) -> list[dict[str, Any]]:

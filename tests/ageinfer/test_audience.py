@@ -1,5 +1,6 @@
 """Counts by age over stretches of time."""
 
+import gc
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from made_results import all_of, face, film, result, walk
 from ageinfer.errors import UsageError
 from ageinfer.people import BANDS, Audience, Band, Places
 from ageinfer.people.bands import expected_count
+from ageinfer.people.visits import Visit
 from ageinfer.types import Age
 
 PLACES = Places.parse(["left=0,0;0.5,0;0.5,1;0,1"], ["door=0.5,1;0.5,0"])
@@ -164,8 +166,20 @@ def test_the_window_that_goes_on_can_be_looked_at():
     assert audience.so_far() is None
     for each in film(walk(1, 0, 4), to_s=4):
         audience.add(each)
-    assert audience.so_far().everywhere.people == 1
-    assert audience.end() == [audience_again] if (audience_again := audience.so_far()) else True
+    so_far = audience.so_far()
+    assert so_far.everywhere.people == 1
+    assert audience.end() == [so_far]
+
+
+def test_of_those_who_have_left_only_the_ages_are_kept():
+    """A window may be as long as a day, and hold tens of thousands of people."""
+    visits = lambda: sum(isinstance(one, Visit) for one in gc.get_objects())  # noqa: E731
+    audience, before = Audience(places=PLACES), visits()
+    for each in film(*(walk(i + 1, 3 * i, 3 * i + 2, age=30 + i) for i in range(20)), to_s=70):
+        audience.add(each)
+    assert visits() <= before
+    [window] = audience.end()
+    assert window.everywhere.people == dict(window.zones)["left"].people == 20
 
 
 @pytest.mark.parametrize("every_s", [0, -1, math.nan, math.inf])

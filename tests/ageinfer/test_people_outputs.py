@@ -79,8 +79,9 @@ def test_pictures_have_an_audience_and_no_people(tmp_path, capsys):
     [window] = records_of(capsys.readouterr().out)
     assert (window["people"], window["source"], window["frames"]) == (8, portraits, 1)
     jsonschema.Draft202012Validator(record_schema("audience")).validate(window)
-    assert main([portraits, "--people", str(tmp_path / "p.jsonl")]) == 2
+    assert main([portraits, "--people", str(tmp_path / "p.jsonl"), "--jsonl", str(tmp_path / "r.jsonl")]) == 2
     assert "for videos and cameras" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_live_source_has_times_of_the_clock(portrait, tmp_path):
