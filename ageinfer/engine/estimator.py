@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ageinfer.engine.batches import Batches
+from ageinfer.engine.cores import usable_cores
 from ageinfer.engine.modelfile import (
     PRECISIONS,
     ModelMetadata,
@@ -80,8 +82,11 @@ class AgeEstimator:
         self.network = interruptible(lambda: open_network(data, self._name, provider, threads))
         self._check_network()
         self._at_once: int | None = None  # faces; None: all
+        side_by_side = 1
         if self.provider == "cpu":
             self._at_once = max(1, _CPU_PIXELS * self.threads // self.metadata.crop.size**2)
+            side_by_side = max(1, int(usable_cores()) // self.threads)
+        self._batches = Batches(self._answers, most_rows=self._at_once, side_by_side=side_by_side)
         size = self.metadata.crop.size
         interruptible(lambda: self.estimate(np.full((1, size, size, 3), _GREY, np.uint8)))  # on trial
 
@@ -103,6 +108,8 @@ class AgeEstimator:
     def estimate(self, crops: Image) -> list[Age]:
         """Estimates the age of each crop, on a GPU all in one batch, on a CPU in batches that fit its cache.
 
+        Several threads may call it; their crops then share batches.
+
         Args:
             crops: uint8 ``[n, size, size, 3]``, RGB, cut by `ageinfer.crop.cut.crop_face` with ``metadata.crop``.
 
@@ -116,8 +123,9 @@ class AgeEstimator:
         size = self.metadata.crop.size
         if crops.dtype != np.uint8 or crops.shape[1:] != (size, size, 3):
             raise ValueError(f"crops must be uint8 [n, {size}, {size}, 3], not {crops.dtype} {list(crops.shape)}")
-        if len(crops) == 0:
-            return []
+        return list(self._batches(crops)) if len(crops) else []
+
+    def _answers(self, crops: Image) -> list[Age]:
         step = self._at_once or len(crops)
         found: list[Age] = []
         for start in range(0, len(crops), step):
