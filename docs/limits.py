@@ -223,7 +223,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
               "test_web_feed.py::test_history_is_a_minute_of_small_records"),
         Limit("faces of a frame in them", ("web.feed._FACES_SAMPLED",), number, "left out of the plot of the past", "",
               "test_limits.py::test_the_past_has_so_many_faces_of_a_frame_and_no_more"),
-        Limit("time to end the server with its viewers", ("web.server._END_S",), seconds, "it is left behind", "",
+        Limit("time to end the server with its viewers", ("web.serving._END_S",), seconds, "it is left behind", "",
               "test_web_server.py::test_closing_waits_for_no_viewer_and_says_nothing"),
     ),
 }  # fmt: skip

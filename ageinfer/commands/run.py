@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _IDLE_S = 0.03
 _EVERY_S = 900.0
-_TOKEN_VARIABLE = "AGEINFER_TOKEN"  # noqa: S105 - the name, not the token
 
 
 def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
@@ -180,16 +179,10 @@ def open_shown(
 def _open_web_view(
     options: argparse.Namespace, source: "Source", pipeline: "Pipeline", playback: "Playback | None", board: "Board"
 ) -> "Sink":
-    from ageinfer.sources.address import without_secrets
-    from ageinfer.web import WebInfo, WebSink, make_token
+    from ageinfer.web import WebInfo, WebSink
+    from ageinfer.web.listening import place_of, token_for
 
-    place = options.serve_at or "127.0.0.1:8080"
-    host, _, port = place.rpartition(":")
-    if not host or not port.isdecimal():
-        raise UsageError(f"--serve-at {without_secrets(place)}: use HOST:PORT, for example 127.0.0.1:8080")
-    host = host.strip("[]")
-    here_only = host in ("localhost", "::1") or host.startswith("127.")
-    token = os.environ.get(_TOKEN_VARIABLE) or (None if here_only else make_token())
+    host, port = place_of("--serve-at", options.serve_at or "127.0.0.1:8080")
     metadata = pipeline.estimator.metadata
     label: Literal["real", "apparent"] = "real" if metadata.label == "real" else "apparent"
     about = WebInfo(
@@ -197,13 +190,14 @@ def _open_web_view(
         detector=pipeline.detector.identifier, source=source.name, version=ageinfer.__version__,
     )  # fmt: skip
     return WebSink(
-        host, int(port), token=token, about=about, playback=playback, board=board, only_counts=options.only_counts
+        host, port, token=token_for(host), about=about, playback=playback, board=board, only_counts=options.only_counts
     )  # fmt: skip
 
 
 def announce(pipeline: "Pipeline", shown: "Sequence[Sink]", *, quiet: bool) -> None:
     """Says what the run works with, and where its page is."""
     from ageinfer.web import WebSink
+    from ageinfer.web.listening import TOKEN_VARIABLE
 
     if not quiet:
         estimator = pipeline.estimator
@@ -213,9 +207,9 @@ def announce(pipeline: "Pipeline", shown: "Sequence[Sink]", *, quiet: bool) -> N
     for sink in shown:
         if isinstance(sink, WebSink):
             # A token that was given stays out of what may be a log.
-            given = bool(os.environ.get(_TOKEN_VARIABLE))
+            given = bool(os.environ.get(TOKEN_VARIABLE))
             say(
-                f"the page: {sink.url.partition('?')[0]} (its token: {_TOKEN_VARIABLE})"
+                f"the page: {sink.url.partition('?')[0]} (its token: {TOKEN_VARIABLE})"
                 if given
                 else f"the page: {sink.url}"
             )
