@@ -10,6 +10,7 @@ from ageinfer.commands.people_options import add_people_options, check_people_op
 from ageinfer.errors import ExitStatus, UsageError, status_table
 
 if TYPE_CHECKING:
+    from ageinfer.mqtt.address import Address
     from ageinfer.pipeline import Looking, Pipeline
 
 _RECORDS = ("jsonl", "csv", "people", "audience")
@@ -68,6 +69,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--serve-at", metavar="HOST:PORT", help="serve the page at this address; off loopback it needs a token"
     )
     out.add_argument(
+        "--mqtt", metavar="mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT][/TOPIC]",
+        help="send who is in view, people and audience of a video or camera to this broker, for Home Assistant and "
+        "others (needs the extra mqtt); AGEINFER_MQTT_PASSWORD: the password, out of sight",
+    )  # fmt: skip
+    out.add_argument(
+        "--mqtt-ca", metavar="F", help="trust the certificate of the broker if this authority has signed it, a PEM file"
+    )
+    out.add_argument(
         "--fast", action="store_true",
         help="show a recording on the page or in the window as fast as it is done, not at its own speed",
     )  # fmt: skip
@@ -77,8 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
         "which takes several times as long; voices stay, see --no-audio",
     )  # fmt: skip
     out.add_argument(
-        "--json-schema", nargs="?", const="frames", choices=("frames", "people", "audience"), metavar="OF",
-        help="print the JSON schema of the records of frames (default), people or audience, and exit",
+        "--json-schema", nargs="?", const="frames", choices=("frames", "people", "audience", "view"), metavar="OF",
+        help="print the JSON schema of the records of frames (default), people, audience or view, and exit",
     )  # fmt: skip
     add_people_options(parser)
     add_pipeline_options(parser)
@@ -192,6 +201,10 @@ def check_options(options: argparse.Namespace) -> None:
         if getattr(options, name) == "-":
             raise UsageError(f"--{name} -: only records go to standard output; name a place (./- for one named so)")
     check_people_options(options)
+    if options.mqtt:
+        mqtt_address(options)
+    elif options.mqtt_ca:
+        raise UsageError("--mqtt-ca is for --mqtt; name the broker")
     if (options.codec or options.no_audio) and not options.output:
         raise UsageError("--codec and --no-audio are for --output; name the video")
     if options.detector_file and options.detector != "dlib-cnn":
@@ -205,6 +218,17 @@ def check_options(options: argparse.Namespace) -> None:
                 raise UsageError(f"--{name} {path} would overwrite {taken[place]}; choose another name")
             if not _is_device(path):
                 taken[place] = f"--{name}"
+
+
+def mqtt_address(options: argparse.Namespace) -> "Address":
+    """Where the broker of ``--mqtt`` is, with the password of the environment where the address has none.
+
+    Raises:
+        UsageError: it is no address of a broker.
+    """
+    from ageinfer.mqtt.address import PASSWORD_VARIABLE, Address
+
+    return Address.parse(options.mqtt, password=os.environ.get(PASSWORD_VARIABLE))
 
 
 def _is_device(path: str) -> bool:

@@ -2,11 +2,16 @@
 
 import argparse
 import re
+from typing import TYPE_CHECKING
 
 from ageinfer.errors import UsageError
 
+if TYPE_CHECKING:
+    from ageinfer.people import Audience, People, Places
+
 _MORE_THAN_COUNTS = ("output", "faces", "jsonl", "csv", "people", "window")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_EVERY_S = 900.0
 _LONGEST_WINDOW_S = 366 * 86_400
 _MOST_THRESHOLDS = 40
 
@@ -23,19 +28,20 @@ def add_people_options(parser: argparse.ArgumentParser) -> None:
         "Lines on standard output",
     )  # fmt: skip
     people.add_argument(
-        "--every", metavar="T", help="of --audience, one record in this time, as 30s, 15m (default), 2h"
+        "--every", metavar="T", help="of an audience, one record in this time, as 30s, 15m (default), 2h"
     )
-    people.add_argument("--bands", metavar="A-B,...", help="of --audience, count these ages, as 0-12,13-17,18-64,65+")
+    people.add_argument("--bands", metavar="A-B,...", help="of an audience, count these ages, as 0-12,13-17,18-64,65+")
     people.add_argument(
-        "--least", type=int, default=0, metavar="N", help="of --audience, hide numbers of fewer than N people"
+        "--least", type=int, default=0, metavar="N", help="of an audience, hide numbers of fewer than N people"
     )
     people.add_argument(
         "--only-counts", action="store_true",
-        help="let nothing but --audience leave this program: no boxes, no pictures, no records of persons",
+        help="let nothing but --audience, and that of --mqtt, leave this program: no boxes, no pictures, no records of "
+        "persons",
     )  # fmt: skip
     people.add_argument(
         "--thresholds", metavar="Y,...", default="13,16,18,21,25",
-        help="of --people, give the probability that somebody is at least so old (default: 13,16,18,21,25)",
+        help="of people, give the probability that somebody is at least so old (default: 13,16,18,21,25)",
     )  # fmt: skip
     people.add_argument(
         "--zone", action="append", default=[], metavar="NAME=x,y;...",
@@ -57,19 +63,40 @@ def check_people_options(options: argparse.Namespace) -> None:
     Raises:
         UsageError: something does.
     """
+    counted = options.audience or options.mqtt
     if options.only_counts:
-        if not options.audience:
-            raise UsageError("--only-counts lets nothing but --audience out; name its file")
+        if not counted:
+            raise UsageError("--only-counts lets nothing but --audience out; name its file, or use --mqtt")
         if other := next((name for name in _MORE_THAN_COUNTS if getattr(options, name)), ""):
             raise UsageError(f"--{other} shows more than counts; leave it or --only-counts out")
-    if not options.audience and (options.every or options.bands or options.least):
-        raise UsageError("--every, --bands and --least are for --audience; name its file")
+    if not counted and (options.every or options.bands or options.least):
+        raise UsageError("--every, --bands and --least are for --audience and --mqtt; name its file, or the broker")
     if not 0 <= options.least_quality <= 1:
         raise UsageError(f"--least-quality {options.least_quality}: use 0 to 1")
     if options.least < 0:
         raise UsageError(f"--least {options.least}: use a number of people, 0 or more")
     seconds_of(options.every)
     thresholds_of(options.thresholds)
+
+
+def make_people(options: argparse.Namespace, places: "Places") -> "People":
+    """Makes what tells the persons of a source apart."""
+    from ageinfer.people import People
+
+    return People(places, least_quality=options.least_quality)
+
+
+def make_audience(options: argparse.Namespace, places: "Places", *, as_one: bool = False) -> "Audience":
+    """Makes what counts the people of a source, in stretches of time or as one.
+
+    Raises:
+        UsageError: the bands are none.
+    """
+    from ageinfer.people import BANDS, Audience, Band
+
+    every_s = None if as_one else (seconds_of(options.every) or _EVERY_S)
+    bands = Band.parse_all(options.bands) if options.bands else BANDS
+    return Audience(every_s, bands, places, least_people=options.least, least_quality=options.least_quality)
 
 
 def seconds_of(text: str | None) -> float | None:

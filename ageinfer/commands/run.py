@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import ageinfer
 from ageinfer.commands.interrupts import Interrupts
-from ageinfer.commands.options import FILES, check_options, open_pipeline
-from ageinfer.commands.people_options import seconds_of, thresholds_of
+from ageinfer.commands.options import FILES, check_options, mqtt_address, open_pipeline
+from ageinfer.commands.people_options import make_audience, make_people, thresholds_of
 from ageinfer.commands.progress_line import ProgressLine
 from ageinfer.console import put, say
 from ageinfer.errors import ExitStatus, UsageError
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ageinfer.sources import Source
 
 _IDLE_S = 0.03
-_EVERY_S = 900.0
 
 
 def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
@@ -56,12 +55,13 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     with ExitStack() as until_nobody_watches:
         with ExitStack() as until_the_end:
             source = until_the_end.enter_context(opened())
-            if source.kind in ("picture", "folder") and (options.people or board.places):
+            if source.kind in ("picture", "folder") and (options.people or options.mqtt or board.places):
                 raise UsageError(
-                    "--people, --zone and --line are for videos and cameras; --audience counts faces of pictures"
+                    "--people, --mqtt, --zone and --line are for videos and cameras; --audience also counts pictures"
                 )
             files = [until_the_end.enter_context(sink) for sink in open_records(options, source, interrupts)]
             files += [until_the_end.enter_context(sink) for sink in open_people(options, source, interrupts, board)]
+            files += [until_the_end.enter_context(sink) for sink in open_mqtt(options, board)]
             with interrupts.held():  # an output is opened whole, and leaves no trial behind
                 files += [until_the_end.enter_context(sink) for sink in open_files(options, source)]
             if interrupts.requested:
@@ -111,25 +111,36 @@ def open_people(
     Raises:
         AgeError: one of them cannot be opened.
     """
-    from ageinfer.people import BANDS, Audience, Band, People
     from ageinfer.sinks import AudienceSink, PeopleSink
 
-    places, files, alone = board.places, getattr(source, "files", ()), source.kind in ("picture", "folder")
+    files, alone = getattr(source, "files", ()), source.kind in ("picture", "folder")
     if options.people:
-        people = People(places, least_quality=options.least_quality)
-        thresholds = thresholds_of(options.thresholds)
+        people, thresholds = make_people(options, board.places), thresholds_of(options.thresholds)
         yield PeopleSink(options.people, people, thresholds, untouchable=files, should_end=lambda: interrupts.requested)
     if options.audience:
-        every_s = None if alone else (seconds_of(options.every) or _EVERY_S)
-        bands = Band.parse_all(options.bands) if options.bands else BANDS
-        audience = Audience(
-            every_s, bands, places, least_people=options.least, least_quality=options.least_quality
-        )  # fmt: skip
         shown = options.serve or options.serve_at
         yield AudienceSink(
-            options.audience, audience, source=source.name if alone else "", board=board,
-            only_ended=options.only_counts or not shown, untouchable=files, should_end=lambda: interrupts.requested,
+            options.audience, make_audience(options, board.places, as_one=alone), source=source.name if alone else "",
+            board=board, only_ended=options.only_counts or not shown, untouchable=files,
+            should_end=lambda: interrupts.requested,
         )  # fmt: skip
+
+
+def open_mqtt(options: argparse.Namespace, board: "Board") -> "Iterator[Sink]":
+    """Opens what sends to an MQTT broker; whether the broker is there does not matter.
+
+    Raises:
+        AgeError: it cannot be opened.
+    """
+    if not options.mqtt:
+        return
+    from ageinfer.mqtt.sink import MqttSink
+
+    yield MqttSink(
+        mqtt_address(options), authority=options.mqtt_ca, audience=lambda: make_audience(options, board.places),
+        people=None if options.only_counts else lambda: make_people(options, board.places),
+        thresholds=thresholds_of(options.thresholds),
+    )  # fmt: skip
 
 
 def open_files(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]":
@@ -169,7 +180,7 @@ def open_shown(
     serves = options.serve or options.serve_at
     if serves:
         yield _open_web_view(options, source, pipeline, playback, board)
-    asked = serves or any(getattr(options, name) for name in ("window", *FILES))
+    asked = serves or any(getattr(options, name) for name in ("window", "mqtt", *FILES))
     if options.window or (not asked and source.kind in ("camera", "video") and sinks.display_works()):
         yield sinks.WindowSink(
             playback=playback, hold_pictures=source.kind != "camera", should_end=lambda: interrupts.requested

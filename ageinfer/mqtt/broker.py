@@ -9,11 +9,11 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from ageinfer.mqtt.address import Address
 from ageinfer.mqtt.connection import LAST_S, About, Connection
+from ageinfer.mqtt.messages import OFFLINE, ONLINE
 from ageinfer.mqtt.outbox import MOST_WAITING, Outbox
 from ageinfer.mqtt.reports import Reports
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
-ONLINE, OFFLINE = b"online", b"offline"
 
 
 class Broker:

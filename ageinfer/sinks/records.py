@@ -35,7 +35,7 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def record_schema(of: Literal["frames", "people", "audience"] = "frames") -> dict[str, Any]:
+def record_schema(of: Literal["frames", "people", "audience", "view"] = "frames") -> dict[str, Any]:
     """Returns the JSON Schema (draft 2020-12) of one line of JSON Lines, with descriptions and units.
 
     Args:

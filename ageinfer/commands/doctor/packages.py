@@ -23,6 +23,7 @@ _OPTIONAL = (
     ("openvino", ("openvino",), "exporting with a comparison on OpenVINO", "pip install openvino"),
     ("starlette", ("starlette",), "the web view", "pip install 'ageinfer[serve]'"),
     ("uvicorn", ("uvicorn",), "the web view", "pip install 'ageinfer[serve]'"),
+    ("paho", ("paho-mqtt",), "--mqtt", "pip install 'ageinfer[mqtt]'"),
     ("picamera2", ("picamera2",), "cameras on the ribbon of a Raspberry Pi", "apt-get install python3-picamera2"),
 )
 _PROVIDER_REMEDIES = {
