@@ -14,6 +14,7 @@ from ageinfer.sources.base import Source
 from ageinfer.sources.camera import open_camera, open_device
 from ageinfer.sources.decoding import read_picture, refuse_odd_files
 from ageinfer.sources.formats import is_animated_png, looks_like_picture
+from ageinfer.sources.group import LiveGroup
 from ageinfer.sources.live import LiveSource
 from ageinfer.sources.pictures import (
     MOTION_JPEG_SUFFIXES,
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 _PLAYLIST = re.compile(rb"\A(#EXTM3U|ffconcat)|<MPD|^c=IN IP", re.IGNORECASE | re.MULTILINE)
 
 __all__ = [
-    "PICTURE_SUFFIXES", "FolderSource", "LiveSource", "PictureListSource", "PictureSource", "Source", "VideoSource",
+    "PICTURE_SUFFIXES", "FolderSource", "LiveGroup", "LiveSource", "PictureListSource", "PictureSource", "Source",
+    "VideoSource",
     "open_camera", "open_source", "open_sources", "read_picture", "redacted",
 ]  # fmt: skip
 
