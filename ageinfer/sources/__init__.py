@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ageinfer.errors import SourceError
-from ageinfer.sources.address import is_address, redacted
+from ageinfer.sources.address import is_address, is_live, name_of, redacted
 from ageinfer.sources.animation import AnimationSource
 from ageinfer.sources.base import Source
 from ageinfer.sources.camera import open_camera, open_device
@@ -37,8 +37,7 @@ _PLAYLIST = re.compile(rb"\A(#EXTM3U|ffconcat)|<MPD|^c=IN IP", re.IGNORECASE | r
 
 __all__ = [
     "PICTURE_SUFFIXES", "FolderSource", "LiveGroup", "LiveSource", "PictureListSource", "PictureSource", "Source",
-    "VideoSource",
-    "open_camera", "open_source", "open_sources", "read_picture", "redacted",
+    "VideoSource", "is_live", "name_of", "open_camera", "open_source", "open_sources", "read_picture", "redacted",
 ]  # fmt: skip
 
 

@@ -43,7 +43,8 @@ class Member(Source):
         try:
             source = self._opened()
         except SourceError as error:
-            self.error = error
+            text = str(error)
+            self.error = error if text.startswith(f"{self.name}: ") else SourceError(f"{self.name}: {text}")
             return
         if source.kind != "camera":
             source.close()
