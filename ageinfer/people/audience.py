@@ -55,6 +55,7 @@ class Audience:
         clock_s: seconds of the clock at time 0 of the source, so that windows begin with the quarter of an hour.
 
     Attributes:
+        every_s, bands: as they were given.
         places: zones and lines; they may be replaced at any time.
 
     Raises:
@@ -76,8 +77,8 @@ class Audience:
         if every_s is not None and not 0 < every_s < math.inf:
             raise UsageError(f"windows of {every_s} s; use a length above 0")
         self.clock_s = clock_s
-        self._every_s = every_s
-        self._bands = tuple(bands)
+        self.every_s = every_s
+        self.bands = tuple(bands)
         self._least_people = least_people
         self._least_quality = least_quality
         self._least_estimates = least_estimates
@@ -103,7 +104,7 @@ class Audience:
         if self._frames and other and result.time_s is not None:  # pictures are all of one kind
             windows += self.end()
         elif self._frames and self._from_s != self._window_of(time_s):
-            windows.append(self._window(self._from_s + (self._every_s or 0.0)))
+            windows.append(self._window(self._from_s + (self.every_s or 0.0)))
         if not self._frames:
             self._begin(self._window_of(time_s))
         self._take(result, time_s)
@@ -130,9 +131,9 @@ class Audience:
 
     def _window_of(self, time_s: float) -> float:
         """When the window began that a time belongs to."""
-        if self._every_s is None:
+        if self.every_s is None:
             return self._from_s if self._frames else time_s
-        return math.floor((self.clock_s + time_s) / self._every_s) * self._every_s - self.clock_s
+        return math.floor((self.clock_s + time_s) / self.every_s) * self.every_s - self.clock_s
 
     def _take(self, result: FrameResult, time_s: float) -> None:
         for visit in self._visits.add(result):
@@ -178,10 +179,10 @@ class Audience:
         return made
 
     def _made(self, to_s: float) -> Window:
-        tallies = {name: place.tally(self._bands, self._frames) for name, place in self._zones.items()}
+        tallies = {name: place.tally(self.bands, self._frames) for name, place in self._zones.items()}
         window = Window(
             self._source, self._model, self._from_s, to_s, self._watched_s, self._frames,
-            self._everywhere.tally(self._bands, self._frames), tuple(tallies.items()),
+            self._everywhere.tally(self.bands, self._frames), tuple(tallies.items()),
             tuple((name, dict(sides)) for name, sides in self._lines.items()), self._unsure,
         )  # fmt: skip
         return hidden(window, self._least_people)

@@ -1,6 +1,6 @@
 """One record a person: when and how long somebody was there, and how old."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -129,11 +129,15 @@ class People:
         """
         return list(self._persons(self._visits.add(result)))
 
+    def in_view(self) -> list[Person]:
+        """Those in the newest frame, as far as they are known."""
+        return list(self._persons(visit for visit in self._visits.present.values() if visit.seen))
+
     def end(self) -> list[Person]:
         """The source has ended; returns those who were still there."""
         return list(self._persons(self._visits.end()))
 
-    def _persons(self, visits: Iterator[Visit]) -> Iterator[Person]:
+    def _persons(self, visits: Iterable[Visit]) -> Iterator[Person]:
         for visit in visits:
             fused = visit.fused
             yield Person(

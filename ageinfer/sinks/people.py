@@ -5,15 +5,15 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ageinfer.people import Audience, People, Person, Window
+from ageinfer.people import Audience, People
 from ageinfer.people.board import Board
 from ageinfer.people.people import THRESHOLDS
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.sinks.records import TextSink, cell, harmless
+from ageinfer.sinks.summaries import AudienceRecords, PersonRecords
 
 AUDIENCE_COLUMNS = (
     "source", "from_s", "to_s", "from_at", "to_at", "watched_s", "frames", "zone", "people", "seconds", "mean_in_view",
@@ -41,7 +41,6 @@ class _SummarySink(TextSink):
     ) -> None:
         super().__init__(path, untouchable=untouchable, should_end=should_end)
         self._as_table = path.lower().endswith(".csv")
-        self.began: datetime | None = None
 
     def write(self, annotated: AnnotatedFrame) -> None:
         """Takes the next frame, and writes the records that it completes.
@@ -49,10 +48,6 @@ class _SummarySink(TextSink):
         Raises:
             OutputError: they cannot be written.
         """
-        captured_s, time_s = annotated.frame.captured_s, annotated.frame.time_s
-        if self.began is None and captured_s is not None and time_s is not None:
-            seconds_ago = time.monotonic() - captured_s + time_s
-            self.began = datetime.fromtimestamp(time.time() - seconds_ago, UTC)
         self._put(self._taken(annotated))
 
     def close(self) -> None:
@@ -107,21 +102,16 @@ class PeopleSink(_SummarySink):
         untouchable: Iterable[str | Path] = (), should_end: Callable[[], bool] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(path, untouchable=untouchable, should_end=should_end)
-        self._people = people
-        self._thresholds = tuple(thresholds)
+        self._records = PersonRecords(people, thresholds)
 
     def _taken(self, annotated: AnnotatedFrame) -> list[dict[str, Any]]:
-        self._people.places = annotated.places
-        return self._records(self._people.add(annotated.result))
+        return self._records.add(annotated)
 
     def _rest(self) -> list[dict[str, Any]]:
-        return self._records(self._people.end())
-
-    def _records(self, persons: list[Person]) -> list[dict[str, Any]]:
-        return [person.to_record(self._thresholds, began=self.began) for person in persons]
+        return self._records.end()
 
     def _columns(self) -> tuple[str, ...]:
-        return person_columns(self._thresholds)
+        return person_columns(self._records.thresholds)
 
     def _rows(self, record: dict[str, Any]) -> list[dict[str, Any]]:
         zones = ";".join(f"{name}={seconds:g}" for name, seconds in record["zones"].items())
@@ -152,34 +142,25 @@ class AudienceSink(_SummarySink):
         only_ended: bool = False, untouchable: Iterable[str | Path] = (), should_end: Callable[[], bool] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(path, untouchable=untouchable, should_end=should_end)
-        self._audience = audience
-        self._source = source
+        self._records = AudienceRecords(audience, source)
         self._board, self._only_ended = board, only_ended
         self._due_s = -math.inf  # when the window that goes on is shown again
 
     def _taken(self, annotated: AnnotatedFrame) -> list[dict[str, Any]]:
-        self._audience.places = annotated.places
-        if self.began is not None:
-            self._audience.clock_s = self.began.timestamp()
-        records = self._records(self._audience.add(annotated.result))
+        records = self._shown(self._records.add(annotated))
         began_s = time.monotonic()
         if self._board is not None and not self._only_ended and began_s >= self._due_s:
-            window = self._audience.so_far()
-            if window is not None:
-                self._board.show_current(self._record(window))
+            record = self._records.so_far()
+            if record is not None:
+                self._board.show_current(record)
                 now_s = time.monotonic()
                 self._due_s = now_s + max(_SHOWN_EVERY_S, _PAUSES * (now_s - began_s))
         return records
 
     def _rest(self) -> list[dict[str, Any]]:
-        return self._records(self._audience.end())
+        return self._shown(self._records.end())
 
-    def _record(self, window: Window) -> dict[str, Any]:
-        record = window.to_record(began=self.began)
-        return record | {"source": self._source or record["source"]}
-
-    def _records(self, windows: list[Window]) -> list[dict[str, Any]]:
-        records = [self._record(window) for window in windows]
+    def _shown(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if self._board is not None:
             for record in records:
                 self._board.show_ended(record)

@@ -126,3 +126,15 @@ def test_people_of_a_real_film():
     assert [p.track for p in people] == list(range(1, 9))
     assert all(p.age.quality > 0.9 and not p.unsure for p in people)
     assert [c.to for p in people for c in p.crossings] == ["left"] * 6  # all walk to the left of the picture
+
+
+def test_those_in_view_are_told_as_far_as_they_are_known():
+    people = People(PLACES)
+    steps = film(walk(1, 0, 2, age=30), walk(2, 1, 3, age=50), to_s=2.5)
+    seen = {each.time_s: (people.add(each), [person.track for person in people.in_view()])[1] for each in steps}
+    assert (seen[0.5], seen[1.5], seen[2.5]) == ([1], [1, 2], [2])
+    [person] = people.in_view()
+    assert (person.in_view_s, person.frames) == (pytest.approx(1.5), 16)
+    assert person.age.age_years == pytest.approx(50, abs=0.3)
+    people.end()
+    assert people.in_view() == []
