@@ -135,3 +135,10 @@ def boards_of(inputs: Sequence[Input], options: argparse.Namespace) -> "Boards":
 
     boards = {one.shown: board(one) for one in inputs if len(inputs) > 1 and one.is_live}
     return Boards(board(inputs[0]), boards)
+
+
+def names_of(source: "Source") -> list[str]:
+    """The names of several live sources; none where there is a single source, or a list of files."""
+    from ageinfer.sources import LiveGroup
+
+    return [member.name for member in source.members] if isinstance(source, LiveGroup) else []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import ageinfer
-from ageinfer.commands.inputs import boards_of, inputs_of, opener_of
+from ageinfer.commands.inputs import boards_of, inputs_of, names_of, opener_of
 from ageinfer.commands.interrupts import Interrupts
 from ageinfer.commands.options import FILES, check_options, open_pipeline
 from ageinfer.commands.people_options import seconds_of, thresholds_of
@@ -108,10 +108,13 @@ def open_people(
     from ageinfer.sinks import AudienceSink, PeopleSink
 
     places, files, alone = boards.default.places, getattr(source, "files", ()), source.kind in ("picture", "folder")
+    sources, should_end = names_of(source), lambda: interrupts.requested
     if options.people:
         people = People(places, least_quality=options.least_quality)
         thresholds = thresholds_of(options.thresholds)
-        yield PeopleSink(options.people, people, thresholds, untouchable=files, should_end=lambda: interrupts.requested)
+        yield PeopleSink(
+            options.people, people, thresholds, sources=sources, untouchable=files, should_end=should_end
+        )  # fmt: skip
     if options.audience:
         every_s = None if alone else (seconds_of(options.every) or _EVERY_S)
         bands = Band.parse_all(options.bands) if options.bands else BANDS
@@ -120,8 +123,8 @@ def open_people(
         )  # fmt: skip
         shown = options.serve or options.serve_at
         yield AudienceSink(
-            options.audience, audience, source=source.name if alone else "", board=boards.default,
-            only_ended=options.only_counts or not shown, untouchable=files, should_end=lambda: interrupts.requested,
+            options.audience, audience, source=source.name if alone else "", sources=sources, boards=boards,
+            only_ended=options.only_counts or not shown, untouchable=files, should_end=should_end,
         )  # fmt: skip
 
 
@@ -145,7 +148,7 @@ def open_files(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]
             real_time = source.kind == "camera"
             yield sinks.VideoSink(path, source.fps, real_time=real_time, sound_of=sound_of, codec=options.codec)
     if options.faces:
-        yield sinks.FaceSnapshots(Path(options.faces), untouchable=files)
+        yield sinks.FaceSnapshots(Path(options.faces), sources=names_of(source), untouchable=files)
 
 
 def open_shown(
@@ -172,7 +175,6 @@ def open_shown(
 def _open_web_view(
     options: argparse.Namespace, source: "Source", pipeline: "Pipeline", playback: "Playback | None", boards: "Boards"
 ) -> "Sink":
-    from ageinfer.sources import LiveGroup
     from ageinfer.web import WebInfo, WebSink
     from ageinfer.web.listening import place_of, token_for
 
@@ -183,9 +185,8 @@ def _open_web_view(
         model=metadata.name, label=label, provider=pipeline.estimator.provider,
         detector=pipeline.detector.identifier, source=source.name, version=ageinfer.__version__,
     )  # fmt: skip
-    sources = [member.name for member in source.members] if isinstance(source, LiveGroup) else []
     return WebSink(
-        host, port, token=token_for(host), about=about, playback=playback, boards=boards, sources=sources,
+        host, port, token=token_for(host), about=about, playback=playback, boards=boards, sources=names_of(source),
         only_counts=options.only_counts,
     )  # fmt: skip
 
