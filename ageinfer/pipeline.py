@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Semaphore
 from typing import Literal
 
 import numpy as np
@@ -13,9 +14,11 @@ from ageinfer.crop.cut import crop_faces
 from ageinfer.crop.quality import view_of
 from ageinfer.detect import FaceDetector, WholePicture, detect_as_told, open_detector
 from ageinfer.detect.looking import Looking
+from ageinfer.engine.cores import usable_cores
 from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.errors import SourceError
-from ageinfer.sources import Source
+from ageinfer.side_by_side import side_by_side
+from ageinfer.sources import LiveGroup, Source
 from ageinfer.sources.given import Picture, checked, frame_of
 from ageinfer.tracking.follower import FaceFollower
 from ageinfer.tracking.track import Track
@@ -146,8 +149,9 @@ class Pipeline:
     def run(self, source: Source) -> Generator[tuple[Frame, FrameResult]]:
         """Processes a source as its kind needs it: `pictures` or `video`, ahead of whoever takes the results.
 
-        Nothing is done ahead for a live source, so that its newest frame is the one that is shown. Where ``looking``
-        leaves the choice, searches of whole frames are reduced as `largest_look` says.
+        Nothing is done ahead for a live source, so that its newest frame is the one that is shown. Those of a
+        `LiveGroup` each have a thread, and share the networks. Where ``looking`` leaves the choice, searches of whole
+        frames are reduced as `largest_look` says.
 
         Yields:
             Each frame with its result.
@@ -155,6 +159,9 @@ class Pipeline:
         Raises:
             SourceError: the source ends with an error.
         """
+        if isinstance(source, LiveGroup):
+            turns = Semaphore(max(1, int(usable_cores())))
+            return side_by_side([self._watched(member, turns) for member in source.members])
         tracker = self.start(largest_side=largest_look(source))
         if source.kind == "camera":
             return tracker.estimated(map(tracker.locate, source))
@@ -226,6 +233,14 @@ class Pipeline:
         """
         tracker = self.start()
         return tracker.estimated(map(tracker.locate, frames))
+
+    def _watched(self, source: Source, turns: Semaphore) -> Generator[tuple[Frame, FrameResult]]:
+        """Processes one of several live sources; it asks for a turn for each frame, so that none waits for long."""
+        tracker = self.start(largest_side=largest_look(source))
+        for frame in source:
+            with turns:
+                result = tracker(frame)
+            yield frame, result
 
     def find(self, image: Image) -> list[Detection]:
         """The faces of a uint8 BGR picture that stands by itself, best score first."""

@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NoReturn
 
+from ageinfer.commands.config import with_config
 from ageinfer.commands.interrupts import Interrupts, ignore_signals
 from ageinfer.commands.options import build_command_parser, build_parser, open_pipeline
 from ageinfer.console import guarded
@@ -52,13 +53,14 @@ def main(arguments: Sequence[str] | None = None, *, interrupts: Interrupts | Non
     if sys.stderr is None:  # closed by whoever started us; what is printed to None would go to standard output
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115, for as long as the process lives
     parser = build_parser() if name is None else build_command_parser(name)
-    options = parser.parse_args(arguments if name is None else arguments[1:])
+    words = arguments if name is None else arguments[1:]
+    options = parser.parse_args(words)
     with ExitStack() as to_the_end:
         handled = interrupts or to_the_end.enter_context(Interrupts())
         to_the_end.callback(handled.hold)
         return guarded(
             "ageinfer",
-            lambda: _run(name, options, handled),
+            lambda: _run(name, with_config(parser, words, options), handled),
             debug=options.debug,
             prefix="ageinfer: ",
             interrupted="what was written is complete up to there",

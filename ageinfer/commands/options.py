@@ -3,9 +3,11 @@
 import argparse
 import os
 import stat
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 import ageinfer
+from ageinfer.commands.inputs import Input, check_live_outputs
 from ageinfer.commands.people_options import add_people_options, check_people_options
 from ageinfer.errors import ExitStatus, UsageError, status_table
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
 _RECORDS = ("jsonl", "csv", "people", "audience")
 FILES = ("output", "faces", *_RECORDS)
-_LAST_CAMERA = 99  # OpenCV takes hundreds in the number for the name of a driver
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,13 +43,21 @@ def build_parser() -> argparse.ArgumentParser:
         "source", nargs="*", metavar="SOURCE",
         help="a picture, a folder of pictures, a pattern ('*.jpg'), a video, the address of a stream (rtsp, http), "
         "/dev/videoN, a GStreamer pipeline, or - to read picture paths from standard input; several pictures and "
-        "folders may be given",
+        "folders may be given, or several cameras and streams",
     )  # fmt: skip
-    parser.add_argument("--camera", type=int, metavar="N", help="open this camera; 0 is the first")
     parser.add_argument(
-        "--reconnect-for", type=float, default=60.0, metavar="S",
-        help="try to reopen a lost camera or stream for this many seconds (default: 60; 0: do not try; inf: for ever)",
+        "--camera", type=int, action="append", metavar="N", help="open this camera; 0 is the first; may be repeated"
+    )
+    parser.add_argument(
+        "--config", metavar="F", help="take options that are not given here from this TOML file, and cameras with "
+        "their names and zones",
     )  # fmt: skip
+    parser.add_argument(
+        "--reconnect-for", type=float, metavar="S",
+        help="try to reopen a lost camera or stream for this many seconds (default: 60, with several sources for ever; "
+        "0: do not try; inf: for ever)",
+    )  # fmt: skip
+    parser.set_defaults(inputs=())  # those of --config
     out = parser.add_argument_group("output")
     out.add_argument(
         "--output", metavar="F", help="write an annotated picture or video; a folder if the source is a folder"
@@ -69,12 +78,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--serve-at", metavar="HOST:PORT", help="serve the page at this address; off loopback it needs a token"
     )
     out.add_argument(
-        "--mqtt", metavar="mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT][/TOPIC]",
-        help="send who is in view, people and audience of a video or camera to this broker, for Home Assistant and "
-        "others (needs the extra mqtt); AGEINFER_MQTT_PASSWORD: the password, out of sight",
+        "--mqtt", metavar="ADDRESS",
+        help="send who is in view, persons and audience of a video or camera to this MQTT broker, for Home Assistant "
+        "and others, as mqtts://user:password@host:8883/topic or mqtt://host; the environment variable "
+        "AGEINFER_MQTT_PASSWORD hides the password (needs the extra mqtt)",
     )  # fmt: skip
     out.add_argument(
-        "--mqtt-ca", metavar="F", help="trust the certificate of the broker if this authority has signed it, a PEM file"
+        "--mqtt-ca", metavar="F", help="trust a certificate of the broker that this authority has signed (a PEM file)"
     )
     out.add_argument(
         "--fast", action="store_true",
@@ -170,8 +180,12 @@ def build_command_parser(name: str) -> argparse.ArgumentParser:
     return parser
 
 
-def check_options(options: argparse.Namespace) -> None:
+def check_options(options: argparse.Namespace, inputs: Sequence[Input]) -> None:
     """Refuses options that contradict each other before anything is opened.
+
+    Args:
+        options: of the command line and its configuration file.
+        inputs: that will be read.
 
     Raises:
         UsageError: they do.
@@ -179,16 +193,12 @@ def check_options(options: argparse.Namespace) -> None:
     from ageinfer.sinks import file_identity
     from ageinfer.sources.address import is_address, redacted
 
-    if bool(options.source) == (options.camera is not None):
-        raise UsageError("name one SOURCE, or --camera N (see ageinfer --help)")
+    if len(inputs) > 1 and inputs[0].is_live:
+        check_live_outputs(options)
     wanted = [f"--{name} -" for name in _RECORDS if getattr(options, name) == "-"]
     if len(wanted) > 1:
         raise UsageError(f"{' and '.join(wanted)} both want standard output; write one of them to a file")
-    if options.camera is not None and options.camera < 0:
-        raise UsageError(f"--camera {options.camera}: cameras are numbered from 0")
-    if options.camera is not None and options.camera > _LAST_CAMERA:
-        raise UsageError(f"--camera {options.camera}: use 0 to {_LAST_CAMERA}, or the path of the device")
-    if not options.reconnect_for >= 0:
+    if options.reconnect_for is not None and not options.reconnect_for >= 0:
         raise UsageError(f"--reconnect-for {options.reconnect_for}: use seconds, 0 or more, or inf")
     if options.blur and options.faces:
         raise UsageError("--faces keeps pictures of faces, --blur hides them; leave one of them out")
@@ -209,7 +219,7 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError("--codec and --no-audio are for --output; name the video")
     if options.detector_file and options.detector != "dlib-cnn":
         raise UsageError(f"--detector-file is for --detector dlib-cnn; --detector is {options.detector}")
-    taken = {file_identity(source): "the source" for source in options.source}
+    taken = {file_identity(one.source): "the source" for one in inputs if isinstance(one.source, str)}
     for name in FILES:
         path = getattr(options, name)
         if path and path != "-":

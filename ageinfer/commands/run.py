@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import ageinfer
+from ageinfer.commands.inputs import boards_of, inputs_of, names_of, opener_of
 from ageinfer.commands.interrupts import Interrupts
 from ageinfer.commands.options import FILES, check_options, mqtt_address, open_pipeline
 from ageinfer.commands.people_options import make_audience, make_people, thresholds_of
@@ -18,7 +19,7 @@ from ageinfer.console import put, say
 from ageinfer.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
-    from ageinfer.people.board import Board
+    from ageinfer.people.board import Boards
     from ageinfer.pipeline import Pipeline
     from ageinfer.sinks import Playback, Sink
     from ageinfer.sources import Source
@@ -37,31 +38,23 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
 
         put(json.dumps(record_schema(options.json_schema), indent=2))
         return ExitStatus.OK
-    check_options(options)
-    from ageinfer.people import Places
-    from ageinfer.people.board import Board
+    inputs = inputs_of(options)
+    check_options(options, inputs)
     from ageinfer.sinks import JsonlSink, Playback
-    from ageinfer.sources import open_camera, open_sources
 
-    board = Board(Places.parse(options.zone, options.line))
+    boards = boards_of(inputs, options)
     pipeline = open_pipeline(options)
-    patience_s = None if options.reconnect_for == float("inf") else options.reconnect_for
-
-    def opened() -> "Source":
-        if options.camera is not None:
-            return open_camera(options.camera, reconnect_for_s=patience_s)
-        return open_sources(options.source, reconnect_for_s=patience_s)
-
+    opened = opener_of(inputs, options.reconnect_for)
     with ExitStack() as until_nobody_watches:
         with ExitStack() as until_the_end:
             source = until_the_end.enter_context(opened())
-            if source.kind in ("picture", "folder") and (options.people or options.mqtt or board.places):
+            if source.kind in ("picture", "folder") and (options.people or options.mqtt or boards.has_places):
                 raise UsageError(
                     "--people, --mqtt, --zone and --line are for videos and cameras; --audience also counts pictures"
                 )
             files = [until_the_end.enter_context(sink) for sink in open_records(options, source, interrupts)]
-            files += [until_the_end.enter_context(sink) for sink in open_people(options, source, interrupts, board)]
-            files += [until_the_end.enter_context(sink) for sink in open_mqtt(options, board)]
+            files += [until_the_end.enter_context(sink) for sink in open_people(options, source, interrupts, boards)]
+            files += [until_the_end.enter_context(sink) for sink in open_mqtt(options, boards)]
             with interrupts.held():  # an output is opened whole, and leaves no trial behind
                 files += [until_the_end.enter_context(sink) for sink in open_files(options, source)]
             if interrupts.requested:
@@ -69,18 +62,18 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
             playback = Playback(fast=options.fast, whole=bool(files)) if source.kind == "video" else None
             shown = [
                 until_nobody_watches.enter_context(sink)
-                for sink in open_shown(options, source, pipeline, interrupts, playback, board)
+                for sink in open_shown(options, source, pipeline, interrupts, playback, boards)
             ]
             if not files and not shown:
                 to_standard_output = JsonlSink("-", should_end=lambda: interrupts.requested)
                 files.append(until_the_end.enter_context(to_standard_output))
             watched = playback if shown else None
             announce(pipeline, shown, quiet=options.quiet)
-            process(source, pipeline, [*files, *shown], interrupts, board, watched, options=options)
+            process(source, pipeline, [*files, *shown], interrupts, boards, watched, options=options)
         if interrupts.requested:
             raise KeyboardInterrupt
         if source.kind != "camera" and any(sink.stays for sink in shown):
-            stay(opened, pipeline, shown, interrupts, board, playback or Playback(), options)
+            stay(opened, pipeline, shown, interrupts, boards, playback or Playback(), options)
     if source.truncated:
         return ExitStatus.TRUNCATED
     if source.damaged:
@@ -104,7 +97,7 @@ def open_records(options: argparse.Namespace, source: "Source", interrupts: Inte
 
 
 def open_people(
-    options: argparse.Namespace, source: "Source", interrupts: Interrupts, board: "Board"
+    options: argparse.Namespace, source: "Source", interrupts: Interrupts, boards: "Boards"
 ) -> "Iterator[Sink]":  # fmt: skip
     """Opens the outputs for records of people and of the audience.
 
@@ -114,33 +107,35 @@ def open_people(
     from ageinfer.sinks import AudienceSink, PeopleSink
 
     files, alone = getattr(source, "files", ()), source.kind in ("picture", "folder")
+    sources, should_end = names_of(source), lambda: interrupts.requested
     if options.people:
-        people, thresholds = make_people(options, board.places), thresholds_of(options.thresholds)
-        yield PeopleSink(options.people, people, thresholds, untouchable=files, should_end=lambda: interrupts.requested)
+        people, thresholds = make_people(options, boards.default.places), thresholds_of(options.thresholds)
+        yield PeopleSink(
+            options.people, people, thresholds, sources=sources, untouchable=files, should_end=should_end
+        )  # fmt: skip
     if options.audience:
         shown = options.serve or options.serve_at
         yield AudienceSink(
-            options.audience, make_audience(options, board.places, as_one=alone), source=source.name if alone else "",
-            board=board, only_ended=options.only_counts or not shown, untouchable=files,
-            should_end=lambda: interrupts.requested,
+            options.audience, make_audience(options, boards.default.places, as_one=alone),
+            source=source.name if alone else "", sources=sources, boards=boards,
+            only_ended=options.only_counts or not shown, untouchable=files, should_end=should_end,
         )  # fmt: skip
 
 
-def open_mqtt(options: argparse.Namespace, board: "Board") -> "Iterator[Sink]":
+def open_mqtt(options: argparse.Namespace, boards: "Boards") -> "Iterator[Sink]":
     """Opens what sends to an MQTT broker; whether the broker is there does not matter.
 
     Raises:
         AgeError: it cannot be opened.
     """
-    if not options.mqtt:
-        return
-    from ageinfer.mqtt.sink import MqttSink
+    if options.mqtt:
+        from ageinfer.mqtt.sink import MqttSink
 
-    yield MqttSink(
-        mqtt_address(options), authority=options.mqtt_ca, audience=lambda: make_audience(options, board.places),
-        people=None if options.only_counts else lambda: make_people(options, board.places),
-        thresholds=thresholds_of(options.thresholds),
-    )  # fmt: skip
+        places, thresholds = boards.default.places, thresholds_of(options.thresholds)
+        yield MqttSink(
+            mqtt_address(options), make_audience(options, places),
+            None if options.only_counts else make_people(options, places), thresholds, authority=options.mqtt_ca,
+        )  # fmt: skip
 
 
 def open_files(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]":
@@ -163,12 +158,12 @@ def open_files(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]
             real_time = source.kind == "camera"
             yield sinks.VideoSink(path, source.fps, real_time=real_time, sound_of=sound_of, codec=options.codec)
     if options.faces:
-        yield sinks.FaceSnapshots(Path(options.faces), untouchable=files)
+        yield sinks.FaceSnapshots(Path(options.faces), sources=names_of(source), untouchable=files)
 
 
 def open_shown(
     options: argparse.Namespace, source: "Source", pipeline: "Pipeline", interrupts: Interrupts,
-    playback: "Playback | None", board: "Board",
+    playback: "Playback | None", boards: "Boards",
 ) -> "Iterator[Sink]":  # fmt: skip
     """Opens page and window, where a person watches; a window also where nothing at all was asked for.
 
@@ -179,7 +174,7 @@ def open_shown(
 
     serves = options.serve or options.serve_at
     if serves:
-        yield _open_web_view(options, source, pipeline, playback, board)
+        yield _open_web_view(options, source, pipeline, playback, boards)
     asked = serves or any(getattr(options, name) for name in ("window", "mqtt", *FILES))
     if options.window or (not asked and source.kind in ("camera", "video") and sinks.display_works()):
         yield sinks.WindowSink(
@@ -188,7 +183,7 @@ def open_shown(
 
 
 def _open_web_view(
-    options: argparse.Namespace, source: "Source", pipeline: "Pipeline", playback: "Playback | None", board: "Board"
+    options: argparse.Namespace, source: "Source", pipeline: "Pipeline", playback: "Playback | None", boards: "Boards"
 ) -> "Sink":
     from ageinfer.web import WebInfo, WebSink
     from ageinfer.web.listening import place_of, token_for
@@ -201,7 +196,8 @@ def _open_web_view(
         detector=pipeline.detector.identifier, source=source.name, version=ageinfer.__version__,
     )  # fmt: skip
     return WebSink(
-        host, port, token=token_for(host), about=about, playback=playback, board=board, only_counts=options.only_counts
+        host, port, token=token_for(host), about=about, playback=playback, boards=boards, sources=names_of(source),
+        only_counts=options.only_counts,
     )  # fmt: skip
 
 
@@ -227,7 +223,7 @@ def announce(pipeline: "Pipeline", shown: "Sequence[Sink]", *, quiet: bool) -> N
 
 
 def process(
-    source: "Source", pipeline: "Pipeline", sinks: "Sequence[Sink]", interrupts: Interrupts, board: "Board",
+    source: "Source", pipeline: "Pipeline", sinks: "Sequence[Sink]", interrupts: Interrupts, boards: "Boards",
     playback: "Playback | None" = None, *, options: argparse.Namespace, quiet: bool = False,
 ) -> None:  # fmt: skip
     """Passes every frame through pipeline and sinks, until the source ends or somebody wants no more.
@@ -237,7 +233,7 @@ def process(
         pipeline: finds faces and ages.
         sinks: take the results.
         interrupts: of a person or the system.
-        board: knows zones and lines.
+        boards: know zones and lines.
         playback: of a recording that a person watches.
         options: of the command.
         quiet: says nothing about the progress, whatever the options say.
@@ -260,7 +256,7 @@ def process(
                 if not wanted():
                     break
             with interrupts.held():
-                annotated = AnnotatedFrame(frame, result, blur=options.blur, places=board.places)
+                annotated = AnnotatedFrame(frame, result, blur=options.blur, places=boards.of(result.source).places)
                 for sink in sinks:
                     sink.write(annotated)
                 progress.step(len(result.faces))
@@ -279,7 +275,7 @@ def process(
 
 def stay(
     opened: "Callable[[], Source]", pipeline: "Pipeline", shown: "Sequence[Sink]", interrupts: Interrupts,
-    board: "Board", playback: "Playback", options: argparse.Namespace,
+    boards: "Boards", playback: "Playback", options: argparse.Namespace,
 ) -> None:  # fmt: skip
     """Keeps page and window until a person ends them, and shows the recording again when one wants that.
 
@@ -291,7 +287,7 @@ def stay(
         if playback.repeat_wanted:
             playback.begin()
             with opened() as source, suppress(KeyboardInterrupt):
-                process(source, pipeline, shown, interrupts, board, playback, options=options, quiet=True)
+                process(source, pipeline, shown, interrupts, boards, playback, options=options, quiet=True)
             continue
         playback.ended = True
         if not told:

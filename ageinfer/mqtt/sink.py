@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +31,10 @@ class MqttSink(Sink):
 
     Args:
         address: of the broker, and the topic.
-        authority: PEM file of the authority that has signed its certificate; None: those that the system trusts.
-        audience: makes an audience for a source.
-        people: makes what tells persons apart, for a source; None: nothing but the audience is sent.
+        audience: counts people; each source gets one like this.
+        people: tells persons apart; each source gets one like this. None: nothing but the audience is sent.
         thresholds: ages in years; records of persons have the probability that they have been reached.
+        authority: PEM file of the authority that has signed its certificate; None: those that the system trusts.
 
     Raises:
         UsageError: the file of the authority is none.
@@ -42,13 +42,13 @@ class MqttSink(Sink):
 
     Example:
         >>> address = Address.parse("mqtt://127.0.0.1")
-        >>> with MqttSink(address, audience=Audience, people=People) as sink:  # doctest: +SKIP
+        >>> with MqttSink(address, Audience(every_s=900), People()) as sink:  # doctest: +SKIP
         ...     sink.write(annotated)
     """
 
     def __init__(
-        self, address: Address, *, authority: str | Path | None = None, audience: Callable[[], Audience],
-        people: Callable[[], People] | None, thresholds: Sequence[int] = THRESHOLDS,
+        self, address: Address, audience: Audience, people: People | None, thresholds: Sequence[int] = THRESHOLDS, *,
+        authority: str | Path | None = None,
     ) -> None:  # fmt: skip
         try:
             from ageinfer.mqtt.broker import Broker
@@ -76,9 +76,9 @@ class MqttSink(Sink):
 
     def _begin(self, source: str, model: str) -> "_Camera":
         name = camera_name(source, {camera.name for camera in self._cameras.values()})
-        audience, people = self._audience(), None
+        audience, people = self._audience.anew(), None
         if self._people is not None:
-            people = PersonRecords(self._people(), self._thresholds)
+            people = PersonRecords(self._people.anew(), self._thresholds)
         topic, found = discovery_message(self._topic, name, model=model, audience=audience, only_counts=people is None)
         self.broker.put_state(topic, payload(found))
         return _Camera(self.broker, self._topic, name, AudienceRecords(audience), people)

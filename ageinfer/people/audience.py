@@ -89,6 +89,13 @@ class Audience:
         self._seen_before = False  # whether there was a frame of this source
         self._begin(-math.inf)
 
+    def anew(self) -> "Audience":
+        """Makes one like this for another source."""
+        return Audience(
+            self.every_s, self.bands, self.places, least_people=self._least_people, least_quality=self._least_quality,
+            least_estimates=self._least_estimates,
+        )  # fmt: skip
+
     @property
     def places(self) -> Places:
         return self._visits.places

@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from ageinfer.people.places import Line, Places, Zone
@@ -76,3 +77,25 @@ class Board:
                 "windows": list(self._windows),
                 "current": self._current,
             }
+
+
+class Boards:
+    """The boards of a run: one for each of several live sources, or a single one.
+
+    Args:
+        default: of every source that has no board of its own.
+        by_source: by the name of the source, as results have it.
+    """
+
+    def __init__(self, default: Board, by_source: Mapping[str, Board] | None = None) -> None:
+        self.default = default
+        self.by_source = dict(by_source or {})
+
+    @property
+    def has_places(self) -> bool:
+        """Whether there is a zone or a line."""
+        return any(board.places for board in (self.default, *self.by_source.values()))
+
+    def of(self, source: str) -> Board:
+        """The board of a source."""
+        return self.by_source.get(source, self.default)

@@ -114,6 +114,10 @@ class People:
         self._visits = Visits(places or Places(), least_quality)
         self._least_estimates = least_estimates
 
+    def anew(self) -> "People":
+        """Makes one like this for another source."""
+        return People(self.places, least_quality=self._visits.least_quality, least_estimates=self._least_estimates)
+
     @property
     def places(self) -> Places:
         return self._visits.places

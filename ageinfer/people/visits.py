@@ -131,6 +131,7 @@ class Visits:
         least_quality: of a view, for its estimate to count.
 
     Attributes:
+        least_quality: as given.
         places: zones and lines; they may change at any time.
         present: the tracks, by number.
     """
@@ -138,7 +139,7 @@ class Visits:
     def __init__(self, places: Places, least_quality: float) -> None:
         self.places = places
         self.present: dict[int, Visit] = {}
-        self._least_quality = least_quality
+        self.least_quality = least_quality
         self._before: tuple[str, float] | None = None
 
     def add(self, result: FrameResult) -> Iterator[Visit]:
@@ -155,7 +156,7 @@ class Visits:
                     yield self.present.pop(track)
         for track, face in faces.items():
             visit = self.present.setdefault(track, Visit(result.source, result.model, track, time_s, time_s))
-            visit.see(face, result, self.places, time_s, self._least_quality)
+            visit.see(face, result, self.places, time_s, self.least_quality)
 
     def end(self) -> Iterator[Visit]:
         """The source has ended; yields all tracks that are left."""

@@ -6,14 +6,14 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ageinfer.people import Audience, People
-from ageinfer.people.board import Board
+from ageinfer.people.board import Board, Boards
 from ageinfer.people.people import THRESHOLDS
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.sinks.records import TextSink, cell, harmless
-from ageinfer.sinks.summaries import AudienceRecords, PersonRecords
+from ageinfer.sinks.summaries import AudienceRecords, PersonRecords, Summary
 
 AUDIENCE_COLUMNS = (
     "source", "from_s", "to_s", "from_at", "to_at", "watched_s", "frames", "zone", "people", "seconds", "mean_in_view",
@@ -33,14 +33,24 @@ def person_columns(thresholds: Sequence[int] = THRESHOLDS) -> tuple[str, ...]:
     return (*_PERSON_COLUMNS, *(f"at_least_{years}" for years in thresholds), *_PERSON_END)
 
 
-class _SummarySink(TextSink):
+R = TypeVar("R", bound=Summary)
+
+
+class _SummarySink(TextSink, Generic[R]):
     """Writes records that a few frames or many give together: JSON Lines, or a table where the file ends in .csv."""
 
     def __init__(
-        self, path: str, *, untouchable: Iterable[str | Path] = (), should_end: Callable[[], bool] | None = None
-    ) -> None:
+        self, path: str, records: R, sources: Sequence[str], *, untouchable: Iterable[str | Path] = (),
+        should_end: Callable[[], bool] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(path, untouchable=untouchable, should_end=should_end)
         self._as_table = path.lower().endswith(".csv")
+        self._records = records
+        self._by_source = {source: records.anew() for source in sources}
+
+    def _of(self, annotated: AnnotatedFrame) -> R:
+        """What makes the records of the source of a frame."""
+        return self._by_source.get(annotated.result.source, self._records)
 
     def write(self, annotated: AnnotatedFrame) -> None:
         """Takes the next frame, and writes the records that it completes.
@@ -57,15 +67,16 @@ class _SummarySink(TextSink):
             OutputError: they cannot be written.
         """
         try:
-            self._put(self._rest())
+            for records in (self._records, *self._by_source.values()):
+                self._put(self._ended(records))
         finally:
             super().close()
 
-    @abstractmethod
-    def _taken(self, annotated: AnnotatedFrame) -> list[dict[str, Any]]: ...
+    def _taken(self, annotated: AnnotatedFrame) -> list[dict[str, Any]]:
+        return self._of(annotated).add(annotated)
 
-    @abstractmethod
-    def _rest(self) -> list[dict[str, Any]]: ...
+    def _ended(self, records: R) -> list[dict[str, Any]]:
+        return records.end()
 
     @abstractmethod
     def _columns(self) -> tuple[str, ...]: ...
@@ -84,13 +95,15 @@ class _SummarySink(TextSink):
         self._write("".join(",".join(map(cell, line)) + "\r\n" for line in lines))
 
 
-class PeopleSink(_SummarySink):
+class PeopleSink(_SummarySink[PersonRecords]):
     """Writes one record for each person, when the person has left, and the others at the end.
 
     Args:
         path: of the file, ``.csv`` for a table, or ``-`` for JSON Lines on standard output.
         people: makes the persons.
         thresholds: ages in years; each record has the probability that they have been reached.
+        sources: the names of several live sources, as results have them, whose frames come in turn; empty: one source
+            comes after the other.
         untouchable, should_end: as of `ageinfer.sinks.JsonlSink`.
 
     Raises:
@@ -98,17 +111,11 @@ class PeopleSink(_SummarySink):
     """
 
     def __init__(
-        self, path: str, people: People, thresholds: Sequence[int] = THRESHOLDS, *,
+        self, path: str, people: People, thresholds: Sequence[int] = THRESHOLDS, *, sources: Sequence[str] = (),
         untouchable: Iterable[str | Path] = (), should_end: Callable[[], bool] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(path, untouchable=untouchable, should_end=should_end)
-        self._records = PersonRecords(people, thresholds)
-
-    def _taken(self, annotated: AnnotatedFrame) -> list[dict[str, Any]]:
-        return self._records.add(annotated)
-
-    def _rest(self) -> list[dict[str, Any]]:
-        return self._records.end()
+        records = PersonRecords(people, thresholds)
+        super().__init__(path, records, sources, untouchable=untouchable, should_end=should_end)
 
     def _columns(self) -> tuple[str, ...]:
         return person_columns(self._records.thresholds)
@@ -120,7 +127,7 @@ class PeopleSink(_SummarySink):
         return [harmless(record) | chances | {"zones": zones, "crossings": crossings}]
 
 
-class AudienceSink(_SummarySink):
+class AudienceSink(_SummarySink[AudienceRecords]):
     """Writes one record for each stretch of time.
 
     A table has a row for each band of ages in the picture and in each zone, and a row for each line.
@@ -129,8 +136,9 @@ class AudienceSink(_SummarySink):
         path: of the file, ``.csv`` for a table, or ``-`` for JSON Lines on standard output.
         audience: makes the windows.
         source: name of the source where that is more than one picture; empty: as results have it.
-        board: shows the windows that have ended, and about once a second the one that goes on.
-        only_ended: the board does not show the one that goes on.
+        sources: as of `PeopleSink`.
+        boards: show the windows that have ended, and about once a second the ones that go on.
+        only_ended: the boards do not show those that go on.
         untouchable, should_end: as of `ageinfer.sinks.JsonlSink`.
 
     Raises:
@@ -138,32 +146,39 @@ class AudienceSink(_SummarySink):
     """
 
     def __init__(
-        self, path: str, audience: Audience, *, source: str = "", board: Board | None = None,
-        only_ended: bool = False, untouchable: Iterable[str | Path] = (), should_end: Callable[[], bool] | None = None,
+        self, path: str, audience: Audience, *, source: str = "", sources: Sequence[str] = (),
+        boards: Boards | None = None, only_ended: bool = False, untouchable: Iterable[str | Path] = (),
+        should_end: Callable[[], bool] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(path, untouchable=untouchable, should_end=should_end)
-        self._records = AudienceRecords(audience, source)
-        self._board, self._only_ended = board, only_ended
-        self._due_s = -math.inf  # when the window that goes on is shown again
+        records = AudienceRecords(audience, source)
+        super().__init__(path, records, sources, untouchable=untouchable, should_end=should_end)
+        self._boards, self._only_ended = boards, only_ended
+        self._due_s: dict[Board, float] = {}  # when the window that goes on is shown again
 
     def _taken(self, annotated: AnnotatedFrame) -> list[dict[str, Any]]:
-        records = self._shown(self._records.add(annotated))
-        began_s = time.monotonic()
-        if self._board is not None and not self._only_ended and began_s >= self._due_s:
-            record = self._records.so_far()
-            if record is not None:
-                self._board.show_current(record)
-                now_s = time.monotonic()
-                self._due_s = now_s + max(_SHOWN_EVERY_S, _PAUSES * (now_s - began_s))
-        return records
+        records = self._of(annotated)
+        made = self._shown(records.add(annotated))
+        if self._boards is not None and not self._only_ended:
+            self._show_current(self._boards.of(annotated.result.source), records)
+        return made
 
-    def _rest(self) -> list[dict[str, Any]]:
-        return self._shown(self._records.end())
+    def _ended(self, records: AudienceRecords) -> list[dict[str, Any]]:
+        return self._shown(records.end())
+
+    def _show_current(self, board: Board, records: AudienceRecords) -> None:
+        began_s = time.monotonic()
+        if began_s < self._due_s.get(board, -math.inf):
+            return
+        record = records.so_far()
+        if record is not None:
+            board.show_current(record)
+            now_s = time.monotonic()
+            self._due_s[board] = now_s + max(_SHOWN_EVERY_S, _PAUSES * (now_s - began_s))
 
     def _shown(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        if self._board is not None:
+        if self._boards is not None:
             for record in records:
-                self._board.show_ended(record)
+                self._boards.of(record["source"]).show_ended(record)
         return records
 
     def _columns(self) -> tuple[str, ...]:

@@ -54,6 +54,7 @@ class FaceSnapshots(Sink):
         margin: shown around the box on every side, as a fraction of its longer side, as far as the frame reaches.
         max_faces: the largest number of files; further faces are left out, with one warning.
         max_bytes: the largest size of all files together; a face that begins below it is still written.
+        sources: the names of several live sources, which begin the names of their files.
         untouchable: pictures that must not be overwritten, see `FolderSink`.
 
     Raises:
@@ -72,9 +73,11 @@ class FaceSnapshots(Sink):
         margin: float = 0.3,
         max_faces: int = 10_000,
         max_bytes: int = 4 << 30,
+        sources: Iterable[str] = (),
         untouchable: Iterable[str | Path] = (),
     ) -> None:
         self._folder = folder
+        self._sources = frozenset(sources)
         self._every_s = every_s
         self._margin = margin
         self._max_faces, self._max_bytes = max_faces, max_bytes
@@ -102,8 +105,8 @@ class FaceSnapshots(Sink):
             if face.track is not None:
                 self._consider(frame, face, face.track, now_s)
         for key, view in list(self._unwritten.items()):
-            # A camera that reconnects may start its time at 0.
-            if now_s >= view.due_s or now_s < view.due_s - self._every_s:
+            # Each source has its own clock, and that of a camera that reconnects may start at 0.
+            if key[0] == frame.source and (now_s >= view.due_s or now_s < view.due_s - self._every_s):
                 self._write(key)
                 view.due_s = now_s + self._every_s
         self._write_untracked(frame, [face for face in faces if face.track is None])
@@ -123,7 +126,8 @@ class FaceSnapshots(Sink):
             return
         if view is None:
             self._files += 1
-            path = self._folder / self._names.unique(f"track-{track:05}.jpg")
+            of = f"{safe_stem(frame.source)}-" if frame.source in self._sources else ""
+            path = self._folder / self._names.unique(f"{of}track-{track:05}.jpg")
             self._untouchable.refuse(path, frame.source)
             view = self._views[key] = _View(path, due_s=now_s)
         view.quality = quality

@@ -1,23 +1,36 @@
 """Makes the records of people and of the audience of one source, for every sink that writes or sends them."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from ageinfer.people import Audience, People, Person, Window
 from ageinfer.people.people import THRESHOLDS
 from ageinfer.sinks.draw import AnnotatedFrame
 
 
-class _Summary:
-    """Knows when time 0 of a source was.
+class Summary(ABC):
+    """Makes records of a source that many frames give together.
 
     Attributes:
         began: that time; None for a recording, and before the first frame.
     """
 
     began: datetime | None = None
+
+    @abstractmethod
+    def anew(self) -> Self:
+        """Makes one like this for another source."""
+
+    @abstractmethod
+    def add(self, annotated: AnnotatedFrame) -> list[dict[str, Any]]:
+        """Takes the next frame; returns the records that it completes."""
+
+    @abstractmethod
+    def end(self) -> list[dict[str, Any]]:
+        """The source has ended; returns the records that were not complete."""
 
     def _see(self, annotated: AnnotatedFrame) -> None:
         captured_s, time_s = annotated.frame.captured_s, annotated.frame.time_s
@@ -26,7 +39,7 @@ class _Summary:
             self.began = datetime.fromtimestamp(time.time() - seconds_ago, UTC)
 
 
-class PersonRecords(_Summary):
+class PersonRecords(Summary):
     """Makes one record for each person of a source.
 
     Args:
@@ -37,6 +50,9 @@ class PersonRecords(_Summary):
     def __init__(self, people: People, thresholds: Sequence[int] = THRESHOLDS) -> None:
         self.thresholds = tuple(thresholds)
         self._people = people
+
+    def anew(self) -> Self:
+        return type(self)(self._people.anew(), self.thresholds)
 
     def add(self, annotated: AnnotatedFrame) -> list[dict[str, Any]]:
         """Takes the next frame; returns the records of those who have left before it."""
@@ -56,7 +72,7 @@ class PersonRecords(_Summary):
         return [person.to_record(self.thresholds, began=self.began) for person in persons]
 
 
-class AudienceRecords(_Summary):
+class AudienceRecords(Summary):
     """Makes one record for each stretch of time of a source.
 
     Args:
@@ -67,6 +83,9 @@ class AudienceRecords(_Summary):
     def __init__(self, audience: Audience, source: str = "") -> None:
         self._audience = audience
         self._source = source
+
+    def anew(self) -> Self:
+        return type(self)(self._audience.anew(), self._source)
 
     def add(self, annotated: AnnotatedFrame) -> list[dict[str, Any]]:
         """Takes the next frame; returns the records of the windows that have ended before it."""

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ageinfer.errors import SourceError
-from ageinfer.sources.address import is_address, redacted
+from ageinfer.sources.address import is_address, is_live, name_of, redacted
 from ageinfer.sources.animation import AnimationSource
 from ageinfer.sources.base import Source
 from ageinfer.sources.camera import open_camera, open_device
 from ageinfer.sources.decoding import read_picture, refuse_odd_files
 from ageinfer.sources.formats import is_animated_png, looks_like_picture
+from ageinfer.sources.group import LiveGroup
 from ageinfer.sources.live import LiveSource
 from ageinfer.sources.pictures import (
     MOTION_JPEG_SUFFIXES,
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 _PLAYLIST = re.compile(rb"\A(#EXTM3U|ffconcat)|<MPD|^c=IN IP", re.IGNORECASE | re.MULTILINE)
 
 __all__ = [
-    "PICTURE_SUFFIXES", "FolderSource", "LiveSource", "PictureListSource", "PictureSource", "Source", "VideoSource",
-    "open_camera", "open_source", "open_sources", "read_picture", "redacted",
+    "PICTURE_SUFFIXES", "FolderSource", "LiveGroup", "LiveSource", "PictureListSource", "PictureSource", "Source",
+    "VideoSource", "is_live", "name_of", "open_camera", "open_source", "open_sources", "read_picture", "redacted",
 ]  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """Checks addresses of streams and hides the user names, passwords and keys in them."""
 
 import re
+import stat
+from pathlib import Path
 from urllib.parse import unquote
 
 from ageinfer.errors import SourceError
@@ -31,6 +33,34 @@ _HIDDEN = "***"
 def is_address(text: str) -> bool:
     """Tells whether a text has the form of an address, ``scheme://...``."""
     return _ADDRESS.match(text) is not None
+
+
+def is_live(source: str) -> bool:
+    """Tells whether a text names a device, a stream or a GStreamer pipeline, and not a file."""
+    if is_address(source.strip()) or source.startswith("/dev/"):
+        return True
+    try:
+        return stat.S_ISCHR(Path(source).stat().st_mode)
+    except (OSError, ValueError):
+        return " ! " in source
+
+
+def name_of(source: str | int) -> str:
+    """The name that a live source has in messages and records; it holds no password.
+
+    Args:
+        source: an address, the path of a device, a GStreamer pipeline, or the number of a camera.
+
+    Example:
+        >>> name_of(0), name_of("rtsp://me:secret@cam/live")
+        ('camera:0', 'rtsp://cam/live')
+    """
+    if isinstance(source, int):
+        return f"camera:{source}"
+    if is_address(source.strip()):
+        scheme, _, rest = source.strip().partition("://")
+        return redacted(f"{scheme.lower()}://{rest}")
+    return pipeline_name(source) if " ! " in source else source
 
 
 def check_address(address: str) -> str:

@@ -1,4 +1,5 @@
 // The page of a run: one stream of pictures, one of state. Texts from the device are only ever shown as text.
+import { addressOf } from "./address.js";
 import { showAudience } from "./audience.js";
 import { HISTORY_S, lines, onPointed, remember, setText, showPeople } from "./people.js";
 import { showPlaces } from "./places.js";
@@ -24,7 +25,7 @@ let untracked = false;
 let onlyCounts = false;
 
 // The address with its token has done its work: a cookie holds it now.
-history.replaceState(null, "", location.pathname);
+history.replaceState(null, "", addressOf(location.pathname));
 connect();
 document.addEventListener("visibilitychange", () => {
   // A page that nobody sees takes no place on the device, and costs it no work.
@@ -46,7 +47,7 @@ onPointed(plot);
 function connect() {
   disconnect();
   view = crypto.getRandomValues(new Uint32Array(2)).join("-");
-  events = new EventSource(`events?view=${view}`);
+  events = new EventSource(addressOf("events", { view }));
   events.addEventListener("hello", (event) => greet(JSON.parse(event.data)));
   events.addEventListener("state", (event) => show(JSON.parse(event.data)));
   events.addEventListener("board", (event) => showBoard(JSON.parse(event.data)));
@@ -77,7 +78,7 @@ async function tryAgain() {
   let status = 0;
   try {
     const signal = AbortSignal.timeout(SILENCE_MS);
-    status = (await fetch("events", { method: "HEAD", cache: "no-store", signal })).status;
+    status = (await fetch(addressOf("events"), { method: "HEAD", cache: "no-store", signal })).status;
   } catch {
     // still away
   }
@@ -103,6 +104,7 @@ function greet(hello) {
   picture.alt = `Live picture of ${hello.source}, with a box and an age on every face`;
   part = 0;
   onlyCounts = hello.only_counts;
+  byId("all").hidden = !hello.several;
   document.body.classList.toggle("only-counts", onlyCounts);
   remember(hello.history);
   showPicture();
@@ -118,7 +120,7 @@ function showPicture() {
   if (onlyCounts) return;
   opened += 1;
   opened_ms = performance.now();
-  picture.src = `stream.mjpg?view=${view}&opened=${opened}`;
+  picture.src = addressOf("stream.mjpg", { view, opened });
 }
 
 function show(state) {

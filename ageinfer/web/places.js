@@ -1,4 +1,5 @@
 // Zones and lines: set by clicking on the picture, and shown as the options that keep them.
+import { addressOf } from "./address.js";
 import { svgElement } from "./plot.js";
 
 const byId = (id) => document.getElementById(id);
@@ -67,7 +68,7 @@ async function finish() {
 // Asks the device for a change; returns what it says against it.
 async function ask(what, text) {
   try {
-    const answer = await fetch(`places?${what}=${encodeURIComponent(text)}`, { method: "POST" });
+    const answer = await fetch(addressOf("places", { [what]: text }), { method: "POST" });
     return answer.ok ? "" : (await answer.text()).trim();
   } catch {
     return "The device does not answer";

@@ -1,12 +1,14 @@
 """The sink of the web view, which starts its server."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from ageinfer.errors import UsageError
-from ageinfer.people.board import Board
+from ageinfer.people.board import Boards
 from ageinfer.sinks import Playback, Sink
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.web.encoder import Encoder
@@ -47,8 +49,9 @@ class WebSink(Sink):
         token: the token that a viewer needs, see `make_token`; None: none, for this machine only.
         about: the facts about the run that the page shows.
         playback: of a recording, for the buttons of the page; None: it has none.
-        board: places, which the page can change, and counts; None: there are none.
-        only_counts: the page shows the counts of the board, and no picture and no face.
+        boards: places, which the page can change, and counts; None: there are none.
+        sources: the names of several live sources, as results have them; empty: the page shows what comes.
+        only_counts: the page shows the counts of the boards, and no picture and no face.
         max_fps: the most pictures a second for a viewer, above 0 and up to 1000.
         jpeg_quality: 1 to 100.
         max_side: the largest width and height of the shown pictures, 16 to 65500 pixels.
@@ -77,7 +80,8 @@ class WebSink(Sink):
         token: str | None = None,
         about: WebInfo,
         playback: Playback | None = None,
-        board: Board | None = None,
+        boards: Boards | None = None,
+        sources: Sequence[str] = (),
         only_counts: bool = False,
         max_fps: float = 15,
         jpeg_quality: int = 80,
@@ -95,32 +99,42 @@ class WebSink(Sink):
             raise missing_extra("the web view", error) from error
 
         listening = listen(host, port, token)
-        self._feed = Feed()
-        self._only_counts = only_counts
-        facts = asdict(about) | {"only_counts": only_counts}
-        hub = Hub(self._feed, facts, 1 / max_fps, playback, board)
         self.url = listening.url
-        changeable = None if only_counts else board
-        server = WebServer(listening, hub, playback, changeable, only_counts=only_counts)
-        self._server = server
-        self._encoder = Encoder(
-            self._feed,
-            lambda picture: server.call(hub.publish, picture),
-            interval_s=1 / max_fps,
-            quality=jpeg_quality,
-            max_side=max_side,
-        )
-        self._encoder.start()
+        self._only_counts = only_counts
+        names = list(sources) or [about.source]
+        self._feeds = {name: Feed() for name in names}
+        hubs = []
+        for name, feed in self._feeds.items():
+            facts = asdict(about) | {"source": name, "only_counts": only_counts, "several": len(names) > 1}
+            hubs.append(Hub(feed, facts, 1 / max_fps, playback, None if boards is None else boards.of(name)))
+        changeable = [] if only_counts or boards is None else [boards.of(name) for name in names]
+        self._server = WebServer(listening, hubs, playback, changeable, only_counts=only_counts)
+        self._encoders = [
+            Encoder(
+                hub.feed,
+                partial(self._server.call, hub.publish),
+                interval_s=1 / max_fps,
+                quality=jpeg_quality,
+                max_side=max_side,
+            )
+            for hub in hubs
+        ]
+        for encoder in self._encoders:
+            encoder.start()
 
     def write(self, annotated: AnnotatedFrame) -> None:
         if self._only_counts:
             annotated = _without_people(annotated)
-        self._feed.put(annotated)
+        feeds = self._feeds
+        feed = feeds.get(annotated.result.source) or next(iter(feeds.values()))  # a single one takes what comes
+        feed.put(annotated)
 
     def close(self) -> None:
-        self._feed.close()
+        for feed in self._feeds.values():
+            feed.close()
         self._server.close()
-        self._encoder.join(1)
+        for encoder in self._encoders:
+            encoder.join(1)
 
 
 def _without_people(annotated: AnnotatedFrame) -> AnnotatedFrame:

@@ -24,6 +24,8 @@ MAX_VIEWERS = 16
 STALL_S = 20.0
 _STATE_S = 0.125
 _ALIVE_S = 1.0
+_NEWEST_PICTURE_S = 2.0
+EVENTS = "text/event-stream; charset=utf-8"
 _BOUNDARY = "picture"
 _PART = f"\r\n--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
 
@@ -37,14 +39,17 @@ class Hub:
         interval_s: the shortest time from one picture to the next, in seconds.
         playback: of a recording, or None.
         board: places and counts, or None.
+
+    Attributes:
+        feed, about: as given.
     """
 
     def __init__(
         self, feed: Feed, about: dict[str, Any], interval_s: float, playback: Playback | None = None,
         board: Board | None = None,
     ) -> None:  # fmt: skip
-        self._feed = feed
-        self._about = about
+        self.feed = feed
+        self.about = about
         self._interval_s = interval_s
         self._playback = playback
         self._board = board
@@ -78,17 +83,25 @@ class Hub:
         finally:
             self._delivered_s.pop(view, None)
 
+    async def newest_picture(self) -> Picture | None:
+        """The picture of the newest frame, once it is made; None where there is none within 2 s."""
+        try:
+            async with asyncio.timeout(_NEWEST_PICTURE_S):
+                return await self._picture_after(0)
+        except TimeoutError:
+            return None
+
     async def _picture_after(self, number: int) -> Picture:
         while True:
             published, picture = self._published, self._picture
             if picture is not None and picture.number > number and self._is_new(picture):
                 return picture
-            self._feed.want()
+            self.feed.want()
             await published.wait()
 
     def _is_new(self, picture: Picture) -> bool:
         """Tells whether a picture shows the newest frame or is younger than the shortest interval."""
-        return picture.number == self._feed.number or time.monotonic() - picture.made_s < self._interval_s
+        return picture.number == self.feed.number or time.monotonic() - picture.made_s < self._interval_s
 
     async def events(self, view: str) -> AsyncIterator[bytes]:
         """Yields server-sent events: one ``hello`` with the facts and the last minute, then many ``state`` events.
@@ -101,19 +114,19 @@ class Hub:
         Args:
             view: the name under which the viewer gets its pictures.
         """
-        yield _event("hello", self._about | {"history": self._feed.history()})
+        yield event_of("hello", self.about | {"history": self.feed.history()})
         known, sent_s, board_version = None, 0.0, -1
         while True:
             now = time.monotonic()
             if self._board is not None and self._board.version != board_version:
                 board_version = self._board.version
-                yield _event("board", self._board.state())
+                yield event_of("board", self._board.state())
             playback = None if self._playback is None else self._playback.state()
-            if (self._feed.number, playback) != known or now - sent_s >= _ALIVE_S:
-                known, sent_s = (self._feed.number, playback), now
+            if (self.feed.number, playback) != known or now - sent_s >= _ALIVE_S:
+                known, sent_s = (self.feed.number, playback), now
                 delivered_s = self._delivered_s.get(view)
                 picture_s = None if delivered_s is None else round(now - delivered_s, 2)
-                yield _event("state", self._feed.state() | {"picture_s": picture_s, "playback": playback})
+                yield event_of("state", self.feed.state() | {"picture_s": picture_s, "playback": playback})
             await asyncio.sleep(_STATE_S)
 
 
@@ -193,8 +206,7 @@ def make_streams(hub: Hub, closing: asyncio.Event, abort: Callable[[tuple[str, i
     """Makes the stream of pictures and the stream of state of a hub."""
     media_type = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
     pictures = Stream(media_type, hub.pictures, closing=closing, abort=abort)
-    last = _event("end", {})
-    events = Stream("text/event-stream; charset=utf-8", hub.events, last=last, closing=closing, abort=abort)
+    events = Stream(EVENTS, hub.events, last=END, closing=closing, abort=abort)
     return pictures, events
 
 
@@ -203,6 +215,10 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-def _event(name: str, values: dict[str, Any]) -> bytes:
+def event_of(name: str, values: dict[str, Any]) -> bytes:
+    """One server-sent event."""
     # ASCII only: a file name need not be UTF-8, and escapes can write it.
     return f"event: {name}\ndata: {json.dumps(values, allow_nan=False)}\n\n".encode("ascii")
+
+
+END = event_of("end", {})  # the last part of a stream of events

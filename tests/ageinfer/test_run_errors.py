@@ -252,7 +252,7 @@ def test_wrong_arguments_are_not_repeated_with_their_passwords(astronaut_path, c
             main(arguments)
         assert ended.value.code == ExitStatus.USAGE
     assert main([str(astronaut_path), "--serve", "--serve-at", address]) == ExitStatus.USAGE
-    assert main([str(astronaut_path), address]) == ExitStatus.SOURCE
+    assert main([str(astronaut_path), address]) == ExitStatus.USAGE
     said = capsys.readouterr().err
     assert "camera.local" in said
     assert "s3cret" not in said

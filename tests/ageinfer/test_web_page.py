@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 from conftest import ROOT
-from web_browser import wait_for_text
+from web_browser import PICTURE_IS_THERE, wait_for_text
 from web_viewers import INFO, face, place_of, wait_for, writing
 
 from ageinfer.sinks.draw import colour_of
@@ -17,9 +17,6 @@ from ageinfer.web import make_token
 pytest_plugins = ["web_viewers", "web_browser"]
 
 DASH = "\N{EN DASH}"
-
-
-PICTURE_IS_THERE = "() => document.getElementById('picture').naturalWidth === 640"
 
 
 def shown_number(page) -> int:

@@ -13,7 +13,7 @@ from web_browser import wait_for_text
 from web_viewers import ask, events_of, status_of, wait_for, writing
 
 from ageinfer.people import Audience, Places
-from ageinfer.people.board import Board
+from ageinfer.people.board import Board, Boards
 from ageinfer.sinks.draw import AnnotatedFrame
 
 pytest_plugins = ["web_viewers", "web_browser"]
@@ -59,7 +59,7 @@ def events_until(sink, name, most=20):
 
 
 def test_the_page_shows_an_audience_and_each_of_its_windows(serve, make_placed, page, board):
-    sink = serve(board=board)
+    sink = serve(boards=Boards(board))
     with writing(sink, make_placed):
         page.goto(sink.url)
         wait_for_text(page, "#audience", "1 person, ")
@@ -81,7 +81,7 @@ def test_the_page_shows_an_audience_and_each_of_its_windows(serve, make_placed, 
 
 
 def test_a_zone_and_a_line_are_set_by_clicking_and_printed_as_options(serve, make_placed, page, board):
-    sink = serve(board=board)
+    sink = serve(boards=Boards(board))
     with writing(sink, make_placed):
         page.goto(sink.url)
         page.wait_for_function("() => document.getElementById('picture').naturalWidth === 640")
@@ -127,13 +127,13 @@ def test_a_zone_and_a_line_are_set_by_clicking_and_printed_as_options(serve, mak
      ("zone=left=0,0;1,0;1,1", 400), ("zone=new", 400), ("line=", 400), ("", 400), ("other=1", 400)],
 )  # fmt: skip
 def test_places_are_changed_by_requests_and_nonsense_is_refused(serve, board, query, status):
-    sink = serve(board=board)
+    sink = serve(boards=Boards(board))
     name, _, value = query.partition("=")
     assert status_of(sink, f"/places?{name}={quote(value)}", "POST") == status
 
 
 def test_only_the_page_itself_may_change_places(serve, board):
-    sink = serve(board=board)
+    sink = serve(boards=Boards(board))
     path = f"/places?zone={quote('x=0,0;1,0;1,1')}"
     assert status_of(sink, path, "POST", Origin="http://evil.example") == 403
     assert status_of(sink, path, "POST", Sec_Fetch_Site="cross-site") == 403
@@ -142,7 +142,7 @@ def test_only_the_page_itself_may_change_places(serve, board):
 
 
 def test_a_page_of_counts_alone_has_no_picture_and_no_face(serve, make_placed, page, board):
-    sink = serve(board=board, only_counts=True)
+    sink = serve(boards=Boards(board), only_counts=True)
     with writing(sink, make_placed):
         page.goto(sink.url)
         wait_for_text(page, "#audience", "1 person, ")

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+PICTURE_IS_THERE = "() => document.getElementById('picture').naturalWidth === 640"
+
 
 @pytest.fixture(scope="module")
 def browser():
