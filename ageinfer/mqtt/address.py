@@ -74,12 +74,13 @@ class Address:
             user, secret = _decoded(found["user"]) or None, _decoded(found["password"])
             topic = _decoded(found["topic"]) or ""
         except UnicodeDecodeError:
-            raise UsageError(f"{shown}: what is written as %XX must be UTF-8") from None
+            raise UsageError(f"{shown}: some %XX in it are not UTF-8; {_FORM}") from None
         secret = password if secret is None else secret
         if any(len(word.encode()) > _LONGEST_SECRET or "\0" in word for word in (user or "", secret or "")):
             raise UsageError(f"{shown}: no broker takes such a user or password; use up to {_LONGEST_SECRET:,} bytes")
         if user is None and secret is not None:
-            raise UsageError(f"{shown}: there is a password and no user; name the user before the @")
+            where = "in it" if found["password"] is not None else f"in {PASSWORD_VARIABLE}"
+            raise UsageError(f"{shown}: there is a password {where} and no user; name the user before the @")
         return cls(host, port, scheme == "mqtts", user, secret, _checked_topic(topic, shown))
 
     def __str__(self) -> str:
