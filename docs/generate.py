@@ -65,6 +65,7 @@ def documents() -> dict[Path, str]:
             "columns": columns,
             "person": lambda: summary("people"),
             "window": lambda: summary("audience"),
+            "view": lambda: summary("view"),
         },
         DOCS / "reference" / "limits.md": {name: lambda name=name: limits(name) for name in LIMITS},
         DOCS / "reference" / "python.md": {"names": public_names},
@@ -165,11 +166,13 @@ def keys() -> str:
     return table(("key", "meaning"), ((f"`{key}`", _cell(value["description"])) for key, value in described.items()))
 
 
-def summary(of: Literal["people", "audience"]) -> str:
-    """The keys of a record of a person or of an audience, then those of a band in it."""
+def summary(of: Literal["people", "audience", "view"]) -> str:
+    """The keys of a record of a person, an audience or a view, then those of a band or a face in it."""
     schema = record_schema(of)
-    described = schema["properties"] | schema.get("$defs", {}).get("band", {}).get("properties", {})
-    return table(("key", "meaning"), ((f"`{key}`", _cell(value["description"])) for key, value in described.items()))
+    described = list(schema["properties"].items())
+    for part in schema.get("$defs", {}).values():
+        described += part["properties"].items()
+    return table(("key", "meaning"), ((f"`{key}`", _cell(value["description"])) for key, value in described))
 
 
 def columns() -> str:

@@ -1,14 +1,17 @@
 """What reaches a real broker, and what happens while there is none."""
 
 import gc
+import itertools
 import logging
 import shutil
 import socket
 import statistics
+import struct
 import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,9 +22,11 @@ from mosquitto import PROGRAM, broker, kept_by, listening, make_certificates, un
 
 from ageinfer.errors import UsageError
 from ageinfer.mqtt import broker as module
-from ageinfer.mqtt import connection
+from ageinfer.mqtt import connection, reports
 from ageinfer.mqtt.address import Address, tls_context
 from ageinfer.mqtt.broker import Broker
+from ageinfer.mqtt.outbox import Outbox
+from ageinfer.mqtt.reports import Reports
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="mosquitto is not installed")
 
@@ -322,6 +327,22 @@ def test_what_is_no_broker_ends_no_run(answer, quick, said):
     assert len(said()) == 1
 
 
+def test_a_fault_of_the_client_ends_no_run(tmp_path, quick, monkeypatch, said):
+    """paho-mqtt 2.1 hands on whatever goes wrong in a packet that is no MQTT."""
+    loop, faults = connection.Client.loop, [struct.error("unpack"), KeyError(7)]
+    monkeypatch.setattr(connection.Client, "loop", lambda *a: loop(*a) if not faults else raised(faults.pop()))
+    with broker(tmp_path) as there:
+        sending = sender(there.address)
+        sending.put_record("t/r", b"1")
+        until(lambda: sending.sent == 1, "it has given up")
+        sending.close()
+    assert "it has sent something that is not MQTT (KeyError)" in said()[0]
+
+
+def raised(error):
+    raise error
+
+
 def test_handing_over_takes_no_time_however_the_broker_is(tmp_path, short):
     """Median and worst of many, without a broker, with one that never answers, and with a good one."""
     with broker(tmp_path) as there, silent_server() as silent:
@@ -351,8 +372,39 @@ def test_home_assistant_that_begins_gets_all_states_again(tmp_path):
         listener.send("homeassistant/status", "online")
         listener.wait_for("t/view", count=2)
         sending.close()
+        listener.wait_for(STATUS, count=3)
         topics = [message.topic for message in listener.heard if message.topic.startswith("t/")]
         assert topics == [STATUS, "t/config", "t/view", "t/r", STATUS, "t/config", "t/view", STATUS]
+
+
+def test_tries_become_rarer(monkeypatch):
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.4)
+    came_s = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sending = sender(f"mqtt://127.0.0.1:{listener.getsockname()[1]}")
+        for _ in range(7):
+            listener.accept()[0].close()
+            came_s.append(time.monotonic())
+    sending.close()
+    pauses_s = [after - before for before, after in itertools.pairwise(came_s)]
+    assert all(pause_s >= wanted_s for pause_s, wanted_s in zip(pauses_s, (0.05, 0.1, 0.2, 0.4, 0.4, 0.4), strict=True))
+    assert sum(pauses_s) < 4  # 1.55 on a machine that does nothing else
+
+
+def test_what_is_dropped_is_said_once_in_a_while(monkeypatch, said):
+    outbox = Outbox(1)
+    reporting = Reports("mqtt://h:1", outbox)
+    clock = SimpleNamespace(now_s=1000.0)
+    monkeypatch.setattr(reports, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    for _ in range(3 * round(reports.QUIET_S)):
+        outbox.put_record("r", b"")
+        reporting.note_dropped()
+        clock.now_s += 1
+    assert said() == [
+        f"the MQTT broker mqtt://h:1 is away or slow: {dropped} records were dropped so far, the oldest first"
+        for dropped in (1, 61, 121)
+    ]
 
 
 def test_many_connections_leave_no_descriptors_and_no_threads_behind(tmp_path, monkeypatch):
