@@ -4,14 +4,15 @@
     python benchmarks/mqtt.py hour [--people 3000] [--json FILE]
 
 ``rate`` gives frames a second of ``ageinfer`` on a camera of this script, which sends pictures of portraits faster than
-they can be processed, so that every frame counts. Each round has a run with each kind of broker, in turn; a ratio is that
-to the run without MQTT of the same round. The kinds: a good one, one that is stopped for the middle third of the run, one
-that refuses the password, a server that takes the connection and never answers, one with TLS and a password.
+they can be processed, so that every frame counts. Each round has a run with each kind of broker, in turn; a ratio is
+that to the run without MQTT of the same round. The kinds: none, with and without the same records in files; a good
+one; one that is stopped for the middle third of the run; one that refuses the password; a server that takes the
+connection and never answers; one with TLS and a password.
 
 ``hour`` sends an hour of made results, 25 frames a second in which people come and go, as fast as possible, while the
-broker is stopped and started again four times, the last time for so long that records have to be dropped. A listener with
-a session that outlives the broker says what has arrived. Memory is what is resident. The exit status is 1 where a record
-is neither there nor counted as dropped, or memory grows.
+broker is stopped and started again four times, the last time for so long that records have to be dropped. A listener
+whose session outlives the broker says what has arrived. Memory is what is resident. The exit status is 1 where a record
+is neither there nor counted as dropped, or where memory grows.
 
 Both need mosquitto, ``rate`` also openssl. Linux only.
 """
@@ -19,6 +20,7 @@ Both need mosquitto, ``rate`` also openssl. Linux only.
 import argparse
 import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -37,7 +39,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "tests")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from mosquitto import Mosquitto, make_certificates, until
 from soak import portraits
@@ -49,7 +51,7 @@ from ageinfer.people import Audience, People
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.types import Age, Detection, Face, Frame, FrameResult
 
-KINDS = ("none", "good", "stopped and started", "refusing", "never answering", "TLS and password")
+KINDS = ("none", "none, but files", "good", "stopped and started", "refusing", "never answering", "TLS and password")
 FPS, HOUR_S, WALK_S = 25, 3600, 6
 MOST_GROWTH_MB = 3.0
 KEPT = "persistence true\npersistence_location {}/\n"  # so that a listener misses nothing while the broker is away
@@ -113,21 +115,29 @@ def rate(options: argparse.Namespace) -> dict[str, Any]:
     table = {}
     for kind in KINDS:
         runs = [one[kind] for one in rounds]
-        ratios = [one[kind]["fps"] / one["none"]["fps"] for one in rounds]
         table[kind] = {
-            "fps": statistics.median(run["fps"] for run in runs),
-            "ratio": statistics.median(ratios), "least_ratio": min(ratios), "largest_ratio": max(ratios),
+            "fps": statistics.median(run["fps"] for run in runs), "fps_ratio": ratios("fps", kind, rounds),
+            "cpu_ms": statistics.median(run["cpu_ms"] for run in runs), "cpu_ratio": ratios("cpu_ms", kind, rounds),
             "arrived": {key: sum(run["arrived"].get(key, 0) for run in runs) for key in ("view", "person", "audience")},
             "dropped": sum(run["dropped"] for run in runs), "said": runs[0]["said"],
         }  # fmt: skip
-    print("| broker | frames a second | to the run without | views | persons | windows | dropped | said in one run |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| broker | frames a second | ratio | processor, ms a frame | ratio | views | persons | windows | dropped |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for kind, found in table.items():
-        ratio = f"{found['ratio']:.3f} ({found['least_ratio']:.3f} to {found['largest_ratio']:.3f})"
+        fps, cpu = ("{:.2f} ({:.2f} to {:.2f})".format(*found[key]) for key in ("fps_ratio", "cpu_ratio"))
         arrived = " | ".join(str(found["arrived"][key]) for key in ("view", "person", "audience"))
-        said = "; ".join(found["said"]) or "nothing"
-        print(f"| {kind} | {found['fps']:.1f} | {ratio} | {arrived} | {found['dropped']} | {said} |")
+        print(
+            f"| {kind} | {found['fps']:.0f} | {fps} | {found['cpu_ms']:.1f} | {cpu} | {arrived} | {found['dropped']} |"
+        )
+    for kind, found in table.items():
+        print(f"\n{kind}:", *(found["said"] or ["nothing is said"]), sep="\n- ")
     return table
+
+
+def ratios(key: str, kind: str, rounds: list[dict[str, dict[str, Any]]]) -> tuple[float, float, float]:
+    """Median, least and largest ratio to the run without MQTT of the same round."""
+    found = [one[kind][key] / one["none"][key] for one in rounds]
+    return statistics.median(found), min(found), max(found)
 
 
 def live_run(kind: str, camera: str, seconds: float) -> dict[str, Any]:
@@ -139,6 +149,8 @@ def live_run(kind: str, camera: str, seconds: float) -> dict[str, Any]:
         if kind == "never answering":
             silent = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
             address = f"mqtt://127.0.0.1:{silent.getsockname()[1]}"
+        elif kind == "none, but files":
+            more = [f"--people={folder / 'p'}", f"--audience={folder / 'a'}", "--every=2s"]
         elif kind != "none":
             tls = make_certificates(folder / "tls") if kind.startswith("TLS") else None
             users = {"me": "right"} if kind in ("refusing", "TLS and password") else None
@@ -151,10 +163,9 @@ def live_run(kind: str, camera: str, seconds: float) -> dict[str, Any]:
             password = "wrong" if kind == "refusing" else "right"
             address = broker.address if users is None else broker.address.replace("//", f"//me:{password}@")
             more = [] if tls is None else ["--mqtt-ca", str(tls / "ca.pem")]
-        mqtt = ["--mqtt", address, *more, "--every", "2s"] if address else []
+        mqtt = ["--mqtt", address, *more, "--every", "2s"] if address else more
         command = [sys.executable, "-m", "ageinfer", camera, "--jsonl", "/dev/null", *mqtt]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stderr is not None
             first = process.stderr.readline()
             if "MQTT" in first:
                 process.stderr.readline()
@@ -164,14 +175,15 @@ def live_run(kind: str, camera: str, seconds: float) -> dict[str, Any]:
                 time.sleep(seconds / 3)
             process.send_signal(signal.SIGTERM)
             said = [first, *process.stderr]
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
         opened.close()
         arrived = counted(file) if broker is not None else {}
-    [fps] = re.findall(r"\((\d+) frames a second\)", "".join(said))
-    frames, taken_s = re.findall(r"frames (\d+), faces \d+, ([\d.]+) s", "".join(said))[0]
+    frames, taken_s = map(float, re.findall(r"frames (\d+), faces \d+, ([\d.]+) s", "".join(said))[0])
     about = [re.sub(r"mqtts?://[\w.]+:\d+", "...", line.strip()) for line in said if "MQTT" in line]
     [*_, dropped] = [0, *(int(count) for line in about for count in re.findall(r"; (\d+) were dropped", line))]
-    return {"fps": int(frames) / float(taken_s) if frames else float(fps), "arrived": arrived, "dropped": dropped,
-            "said": about}  # fmt: skip
+    cpu_ms = 1000 * (used.ru_utime + used.ru_stime) / frames
+    return {"fps": frames / taken_s, "cpu_ms": cpu_ms, "arrived": arrived, "dropped": dropped, "said": about}
 
 
 def crowd(people: int) -> Iterator[FrameResult]:
