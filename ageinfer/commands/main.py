@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None, *, interrupts: Interrupts | Non
         def prepared() -> Namespace:
             if getattr(options, "log", "text") == "json":
                 to_the_end.enter_context(json_on_stderr())
-            whole = with_config(parser, words, options)
+            whole = options if name == "doctor" else with_config(parser, words, options)
             if getattr(whole, "log", "text") != getattr(options, "log", "text"):
                 to_the_end.enter_context(json_on_stderr())
             return whole

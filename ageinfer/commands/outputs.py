@@ -115,9 +115,9 @@ def _open_web_view(
     options: argparse.Namespace, source: "Source", pipeline: "Pipeline", playback: "Playback | None", boards: "Boards"
 ) -> "Sink":
     from ageinfer.web import WebInfo, WebSink
-    from ageinfer.web.listening import place_of, token_for
+    from ageinfer.web.listening import DEFAULT_PLACE, place_of, token_for
 
-    host, port = place_of("--serve-at", options.serve_at or "127.0.0.1:8080")
+    host, port = place_of("--serve-at", options.serve_at or DEFAULT_PLACE)
     metadata = pipeline.estimator.metadata
     label: Literal["real", "apparent"] = "real" if metadata.label == "real" else "apparent"
     about = WebInfo(
