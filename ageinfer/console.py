@@ -4,14 +4,17 @@ Standard output gets the results, standard error gets everything else. `guarded`
 becomes a line and an exit status.
 """
 
+import io
+import json
 import logging
 import os
 import select
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import TextIO
+from contextlib import contextmanager, redirect_stderr, suppress
+from datetime import UTC, datetime
+from typing import Any, TextIO
 
 from ageinfer.errors import AgeError, ExitStatus, OutputError
 
@@ -54,12 +57,12 @@ def guarded(
     except AgeError as error:
         if debug:
             raise
-        say(f"{name}: {' '.join(str(error).splitlines())}")
+        say(f"{name}: {' '.join(str(error).splitlines())}", logging.ERROR)
         return error.exit_status
     except ModuleNotFoundError as error:
         if debug or not extra or not error.name or error.name.partition(".")[0] in _OWN_PACKAGES:
             raise
-        say(f"{name}: {error.name} is not installed: pip install 'ageinfer[{extra}]'")
+        say(f"{name}: {error.name} is not installed: pip install 'ageinfer[{extra}]'", logging.ERROR)
         return ExitStatus.MISSING
     except BrokenPipeError:  # the reader of standard output has gone
         give_up_standard_output()
@@ -68,7 +71,7 @@ def guarded(
         if debug or error.strerror is None:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        say(f"{name}: {place}{error.strerror}; check the permissions and the space that is left")
+        say(f"{name}: {place}{error.strerror}; check the permissions and the space that is left", logging.ERROR)
         return ExitStatus.OUTPUT
     except KeyboardInterrupt:
         say(f"{name}: interrupted; {interrupted if isinstance(interrupted, str) else interrupted()}")
@@ -105,19 +108,59 @@ def as_message(text: str) -> str:
     return printable(text)
 
 
-def say(text: str) -> None:
+def say(text: str, level: int = logging.INFO) -> None:
     """Prints a message on standard error, see `as_message`; if that fails, the run goes on without it."""
-    draw(as_message(text) + "\n")
+    draw(as_message(text) + "\n", level)
 
 
-def draw(text: str) -> None:
+def draw(text: str, level: int = logging.INFO) -> None:
     """Writes a text to standard error as it is, with what it tells the terminal; failing does no harm.
 
     Where nobody reads standard error and its pipe is full, the text is left out after 2 s: no run waits for ever.
     """
+    stream: Any = sys.stderr
+    if isinstance(stream, JsonLog):
+        text, stream = stream.lines_of(text, level), stream.stream
     with suppress(OSError):
-        if _takes_more(sys.stderr):
-            print(text, end="", file=sys.stderr, flush=True)
+        if _takes_more(stream):
+            print(text, end="", file=stream, flush=True)
+
+
+class JsonLog(io.TextIOBase):
+    """Stands for standard error, and writes each line as ``{"at": ..., "level": ..., "message": ...}``.
+
+    Args:
+        stream: standard error.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        """Writes what nobody has given a level: a traceback, or the line of another library."""
+        lines, newline, self._rest = (self._rest + text).rpartition("\n")
+        self.stream.write(self.lines_of(lines + newline, logging.ERROR))
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def lines_of(self, text: str, level: int) -> str:
+        """The lines of a text as lines of JSON."""
+        head = {
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "level": logging.getLevelName(level).lower(),
+        }
+        lines = (json.dumps(head | {"message": line}, ensure_ascii=False) for line in text.splitlines())
+        return "".join(f"{line}\n" for line in lines)
+
+
+@contextmanager
+def json_on_stderr() -> Iterator[None]:
+    """Writes every line on standard error as JSON inside a ``with`` block, see `JsonLog`."""
+    with redirect_stderr(JsonLog(sys.stderr)):
+        yield
 
 
 def _takes_more(stream: TextIO) -> bool:
@@ -156,7 +199,7 @@ def give_up_standard_output() -> None:
 
 class _StandardError(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        draw(f"{self.format(record)}\n")
+        draw(f"{self.format(record)}\n", record.levelno)
 
 
 class _Messages(logging.Formatter):

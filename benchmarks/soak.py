@@ -74,7 +74,7 @@ def portraits(size: tuple[int, int] = (640, 480)) -> Iterator[np.ndarray]:
 
 
 @contextmanager
-def camera(pictures: list[bytes]) -> Iterator[str]:
+def camera(pictures: list[bytes], *, fps: float = FPS, port: int = 0) -> Iterator[str]:
     """Sends JPEG pictures as a network camera does; gives its address."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -91,10 +91,10 @@ def camera(pictures: list[bytes]) -> Iterator[str]:
                     data = pictures[number % len(pictures)]
                     head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data)
                     self.wfile.write(head + data + b"\r\n")
-                    number, due_s = number + 1, due_s + 1 / FPS
+                    number, due_s = number + 1, due_s + 1 / fps
                     time.sleep(max(0.0, due_s - time.monotonic()))
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -12,7 +12,7 @@ from typing import NoReturn
 from ageinfer.commands.config import with_config
 from ageinfer.commands.interrupts import Interrupts, ignore_signals
 from ageinfer.commands.options import build_command_parser, build_parser, open_pipeline
-from ageinfer.console import guarded
+from ageinfer.console import guarded, json_on_stderr
 from ageinfer.errors import ExitStatus
 
 __all__ = ["build_command_parser", "build_parser", "command", "main"]
@@ -56,11 +56,20 @@ def main(arguments: Sequence[str] | None = None, *, interrupts: Interrupts | Non
     words = arguments if name is None else arguments[1:]
     options = parser.parse_args(words)
     with ExitStack() as to_the_end:
+
+        def prepared() -> Namespace:
+            if getattr(options, "log", "text") == "json":
+                to_the_end.enter_context(json_on_stderr())
+            whole = options if name == "doctor" else with_config(parser, words, options)
+            if getattr(whole, "log", "text") != getattr(options, "log", "text"):
+                to_the_end.enter_context(json_on_stderr())
+            return whole
+
         handled = interrupts or to_the_end.enter_context(Interrupts())
         to_the_end.callback(handled.hold)
         return guarded(
             "ageinfer",
-            lambda: _run(name, with_config(parser, words, options), handled),
+            lambda: _run(name, prepared(), handled),
             debug=options.debug,
             prefix="ageinfer: ",
             interrupted="what was written is complete up to there",

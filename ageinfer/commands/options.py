@@ -101,6 +101,10 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add_people_options(parser)
     add_pipeline_options(parser)
+    parser.add_argument(
+        "--log", choices=("text", "json"), default="text",
+        help="write messages as text (default), or as JSON with time and level, one object a line",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="show only warnings and errors")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--version", action="version", version=f"ageinfer {ageinfer.__version__}")

@@ -2,16 +2,11 @@
 
 import argparse
 import re
-from typing import TYPE_CHECKING
 
 from ageinfer.errors import UsageError
 
-if TYPE_CHECKING:
-    from ageinfer.people import Audience, People, Places
-
 _MORE_THAN_COUNTS = ("output", "faces", "jsonl", "csv", "people", "window")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_EVERY_S = 900.0
 _LONGEST_WINDOW_S = 366 * 86_400
 _MOST_THRESHOLDS = 40
 
@@ -77,26 +72,6 @@ def check_people_options(options: argparse.Namespace) -> None:
         raise UsageError(f"--least {options.least}: use a number of people, 0 or more")
     seconds_of(options.every)
     thresholds_of(options.thresholds)
-
-
-def make_people(options: argparse.Namespace, places: "Places") -> "People":
-    """Makes what tells the persons of a source apart."""
-    from ageinfer.people import People
-
-    return People(places, least_quality=options.least_quality)
-
-
-def make_audience(options: argparse.Namespace, places: "Places", *, as_one: bool = False) -> "Audience":
-    """Makes what counts the people of a source, in stretches of time or as one.
-
-    Raises:
-        UsageError: the bands are none.
-    """
-    from ageinfer.people import BANDS, Audience, Band
-
-    every_s = None if as_one else (seconds_of(options.every) or _EVERY_S)
-    bands = Band.parse_all(options.bands) if options.bands else BANDS
-    return Audience(every_s, bands, places, least_people=options.least, least_quality=options.least_quality)
 
 
 def seconds_of(text: str | None) -> float | None:

@@ -80,8 +80,10 @@ def model_files(model: str | Path | None = None) -> list[Path]:
         return [path]
     packaged = _packaged(name if name.endswith(".onnx") else f"{name}.onnx")
     if packaged is None:
-        shipped = ", ".join(shipped_names()) or "none, install ageinfer again"
-        raise ModelError(f"{model}: neither a model file nor the name of a shipped age model ({shipped})")
+        shipped = ", ".join(shipped_names()) or "the path of a file: none is shipped"
+        raise ModelError(
+            f"{model}: neither a model file nor the name of a shipped age model; check it, or use {shipped}"
+        )
     return in_every_precision(packaged)
 
 

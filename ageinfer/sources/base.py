@@ -25,6 +25,7 @@ class Source(ABC):
         finished: whether all frames were read, to the end of the source.
         file: the file of a video, from which its sound can be copied; None for everything else.
         begins_s: the time of the first picture in that file, in seconds. It is known after the first frame.
+        lost: whether a live source is lost at the moment, and is tried again.
 
     Example:
         >>> with open_source("clip.mp4") as source:  # doctest: +SKIP
@@ -42,6 +43,7 @@ class Source(ABC):
     finished: bool = False
     file: Path | None = None
     begins_s: float = 0.0
+    lost: bool = False
     _begun = False
     _closed = False
 

@@ -31,6 +31,10 @@ class Member(Source):
 
     kind = "camera"
 
+    @property
+    def lost(self) -> bool:  # type: ignore[override]
+        return self.source is None or self.source.lost
+
     def __init__(self, name: str, opened: Callable[[], Source], patience_s: float | None) -> None:
         self.name = name
         self.source: Source | None = None
@@ -100,6 +104,10 @@ class LiveGroup(Source):
     """
 
     kind = "camera"
+
+    @property
+    def lost(self) -> bool:  # type: ignore[override]
+        return all(member.lost for member in self.members)
 
     def __init__(self, openers: Mapping[str, Callable[[], Source]], *, patience_s: float | None = None) -> None:
         self.name = f"{len(openers)} sources"

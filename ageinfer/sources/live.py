@@ -148,6 +148,7 @@ class LiveSource(Source):
         if self._reconnect_for_s == 0:
             raise SourceError(f"{self.name}: no more frames after {frames}: {last}")
         self._give_up_connection()
+        self.lost = True
         log.warning("%s: lost after %d frames (%s); trying to reconnect", self.name, frames, why)
         while not self._closed:
             left_s = float("inf")
@@ -177,6 +178,7 @@ class LiveSource(Source):
                 continue
             if not self._closed:
                 self.reconnects += 1
+                self.lost = False
                 log.warning("%s: back after %.1f s", self.name, time.monotonic() - began_s)
             return
 

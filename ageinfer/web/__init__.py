@@ -11,6 +11,8 @@ It needs the extra ``serve`` (starlette and uvicorn), which is imported when a `
 `feed`         holds the newest frame, the frame rate and the ages of the last minute
 `encoder`      the thread that draws and compresses pictures when a viewer waits for one
 `streams`      sends pictures and state to each viewer at the viewer's own speed
+`overview`     sends the state of several sources in few words
+`metrics`      what Prometheus can ask for
 `guard`        checks method, host and token of each request and adds security headers
 `server`       says what is answered
 `serving`      runs uvicorn in a thread

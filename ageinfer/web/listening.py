@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ageinfer.errors import MissingDependencyError, OutputError, UsageError
 
 TOKEN_VARIABLE = "AGEINFER_TOKEN"  # noqa: S105 - the name, not the token
+DEFAULT_PLACE = "127.0.0.1:8080"
 _UNSENT_BYTES = 16 * 1024
 
 

@@ -17,6 +17,7 @@ from ageinfer.people.board import Board
 from ageinfer.sinks import Playback
 from ageinfer.web.guard import CONTROL, PLACES, Guard
 from ageinfer.web.listening import Listening
+from ageinfer.web.metrics import MEDIA_TYPE, RunMetrics
 from ageinfer.web.overview import Overview
 from ageinfer.web.serving import ServerThread
 from ageinfer.web.streams import END, EVENTS, Hub, Stream, make_streams
@@ -43,6 +44,7 @@ class WebServer(ServerThread):
     Args:
         listening: where; the server closes its socket.
         hubs: give pictures and state, one for each source.
+        metrics: for ``/metrics``.
         playback: of a recording, which the page can pause and repeat; None: there is nothing to change.
         boards: of the sources, whose places the page can change; empty: there are none.
         only_counts: whether there is no picture to be had.
@@ -52,13 +54,14 @@ class WebServer(ServerThread):
     """
 
     def __init__(
-        self, listening: Listening, hubs: Sequence[Hub], playback: Playback | None, boards: Sequence[Board] = (), *,
-        only_counts: bool = False,
+        self, listening: Listening, hubs: Sequence[Hub], metrics: RunMetrics, playback: Playback | None,
+        boards: Sequence[Board] = (), *, only_counts: bool = False,
     ) -> None:  # fmt: skip
         closing = asyncio.Event()
         streams = [make_streams(hub, closing, self.abort) for hub in hubs]
         routes = [Route(path, _file(*file)) for path, file in _FILES.items()]
         routes.append(Route("/", _start(several=len(hubs) > 1)))
+        routes.append(Route("/metrics", _metrics(metrics)))
         routes.append(Route("/events", _OfSource([events for _, events in streams])))
         if not only_counts:
             routes.append(Route("/stream.mjpg", _OfSource([pictures for pictures, _ in streams])))
@@ -98,6 +101,15 @@ def _start(*, several: bool) -> Callable[[Request], Any]:
     async def answer(request: Request) -> Response:
         of_all = several and "source" not in request.query_params
         return await (all_of_them if of_all else one)(request)
+
+    return answer
+
+
+def _metrics(metrics: RunMetrics) -> Callable[[Request], Any]:
+    """Makes a handler that answers with the metrics of the run."""
+
+    async def answer(_: Request) -> Response:
+        return Response(metrics.text(), media_type=MEDIA_TYPE)
 
     return answer
 

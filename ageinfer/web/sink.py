@@ -93,6 +93,7 @@ class WebSink(Sink):
                 "max_side 16 to 65500"
             )
         try:
+            from ageinfer.web.metrics import RunMetrics
             from ageinfer.web.server import WebServer
             from ageinfer.web.streams import Hub
         except ModuleNotFoundError as error:
@@ -108,7 +109,8 @@ class WebSink(Sink):
             facts = asdict(about) | {"source": name, "only_counts": only_counts, "several": len(names) > 1}
             hubs.append(Hub(feed, facts, 1 / max_fps, playback, None if boards is None else boards.of(name)))
         changeable = [] if only_counts or boards is None else [boards.of(name) for name in names]
-        self._server = WebServer(listening, hubs, playback, changeable, only_counts=only_counts)
+        metrics = RunMetrics(self._feeds, asdict(about), only_counts=only_counts)
+        self._server = WebServer(listening, hubs, metrics, playback, changeable, only_counts=only_counts)
         self._encoders = [
             Encoder(
                 hub.feed,

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,11 +13,13 @@ from pathlib import Path
 import cv2
 import pytest
 from conftest import ROOT
+from mjpeg import network_camera
 
 import ageinfer
 from ageinfer import sinks
 from ageinfer.commands import doctor
 from ageinfer.commands.doctor import State, devices, machine, models, packages
+from ageinfer.commands.doctor.config import examine_config
 from ageinfer.commands.doctor.findings import Finding
 from ageinfer.engine import sessions
 from ageinfer.engine.cores import usable_cores
@@ -536,3 +539,66 @@ def test_the_speed_test_takes_about_the_time_that_it_was_given():
 def test_the_median_is_that_of_the_calls():
     pauses = iter([0.2, 0.01, 0.01, 0.1, 0.01, 0.01, *[0.01] * 100])
     assert 9 < models.median_ms(lambda: time.sleep(next(pauses)), 0.12) < 60
+
+
+@pytest.fixture
+def network(astronaut):
+    """A camera of the network that asks for a password."""
+    with network_camera(lambda _: cv2.resize(astronaut, (64, 48)), fps=30, user="u", password="s3cret") as made:  # noqa: S106
+        yield made
+
+
+def examined(tmp_path, text) -> list[Finding]:
+    path = tmp_path / "age.toml"
+    path.write_text(text)
+    return list(examine_config(str(path)))
+
+
+def test_a_configuration_is_tried_part_by_part(network, tmp_path, astronaut_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "s3cret")
+    found = examined(
+        tmp_path,
+        f'serve-at = "127.0.0.1:0"\npeople = "{tmp_path}/a/b/people.csv"\nthreads = 1\n'
+        f'[[camera]]\nname = "door"\nsource = "http://u:${{SECRET}}@{network.host}/live"\n'
+        f'[[camera]]\nname = "hall"\nsource = "http://u:wrong@{network.host}/live"\n'
+        '[[camera]]\nsource = "rtsp://127.0.0.1:1/none"\n',
+    )
+    assert [(one.area, one.name) for one in found] == [
+        ("config", str(tmp_path / "age.toml")), ("models", "age-small"), ("sources", "door"), ("sources", "hall"),
+        ("sources", "rtsp://127.0.0.1:1/none"), ("outputs", "--people"), ("page", "127.0.0.1:0"),
+    ]  # fmt: skip
+    assert [one.state for one in found] == [State.OK] * 3 + [State.FAULT] * 2 + [State.OK] * 2
+    assert found[2].values["size"] == [64, 48]
+    assert "401" in found[3].text
+    assert "refuses port 1" in found[4].text
+    assert doctor.exit_status(found) == ExitStatus.SOURCE
+    assert "s3cret" not in str(found)
+    assert not (tmp_path / "a").exists(), "an output was opened"
+
+
+@pytest.mark.parametrize(
+    ("text", "area", "status"),
+    [
+        ("modle = 1", "config", ExitStatus.USAGE),
+        ("camera = [0, 0]", "config", ExitStatus.USAGE),
+        ("source = 'samples/astronaut.jpg'\nmodel = 'nowhere.onnx'", "models", ExitStatus.MODEL),
+        ("source = 'samples/astronaut.jpg'\nserve-at = 'nowhere.invalid:1'", "page", ExitStatus.USAGE),
+        ("source = 'samples/astronaut.jpg'\nserve-at = '127.0.0.1:{taken}'", "page", ExitStatus.OUTPUT),
+        ("source = 'samples/astronaut.jpg'\njsonl = 'README.md/a/b.jsonl'", "outputs", ExitStatus.OUTPUT),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_is_found(tmp_path, text, area, status):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        found = examined(tmp_path, text.replace("{taken}", str(taken.getsockname()[1])))
+    wrong = [one for one in found if one.state == State.FAULT]
+    assert [(one.area, one.status) for one in wrong] == [(area, status)]
+    assert wrong[0].remedy
+
+
+def test_the_command_tries_a_configuration(tmp_path, capsys):
+    path = tmp_path / "age.toml"
+    path.write_text("source = 'samples/astronaut.jpg'")
+    assert doctor.run(options("--config", path)) == ExitStatus.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["ok", "config"], ["ok", "models"], ["ok", "sources"]]
+    assert doctor.run(options("--config", tmp_path / "none.toml")) == ExitStatus.USAGE

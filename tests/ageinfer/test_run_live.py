@@ -96,7 +96,7 @@ def test_a_page_for_other_machines_has_a_token(clip, monkeypatch, capsys, host, 
     monkeypatch.delenv("AGEINFER_TOKEN", raising=False)
     if given:
         monkeypatch.setenv("AGEINFER_TOKEN", given)
-    monkeypatch.setattr("ageinfer.commands.run.stay", lambda *_: None)
+    monkeypatch.setattr("ageinfer.commands.run.Run.stay", lambda *_: None)
     assert main([str(clip), "--fast", "--serve", "--serve-at", f"{host}:0"]) == ExitStatus.OK
     page = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("the page: "))
     if host == "127.0.0.1":

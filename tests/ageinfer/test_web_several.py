@@ -139,3 +139,41 @@ def test_a_tile_shows_a_new_picture(both):
             seen.add(number_in(cv2.imdecode(np.frombuffer(answer.read(), np.uint8), cv2.IMREAD_COLOR)))
         wait_for(lambda before=both._feeds["door"].number: both._feeds["door"].number > before + 4)
     assert len(seen) == 3
+
+
+def metrics_of(sink, **headers):
+    """The metrics of a run, by name and source."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    with closing(ask(sink, "/metrics", **headers)) as answer:
+        assert answer.status == 200
+        assert answer.headers["Content-Type"].startswith("text/plain; version=")
+        families = text_string_to_metric_families(answer.read().decode())
+        return {(one.name, one.labels.get("source")): one.value for family in families for one in family.samples}
+
+
+def test_prometheus_gets_frames_lag_and_faces_of_each_source(serve, make_frame):
+    sink = serve(sources=SOURCES)
+    for _ in range(7):
+        sink.write(make_frame(source=SOURCES[0], latency_s=0.5))
+    found = metrics_of(sink)
+    assert found["ageinfer_frames_total", SOURCES[0]] == 7
+    assert found["ageinfer_frames_total", SOURCES[1]] == 0
+    assert 0.5 <= found["ageinfer_lag_seconds", SOURCES[0]] < 5
+    assert found["ageinfer_faces_in_view", SOURCES[0]] == 2
+    assert 0 <= found["ageinfer_since_frame_seconds", SOURCES[0]] < 5
+    assert ("ageinfer_since_frame_seconds", SOURCES[1]) not in found
+    assert found["ageinfer_build_info", None] == 1
+    assert found["process_resident_memory_bytes", None] > 1e6
+    sink.write(make_frame(source=SOURCES[0], faces=[]))
+    assert metrics_of(sink)["ageinfer_faces_in_view", SOURCES[0]] == 0
+
+
+def test_metrics_need_the_token_and_tell_no_faces_where_only_counts_may_leave(serve, make_frame):
+    token = make_token()
+    sink = serve(sources=SOURCES, token=token, only_counts=True)
+    sink.write(make_frame(source=SOURCES[0]))
+    assert status_of(sink, "/metrics") == 401
+    found = metrics_of(sink, Authorization=f"Bearer {token}")
+    assert found["ageinfer_frames_total", SOURCES[0]] == 1
+    assert not [name for name, _ in found if "faces" in name]

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--camera", type=int, metavar="N", help="check this camera only (default: all)")
     parser.add_argument("--model", metavar="F", help="check this age model (file or name) and measure its speed")
+    parser.add_argument("--config", metavar="F", help="try the cameras, the outputs and the page of this file instead")
     parser.add_argument("--no-speed", action="store_true", help="skip the speed test, which takes about two seconds")
 
 
@@ -47,7 +48,11 @@ def run(options: argparse.Namespace) -> ExitStatus:
     if options.camera is not None and options.camera < 0:
         raise UsageError(f"--camera {options.camera}: cameras are numbered from 0")
     findings = []
-    for finding in examine(camera=options.camera, model=options.model, speed=not options.no_speed):
+    if options.config is None:
+        found = examine(camera=options.camera, model=options.model, speed=not options.no_speed)
+    else:
+        found = _safely("config", partial(_config, options.config), vital=True)
+    for finding in found:
         findings.append(finding)
         if not options.json:
             put(as_line(finding))
@@ -84,6 +89,12 @@ def _models(model: str | None) -> Iterator[Finding]:
     from ageinfer.engine.modelfile import packaged_folders
 
     yield from examine_models(next(iter(packaged_folders()), None), model)
+
+
+def _config(path: str) -> Iterator[Finding]:
+    from ageinfer.commands.doctor.config import examine_config
+
+    yield from examine_config(path)
 
 
 def _speed(model: str | None) -> Iterator[Finding]:
