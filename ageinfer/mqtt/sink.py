@@ -70,9 +70,11 @@ class MqttSink(Sink):
         self._cameras[result.source].take(annotated)
 
     def close(self) -> None:
-        for camera in self._cameras.values():
-            camera.end()
-        self.broker.close()
+        try:
+            for camera in self._cameras.values():
+                camera.end()
+        finally:
+            self.broker.close()
 
     def _begin(self, source: str, model: str) -> "_Camera":
         name = camera_name(source, {camera.name for camera in self._cameras.values()})

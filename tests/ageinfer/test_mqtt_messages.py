@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import jsonschema
 import numpy as np
 import pytest
+from conftest import ROOT
 
 pytest.importorskip("paho.mqtt.client", reason="the extra mqtt is not installed")
 
@@ -212,6 +213,20 @@ def test_the_schema_of_a_view_is_printed_and_describes_every_key(kept, clock, ca
     for key in ("track", "age_std", "in_view_s"):
         assert face["properties"][key].get("type") in (person[key].get("type"), "number", "integer")
     assert all(len(value["description"]) > 15 for value in (schema["properties"] | face["properties"]).values())
+
+
+def test_the_document_has_the_topics_and_the_keys_of_a_view(kept, clock):
+    text = (ROOT / "docs" / "reference" / "records.md").read_text()
+    part = text[text.index("## MQTT") :].split("\n## ")[0]
+    schema = record_schema("view")
+    assert re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE) == [
+        *schema["properties"], *schema["$defs"]["face"]["properties"],
+    ]  # fmt: skip
+    write_all(mqtt_sink(), FILM, clock)
+    for topic, _, kind in [*kept.messages, (kept.told[2], None, "state")]:
+        named = re.sub(r"/device/.*/", "/device/.../", re.sub("^t/", "TOPIC/", topic)).replace("film_mp4", "CAMERA")
+        [is_kept] = re.findall(rf"^\| `{re.escape(named)}` \|.*\| (yes|no) \|$", part, re.MULTILINE)
+        assert (is_kept == "no") == (kind == "record")
 
 
 def test_a_name_that_is_no_utf8_can_be_sent(kept):
