@@ -10,7 +10,7 @@
 
 import json
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any
@@ -32,7 +32,7 @@ def status_topic(topic: str) -> str:
     return f"{topic}/status"
 
 
-def camera_name(source: str, taken: Container[str] = ()) -> str:
+def camera_name(source: str, taken: Iterable[str] = ()) -> str:
     """The level of topics that stands for a source: letters, digits and underscores of its name.
 
     Of a path only the name of the file counts, of an address what stands behind the scheme. Where two sources would get
@@ -48,8 +48,8 @@ def camera_name(source: str, taken: Container[str] = ()) -> str:
     """
     name = source.partition("://")[2] if is_address(source) else PurePath(source).name
     name = re.sub(r"[^A-Za-z0-9]+", "_", name)[:LONGEST_CAMERA].strip("_") or "source"
-    found, number = name, 1
-    while found in taken:
+    found, number, others = name, 1, {other.lower() for other in taken}
+    while found.lower() in others:  # Home Assistant has lower case only in its names
         number += 1
         found = f"{name}-{number}"
     return found

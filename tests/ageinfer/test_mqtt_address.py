@@ -133,12 +133,16 @@ def test_a_source_has_a_name_in_topics(source, name):
 def test_names_have_harmless_characters_and_differ(first, second):
     name = camera_name(first)
     other = camera_name(second, {name})
-    assert name != other
+    assert name.lower() != other.lower()
     for each in (name, other):
         assert re.fullmatch(r"[A-Za-z0-9_]+(-\d+)?", each)
         assert not each.startswith("_")
     assert len(name) <= LONGEST_CAMERA
     assert camera_name(second) in (other, name)
+
+
+def test_names_that_differ_in_capitals_alone_are_the_same_for_home_assistant():
+    assert camera_name("front.door", {"Front_Door", "Front_door-2"}) == "front_door-3"
 
 
 def test_the_name_of_a_source_may_be_so_long_in_topics():
