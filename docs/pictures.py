@@ -11,8 +11,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,6 +62,7 @@ def make_pictures() -> None:
         IMAGES / "people.jpg", "--audience", os.devnull, "--zone", "left=0,0;0.36,0;0.36,1;0,1", "--line",
         "middle=0.5,1;0.5,0", view=_strolling(), seconds=24, height=760,
     )  # fmt: skip
+    _photograph_tiles(IMAGES / "cameras.jpg")
 
 
 def _command(*arguments: object) -> list[str]:
@@ -99,23 +103,59 @@ def _photograph_page(
     target: Path, *options: str, view: Callable[[int], np.ndarray] | None = None, seconds: float = 20, height: int = 800
 ) -> None:  # fmt: skip
     """Serves the page of a network camera, looks at it for some time and photographs it."""
-    from playwright.sync_api import sync_playwright
+    camera = _camera(view or _swaying())
+    with _page((camera.address, *options), height) as page:
+        page.wait_for_function("() => document.getElementById('picture').naturalWidth > 0")
+        page.wait_for_timeout(1000 * seconds)
+        page.screenshot(path=str(target), type="jpeg", quality=85)
 
+
+def _photograph_tiles(target: Path) -> None:
+    """The same of the page of four cameras, one of which is lost."""
+    astronaut = cv2.resize(cv2.imread(str(SAMPLES / "astronaut.jpg"))[:384], (640, 480), interpolation=cv2.INTER_AREA)
+    crowd, strolling = _swaying(), _strolling(2)
+    views = (
+        lambda number: strolling(number + 700),
+        lambda number: np.roll(astronaut, number, axis=1),
+        crowd,
+        lambda number: crowd(number)[:, :450],
+    )
+    cameras = [_camera(view) for view in views]
+    tables = (
+        f'[[camera]]\nname = "{name}"\nsource = "{camera.address}"\n'
+        for name, camera in zip(("entrance", "desk", "tills", "yard"), cameras, strict=True)
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write("".join(tables))
+        file.flush()
+        with _page(("--config", file.name), height=980) as page:
+            page.wait_for_timeout(6000)
+            cameras[3].stop()
+            page.wait_for_timeout(9000)
+            page.screenshot(path=str(target), type="jpeg", quality=85)
+
+
+def _camera(view: Callable[[int], np.ndarray]) -> Any:
     sys.path.insert(0, str(ROOT / "tests"))
     from mjpeg import NetworkCamera
 
-    camera = NetworkCamera(view or _swaying(), fps=15, user=None, password=None)
-    arguments = _command(camera.address, "--serve-at", "127.0.0.1:18080", *options)
-    server = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    return NetworkCamera(view, fps=15, user=None, password=None)
+
+
+@contextmanager
+def _page(arguments: Sequence[str], height: int) -> Iterator[Any]:
+    """Serves a page, and opens it in a browser."""
+    from playwright.sync_api import sync_playwright
+
+    command = _command(*arguments, "--serve-at", "127.0.0.1:18080")
+    server = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         address = next(line for line in server.stderr or () if "the page:" in line).split()[-1]
         with sync_playwright() as engine:
             browser = engine.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1120, "height": height})
             page.goto(address)
-            page.wait_for_function("() => document.getElementById('picture').naturalWidth > 0")
-            page.wait_for_timeout(1000 * seconds)
-            page.screenshot(path=str(target), type="jpeg", quality=85)
+            yield page
             browser.close()
     finally:
         server.kill()

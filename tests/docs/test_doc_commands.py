@@ -56,7 +56,7 @@ def test_the_documents_have_commands_of_every_program():
 def test_the_documents_name_no_option_that_does_not_exist():
     known = {option for parser in PARSERS.values() for action in parser._actions for option in action.option_strings}
     known |= set(re.findall(r'"(--[a-z-]+)"', "".join(f.read_text() for f in (ROOT / "benchmarks").glob("*.py"))))
-    known |= {"--nproc-per-node", "--strict", "--check", "--examples", "--editable"}
+    known |= {"--nproc-per-node", "--strict", "--check", "--examples", "--editable", "--now"}
     for path in documents():
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*(?![\w-])", path.read_text()))
         assert named - known == set(), path
