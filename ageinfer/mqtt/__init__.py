@@ -8,6 +8,7 @@
 `broker`        takes messages at once; a thread that connects again
 `outbox`        what waits to be sent
 `connection`    one connection, from its beginning to its end
+`reports`       says what a person should know, once
 ==============  ==========================================================
 
 The package paho-mqtt (extra ``mqtt``) is loaded by `broker` and `connection` alone.
