@@ -197,6 +197,14 @@ def test_a_broker_that_is_away_holds_no_run_up(tmp_path, capsys):
     ]
 
 
+def test_a_broker_is_an_output_so_no_window_opens(monkeypatch):
+    from ageinfer import sinks
+
+    monkeypatch.setattr(sinks, "display_works", lambda: True)
+    monkeypatch.setattr(sinks, "WindowSink", lambda **_: pytest.fail("a window was opened"))
+    assert main([CLIP, "--quiet", "--mqtt", "mqtt://127.0.0.1:1"]) == 0
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
