@@ -8,7 +8,7 @@ import time
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from ageinfer.mqtt.address import Address
-from ageinfer.mqtt.connection import LAST_S, About, Connection
+from ageinfer.mqtt.connection import LAST_S, About, Connection, End
 from ageinfer.mqtt.messages import OFFLINE, ONLINE
 from ageinfer.mqtt.outbox import MOST_WAITING, Outbox
 from ageinfer.mqtt.reports import Reports
@@ -40,9 +40,7 @@ class Broker:
         self, address: Address, tls: ssl.SSLContext | None = None, *, status_topic: str,
         renewed_by: tuple[str, bytes] | None = None, most_waiting: int = MOST_WAITING,
     ) -> None:  # fmt: skip
-        # Of the letters and digits that every broker takes, and no longer than that.
-        client_id = f"ageinfer{secrets.token_hex(6)}"
-        self._about = About(address, tls, client_id, (status_topic, OFFLINE), renewed_by)
+        self._about = About(address, tls, _client_id(), (status_topic, OFFLINE), renewed_by)
         self._outbox = Outbox(most_waiting)
         self._outbox.put_state(status_topic, ONLINE)
         self._reports = Reports(str(address), self._outbox)
@@ -103,3 +101,26 @@ class Broker:
         end_s = time.monotonic() + pause_s
         while (left_s := end_s - time.monotonic()) > 0 and not self._closing.wait(min(left_s, 1.0)):
             self._reports.note_dropped()
+
+
+def problem_with(address: Address, tls: ssl.SSLContext | None = None) -> str | None:
+    """Why no connection to a broker can be made; None if it can. Nothing is sent.
+
+    Args:
+        address: of the broker.
+        tls: how its certificate is verified, see `ageinfer.mqtt.address.tls_context`.
+    """
+    outbox = Outbox()
+    reports = Reports(str(address), outbox)
+    about = About(address, tls, _client_id(), (f"{address.topic}/trial", OFFLINE), None)
+    end: End | None = None
+    for protocol in (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311):
+        end = Connection(about, protocol, outbox, reports).attempt()
+        if end is None or not end.too_new:
+            break
+    return None if end is None else end.reason
+
+
+def _client_id() -> str:
+    # Of the letters and digits that every broker takes, and no longer than that.
+    return f"ageinfer{secrets.token_hex(6)}"

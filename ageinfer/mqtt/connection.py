@@ -99,6 +99,23 @@ class Connection:
             self._outbox.give_back(self._unacknowledged.values())
             del self._client  # which closes its sockets
 
+    def attempt(self) -> End | None:
+        """Connects, sends nothing, and disconnects; returns why that fails, or None."""
+        address, client = self._about.address, self._client
+        try:
+            client.connect_timeout = _CONNECT_S
+            client.connect(address.host, address.port, _KEEPALIVE_S)
+            answer_s = time.monotonic() + _CONNECT_S
+            while time.monotonic() < answer_s and self._end is None and not self._there:
+                if client.loop(_TICK_S) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                    return self._end or End("the connection was lost")
+            if self._there:
+                client.disconnect()
+                return None
+            return self._end or End("it does not answer")
+        except (OSError, ValueError) as error:
+            return End(_in_words(error))
+
     def _run(self, closing: Event) -> End:
         address, client = self._about.address, self._client
         client.connect_timeout = LAST_S if closing.is_set() else _CONNECT_S

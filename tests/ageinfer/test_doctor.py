@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import cv2
+import mosquitto
 import pytest
 from conftest import ROOT
 from mjpeg import network_camera
@@ -602,3 +603,25 @@ def test_the_command_tries_a_configuration(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [["ok", "config"], ["ok", "models"], ["ok", "sources"]]
     assert doctor.run(options("--config", tmp_path / "none.toml")) == ExitStatus.USAGE
+
+
+@pytest.mark.skipif(mosquitto.PROGRAM is None, reason="there is no mosquitto")
+def test_the_broker_of_a_configuration_is_tried_and_told_nothing(tmp_path):
+    source = f"source = '{ROOT}/samples/clip.mp4'\n"
+    login = {"user": "ann", "password": "s3cret"}
+    with (
+        mosquitto.broker(tmp_path, users={"ann": "s3cret"}) as broker,
+        mosquitto.listening(broker.port, **login) as listener,
+    ):
+        right, wrong = (f"{source}mqtt = 'mqtt://ann:{word}@127.0.0.1:{broker.port}'" for word in ("s3cret", "wr0ng"))
+        good, bad = (examined(tmp_path, text)[-1] for text in (right, wrong))
+        time.sleep(0.3)
+        assert listener.heard == []
+    gone = examined(tmp_path, right)[-1]
+    assert [one.area for one in (good, bad, gone)] == ["broker"] * 3
+    assert [one.state for one in (good, bad, gone)] == [State.OK, State.FAULT, State.FAULT]
+    assert "not authorized" in bad.text or "bad user name" in bad.text
+    assert "refused" in gone.text
+    assert bad.status == ExitStatus.OUTPUT
+    assert "s3cret" not in str((good, gone))
+    assert "wr0ng" not in str(bad)

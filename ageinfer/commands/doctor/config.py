@@ -1,4 +1,4 @@
-"""Tries what a configuration file names: its options, the model, each source, each output, and the page."""
+"""Tries what a configuration file names: its options, the model, sources, outputs, the broker, and the page."""
 
 import argparse
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 from ageinfer.commands.config import read_config
 from ageinfer.commands.doctor.findings import Finding, State
 from ageinfer.commands.inputs import Input, boards_of, inputs_of
-from ageinfer.commands.options import FILES, build_parser, check_options, open_pipeline
-from ageinfer.errors import AgeError, ExitStatus
+from ageinfer.commands.options import FILES, build_parser, check_options, mqtt_address, open_pipeline
+from ageinfer.errors import AgeError, ExitStatus, MissingDependencyError
 
 _REMEDY = "choose another place, or its permissions"
 
@@ -37,6 +37,8 @@ def examine_config(path: str) -> Iterator[Finding]:
         for trial in trials:
             yield trial.result()
     yield from _outputs(options)
+    if options.mqtt:
+        yield _broker(options)
     if options.serve or options.serve_at:
         yield _page(options)
 
@@ -84,6 +86,27 @@ def _outputs(options: argparse.Namespace) -> Iterator[Finding]:
             else:
                 text, status = f"{path} cannot be written", ExitStatus.OUTPUT
                 yield Finding("outputs", f"--{name}", State.FAULT, text, _REMEDY, status=status)
+
+
+def _broker(options: argparse.Namespace) -> Finding:
+    from ageinfer.mqtt.address import tls_context
+
+    name = "--mqtt"
+    try:
+        from ageinfer.mqtt.broker import problem_with
+
+        address = mqtt_address(options)
+        problem = problem_with(address, tls_context(address, options.mqtt_ca))
+    except ModuleNotFoundError as error:
+        return _fault("broker", name, MissingDependencyError(f"{error.name} is missing; pip install 'ageinfer[mqtt]'"))
+    except AgeError as error:
+        return _fault("broker", name, error)
+    if problem is None:
+        return Finding("broker", str(address), State.OK, f"can be reached, topic {address.topic}")
+    # A run goes on without it.
+    return Finding(
+        "broker", str(address), State.FAULT, problem, "check address, user and password", status=ExitStatus.OUTPUT
+    )
 
 
 def _page(options: argparse.Namespace) -> Finding:
