@@ -14,7 +14,9 @@ settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
 
 # Their assertions say what they compared, as those of the tests do.
-pytest.register_assert_rewrite("command_line", "fake_cameras", "media_files", "sink_frames", "web_viewers")
+pytest.register_assert_rewrite(
+    "api_clients", "command_line", "fake_cameras", "media_files", "sink_frames", "web_viewers"
+)
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("AGEINFER_TEST_DATA", ROOT.parent / "shared" / "data"))

@@ -83,7 +83,9 @@ class ApiServer(ServerThread):
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         end_s = began_s + self._limit_s + _END_S / 2
-        while loop.time() < end_s and (self._exchanges.open or loop.time() < began_s + _REFUSING_S):
+        while loop.time() < end_s and (
+            self._exchanges.open or (self._server.server_state.connections and loop.time() < began_s + _REFUSING_S)
+        ):
             await asyncio.sleep(_TICK_S)
         # When the socket is closed, the system breaks the connections on it that nobody has accepted, and asyncio loses
         # those that it has accepted in the last two turns of the loop.

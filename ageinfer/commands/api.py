@@ -69,5 +69,5 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
             raise OutputError("the service has failed; read the messages above, and start it again")
         if not options.quiet:
             say("ageinfer: stopping; requests that were sent are answered")
-    say(f"ageinfer: interrupted; {service.pictures} pictures were answered")
+    say(f"ageinfer: interrupted; pictures answered: {service.pictures}")
     return ExitStatus.INTERRUPTED
