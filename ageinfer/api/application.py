@@ -23,9 +23,10 @@ from ageinfer.web.guard import AUTHORISED
 
 FACES, HEALTH, METRICS, OPENAPI = "/v1/faces", "/v1/health", "/metrics", "/openapi.json"
 PAGE = {
-    "/": ("page.html", "text/html"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/page.css": ("page.css", "text/css"),
+    "/": ("api/page.html", "text/html"),
+    "/page.js": ("api/page.js", "text/javascript"),
+    "/page.css": ("api/page.css", "text/css"),
+    "/icon.svg": ("web/icon.svg", "image/svg+xml"),
 }
 _STOPPING_S = 5  # after which another instance may answer
 
@@ -162,7 +163,7 @@ class Application:
 
 def _file(name: str, media_type: str) -> Callable[[Request], Any]:
     """Makes a handler that answers with a file of this package."""
-    content = (files("ageinfer.api") / name).read_bytes()
+    content = (files("ageinfer") / name).read_bytes()
 
     async def answer(_request: Request) -> Response:
         return Response(content, media_type=media_type)

@@ -118,8 +118,8 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, str]:
 
 
 def _listener(family: socket.AddressFamily, address: str, host: str, port: int) -> socket.socket:
-    # asyncio sends small answers at once (TCP_NODELAY) only where the socket says that it is one of TCP. Else the second
-    # part of an answer waits 40 ms for the client.
+    # asyncio sends small answers at once (TCP_NODELAY) only where the socket says that it is one of TCP. Else the
+    # second part of an answer waits 40 ms for the client.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":  # on other systems two programs could then share the port

@@ -16,7 +16,7 @@ from ageinfer.types import Detection
 
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
 pytest.importorskip("prometheus_client", reason="the extra serve is not installed")
-from ageinfer.api import Service  # noqa: E402
+from ageinfer.api import Service
 
 TOKEN = "t" * 32
 _BOUNDARY = "a-boundary-of-the-tests"

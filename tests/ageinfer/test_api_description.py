@@ -115,8 +115,9 @@ def test_answers_are_as_described(serve, astronaut_path):
     portrait = astronaut_path.read_bytes()
     replies = [
         post_form(service, ("a.jpg", portrait), ("b", b"no picture"), **known), post(service, portrait, **known),
-        post(service, b"", **known), post(service, b"", **known, Content_Type="text/html"), post(service, b"a", **known),
-        post(service, portrait), post(service, bytes(21 << 20), **known), post(service, b"a", **known, Origin="null"),
+        post(service, b"", **known), post(service, b"", **known, Content_Type="text/html"),
+        post(service, b"a", **known), post(service, portrait), post(service, bytes(21 << 20), **known),
+        post(service, b"a", **known, Origin="null"),
     ]  # fmt: skip
     assert [reply.status for reply in replies] == [200, 200, 400, 415, 422, 401, 413, 403]
     for reply in replies:
