@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
-from api_clients import TOKEN, ask, environment, head_of, metric, post, raw, read_all
+from api_clients import TOKEN, ask, environment, head_of, metric, post, post_form, raw, read_all
 from media_files import encode
 from web_viewers import wait_for
 
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no signals")
 
 
 @contextmanager
-def running(tmp_path, *options, **variables):
+def running(tmp_path, *options, folder=None, **variables):
     """The command on a free port; gives ``url``, ``process`` and ``lines``, what it has said so far."""
     said = tmp_path / "said"
     command = [sys.executable, "-m", "ageinfer", "api", "--at", "127.0.0.1:0", "--provider", "cpu", *options]
     with said.open("wb") as errors:
-        process = subprocess.Popen(command, stderr=errors, stdout=errors, env=environment(**variables))
+        process = subprocess.Popen(command, stderr=errors, stdout=errors, env=environment(**variables), cwd=folder)
     try:
         wait_for(lambda: "http://" in said.read_text() or process.poll() is not None, 30)
         url = re.search(r"http://\S+", said.read_text())
@@ -118,6 +118,19 @@ def test_a_service_for_other_machines_has_a_token(tmp_path, small):
         assert len(token) == 32
         assert post(command, encode(".png", small)).status == 401
         assert post(command, encode(".png", small), Authorization=f"Bearer {token}").status == 200
+
+
+def test_what_is_sent_is_written_nowhere(tmp_path, astronaut):
+    places = [tmp_path / name for name in ("home", "temporary", "work")]
+    for place in places:
+        place.mkdir()
+    home, temporary, work = map(str, places)
+    suffixes = (".jpg", ".png", ".webp", ".tif", ".bmp")
+    with running(tmp_path, HOME=home, TMPDIR=temporary, folder=work) as command:
+        pictures = [(f"a{suffix}", encode(suffix, astronaut)) for suffix in suffixes]
+        assert len(post_form(command, *pictures, ("b", bytes(5_000_000))).pictures) == 6
+        assert post(command, bytes(5_000_000)).status == 422
+        assert [list(place.iterdir()) for place in places] == [[], [], []]
 
 
 def test_without_its_packages_it_says_what_to_install(run_cli, tmp_path):
