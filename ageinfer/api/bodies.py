@@ -104,7 +104,8 @@ class Body:
 
     def _too_large(self) -> RequestError:
         most = self._limits.most_bytes
-        return RequestError(413, f"A request may have {most:,} bytes; send fewer or smaller pictures at once.")
+        detail = f"A request may have {most:,} bytes; send fewer or smaller pictures at once."
+        return RequestError(413, detail, closes=True)
 
 
 class _Form:

@@ -8,10 +8,12 @@ from contextlib import suppress
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ageinfer.api.limits import Limits
 from ageinfer.api.metrics import Metrics
 from ageinfer.api.problems import GONE
 
-# Who still sends a body that nobody wants has so many seconds to see the answer; then the connection may end.
+# Who still sends a body that nobody wants has so many seconds to see the answer, and may send as many bytes as a
+# request has; then the connection may end.
 _LINGER_S = 5.0
 _TAKE_S = 10.0  # and to take an answer
 
@@ -26,7 +28,7 @@ class Exchanges:
         metrics: counts them.
         paths: that are counted under their own name.
         timed: the path whose requests are timed.
-        time_limit_s: in which the application answers.
+        limits: of requests.
         closing: set when the server closes.
         abort: breaks the connection to a client; it gets the address and port of the client.
 
@@ -35,20 +37,21 @@ class Exchanges:
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, *, paths: Collection[str], timed: str, time_limit_s: float,
+        self, app: ASGIApp, metrics: Metrics, *, paths: Collection[str], timed: str, limits: Limits,
         closing: asyncio.Event, abort: Callable[[tuple[str, int]], None],
     ) -> None:  # fmt: skip
         self._app = app
         self._metrics = metrics
         self._paths = paths
         self._timed = timed
-        self._limit_s = time_limit_s + _LINGER_S + _TAKE_S
+        self._limit_s = limits.time_limit_s + _LINGER_S + _TAKE_S
+        self._most_bytes = limits.most_bytes
         self._closing = closing
         self._abort = abort
         self.open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = _Exchange(receive, send, self._closing)
+        exchange = _Exchange(receive, send, self._closing, self._most_bytes)
         began_s = time.monotonic()
         counted = not self._closing.is_set()
         self.open += counted
@@ -70,9 +73,10 @@ class Exchanges:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, receive: Receive, send: Send, closing: asyncio.Event) -> None:
+    def __init__(self, receive: Receive, send: Send, closing: asyncio.Event, most_bytes: int) -> None:
         self.status = GONE
         self._receive, self._send, self._closing = receive, send, closing
+        self._most_bytes = most_bytes
         self._is_whole = False
 
     async def receive(self) -> Message:
@@ -90,9 +94,13 @@ class _Exchange:
             # The answer is sent, but not complete for the server, which could close the connection then. A client that
             # still sends would be told so by an error, and lose the answer.
             await self._send({**message, "more_body": True})
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LINGER_S):
-                    while not self._is_whole:
-                        await self.receive()
+            await self._take_the_rest()
             message = {"type": "http.response.body"}
         await self._send(message)
+
+    async def _take_the_rest(self) -> None:
+        taken = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while not self._is_whole and taken <= self._most_bytes:
+                    taken += len((await self.receive()).get("body", b""))

@@ -58,8 +58,8 @@ class ApiServer(ServerThread):
             posted=(FACES,), open_to_all=(*PAGE, HEALTH), refuse=problems.ProblemResponse,
         )  # fmt: skip
         self._exchanges = Exchanges(
-            guard, metrics, paths=(FACES, HEALTH, METRICS, OPENAPI, *PAGE), timed=FACES,
-            time_limit_s=limits.time_limit_s, closing=closing, abort=self.abort,
+            guard, metrics, paths=(FACES, HEALTH, METRICS, OPENAPI, *PAGE), timed=FACES, limits=limits,
+            closing=closing, abort=self.abort,
         )  # fmt: skip
         self.threads = self._workers.threads
         super().__init__(

@@ -1,10 +1,12 @@
 """A stop cuts no request: whoever has sent one gets a whole answer, or is refused."""
 
 import http.client
+import select
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from api_clients import ask, head_of, metric, place_of, post, post_form, raw, read_all, reply_of
@@ -31,7 +33,10 @@ def closing():
         thread.join(60)
 
 
-def test_what_is_being_answered_is_answered_and_what_comes_later_is_refused(serve, held, small, closing):
+def test_what_is_being_answered_is_answered_and_what_comes_later_is_refused(
+    serve, held, small, closing, monkeypatch
+):  # fmt: skip
+    monkeypatch.setattr(server, "_REFUSING_S", 0.1)
     picture = encode(".png", small)
     service = serve(held)
     connection = http.client.HTTPConnection(*place_of(service), timeout=20)
@@ -51,6 +56,7 @@ def test_what_is_being_answered_is_answered_and_what_comes_later_is_refused(serv
         connection.request("POST", "/v1/faces", picture)  # on the connection that was kept
         refused = reply_of(connection)
         assert (refused.status, refused.headers["Connection"]) == (503, "close")
+        time.sleep(0.8)  # longer than connections have that ask for nothing
         assert ending.is_alive()
         held.let_go()
         reply = begun.result()
@@ -98,6 +104,23 @@ def test_nobody_waits_for_an_idle_service(serve, closing):
     began = time.monotonic()
     service.close()
     assert time.monotonic() - began < server._REFUSING_S
+
+
+def test_whoever_connects_at_the_last_moment_is_refused_and_not_left_alone(serve, monkeypatch):
+    service, late = serve(), []
+
+    def select_when_they_have_come(*arguments):
+        if not late:
+            late.extend(raw(service, head_of(service, "Content-Length: 0")) for _ in range(8))
+        return select.select(*arguments)
+
+    monkeypatch.setattr(server, "select", SimpleNamespace(select=select_when_they_have_come))
+    service.close()
+    assert late
+    for connection in late:
+        connection.settimeout(5)
+        assert read_all(connection).startswith(b"HTTP/1.1 503 ")
+        connection.close()
 
 
 @pytest.mark.parametrize("turn", range(3))
