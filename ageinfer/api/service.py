@@ -9,7 +9,8 @@ class Service:
     """Answers pictures over HTTP until it is closed.
 
     Args:
-        pipeline: finds faces and ages; networks of one thread each answer most pictures a second.
+        pipeline: finds faces and ages; networks of one thread each answer most pictures a second. The service counts
+            the batches of its age network (`Network.on_run`), so two services should not share one.
         host: the name or address to listen on. An address that other machines can reach needs a token.
         port: the port to listen on, 0 to 65535; 0 takes any free port.
         token: that whoever asks must show, see `ageinfer.web.make_token`; None: none, for this machine only.

@@ -161,6 +161,24 @@ def test_a_failure_of_the_service_tells_the_client_nothing_and_the_log_the_reaso
     assert line == "/secret/place/model.onnx: broken; export it again"
 
 
+def test_an_error_that_nobody_has_foreseen_ends_neither_the_service_nor_the_answer(serve, small, lines):
+    class Broken:
+        identifier = "broken"
+
+        def detect(self, image):
+            raise ZeroDivisionError("secret")
+
+    service = serve(Broken())
+    for _ in range(2):
+        reply = post(service, encode(".png", small))
+        assert reply.status == 500
+        assert "secret" not in reply.detail
+    assert post(service, b"").status == 400
+    assert [bool(record.exc_info) for record in lines.records] == [True, False], (
+        "one traceback, and the line of the 400"
+    )
+
+
 PIECES = st.one_of(
     st.binary(max_size=60),
     st.sampled_from(
