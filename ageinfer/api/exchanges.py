@@ -12,8 +12,8 @@ from ageinfer.api.limits import Limits
 from ageinfer.api.metrics import Metrics
 from ageinfer.api.problems import GONE
 
-# Who still sends a body that nobody wants has so many seconds to see the answer, and may send as many bytes as a
-# request has; then the connection may end.
+# Who still sends a body that nobody wants has so many seconds to see the answer, and may send as many bytes as are
+# held of all requests; then the connection may end.
 _LINGER_S = 5.0
 _TAKE_S = 10.0  # and to take an answer
 
@@ -45,7 +45,7 @@ class Exchanges:
         self._paths = paths
         self._timed = timed
         self._limit_s = limits.time_limit_s + _LINGER_S + _TAKE_S
-        self._most_bytes = limits.most_bytes
+        self._most_bytes = limits.most_held
         self._closing = closing
         self._abort = abort
         self.open = 0
