@@ -47,6 +47,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
         "ageinfer": ageinfer_command.build_parser(),
         "ageinfer doctor": ageinfer_command.build_command_parser("doctor"),
         "ageinfer bench": ageinfer_command.build_command_parser("bench"),
+        "ageinfer api": ageinfer_command.build_command_parser("api"),
     }
     for name in TRAINING:
         command = "python -m agetrain" if name == "train" else f"python -m agetrain.{name}"

@@ -1,5 +1,6 @@
 """The ``ageinfer`` command: chooses what is asked for, and ends the process with its exit status."""
 
+import logging
 import os
 import sys
 import threading
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None, *, interrupts: Interrupts | Non
         interrupts: see `command`.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    name = arguments[0] if arguments and arguments[0] in ("doctor", "bench") else None
+    name = arguments[0] if arguments and arguments[0] in ("doctor", "bench", "api") else None
     # OpenCV and the FFmpeg inside it would print their own lines beside ours.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str] | None = None, *, interrupts: Interrupts | Non
             "ageinfer",
             lambda: _run(name, prepared(), handled),
             debug=options.debug,
+            level=logging.INFO if name == "api" and not options.quiet else logging.WARNING,  # of requests, too
             prefix="ageinfer: ",
             interrupted="what was written is complete up to there",
         )
@@ -85,6 +87,10 @@ def _run(name: str | None, options: Namespace, interrupts: Interrupts) -> ExitSt
         from ageinfer.commands import bench
 
         return bench.run(options, open_pipeline(options))
+    if name == "api":
+        from ageinfer.commands import api
+
+        return api.run(options, interrupts)
     from ageinfer.commands.run import run
 
     return run(options, interrupts)

@@ -36,7 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Find the faces in pictures, a video or a camera stream, and estimate their ages.",
         epilog="other commands:\n"
         "  ageinfer doctor        show what this machine has, what works and how fast\n"
-        "  ageinfer bench SOURCE  measure each stage on a source\n\n"
+        "  ageinfer bench SOURCE  measure each stage on a source\n"
+        "  ageinfer api           answer pictures over HTTP\n\n"
         + status_table(*(s for s in ExitStatus if s not in (ExitStatus.DIVERGED, ExitStatus.UNPROVED))),
     )
     parser.add_argument(
@@ -111,8 +112,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that ``ageinfer SOURCE`` and ``ageinfer bench SOURCE`` share: models, detection, hardware."""
+def add_pipeline_options(parser: argparse.ArgumentParser, *, threads: int | None = None) -> None:
+    """Adds the options that all commands with a pipeline share: models, detection, hardware.
+
+    Args:
+        parser: gets them.
+        threads: the default of ``--threads``; None: half of the cores, at most 4.
+    """
     find = parser.add_argument_group("faces and ages")
     find.add_argument(
         "--model",
@@ -157,17 +163,28 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=int,
         metavar="N",
-        help="let each network use this many threads (default: half of the cores, at most 4)",
+        default=threads,
+        help=f"let each network use this many threads (default: {threads or 'half of the cores, at most 4'})",
     )
 
 
 def build_command_parser(name: str) -> argparse.ArgumentParser:
-    """Builds the parser of ``ageinfer doctor`` or ``ageinfer bench``."""
+    """Builds the parser of ``ageinfer doctor``, ``ageinfer bench`` or ``ageinfer api``."""
     if name == "doctor":
         from ageinfer.commands import doctor
 
         parser = _Parser(prog="ageinfer doctor", description="Show what this machine has, what works and how fast.")
         doctor.add_arguments(parser)
+    elif name == "api":
+        from ageinfer.commands import api
+
+        parser = _Parser(
+            prog="ageinfer api", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=api.STATUSES,
+            description="Answer pictures over HTTP: POST them to /v1/faces, and get their faces and ages as JSON.",
+        )  # fmt: skip
+        api.add_arguments(parser)
+        add_pipeline_options(parser, threads=1)
+        parser.add_argument("--quiet", action="store_true", help="show only warnings and errors")
     else:
         parser = _Parser(prog="ageinfer bench", description="Measure every stage on a source.")
         parser.add_argument("source", metavar="SOURCE", help="a picture, a folder of pictures or a video")

@@ -15,8 +15,8 @@ T = TypeVar("T")
 class Batches(Generic[T]):
     """Asks a function for the rows of several threads together.
 
-    Nobody waits for a batch to fill: whoever asks while a batch runs comes into the next one. A single thread is
-    answered at once.
+    Nobody waits for a batch to fill: whoever asks while as many batches run as may comes into the next one. As long as
+    one more may run, each call is a batch of its own: two cores do more than one core that is given twice as much.
 
     Args:
         answer: takes rows and gives one answer for each, in their order.
@@ -48,20 +48,25 @@ class Batches(Generic[T]):
         with self._lock:
             self._waiting.append(call)
         while not call.done.is_set():
-            with self._turns:
-                batch = self._next_batch()
+            is_free = self._turns.acquire(blocking=False)
+            if not is_free:
+                self._turns.acquire()
+            try:
+                batch = self._next_batch(most_calls=1 if is_free else None)
                 self._run(batch)
+            finally:
+                self._turns.release()
             if not batch:  # another thread has taken the call, and answers it
                 call.done.wait()
         if call.error is not None:
             raise call.error
         return call.answers
 
-    def _next_batch(self) -> "list[_Call[T]]":
+    def _next_batch(self, most_calls: int | None) -> "list[_Call[T]]":
         batch: list[_Call[T]] = []
         size = 0
         with self._lock:
-            while self._waiting and (self._most_rows is None or not batch or size < self._most_rows):
+            while self._waiting and len(batch) != most_calls and (self._most_rows is None or size < self._most_rows):
                 batch.append(self._waiting.popleft())
                 size += len(batch[-1].rows)
         return batch

@@ -47,10 +47,12 @@ class Seldom(logging.Filter):
 class Connection(H11Protocol):
     """A connection that has limited time to ask, and sends nothing more to a viewer that is slow to read.
 
-    Each request must be complete within `REQUEST_S` after the connection was made or the answer before was sent. Beyond
-    `MOST_CONNECTIONS`, the one that has asked for nothing for the longest time is broken.
+    The head of each request must be complete within `REQUEST_S` after the connection was made or the answer before was
+    sent, and so must a body that nobody reads. Beyond `most_connections`, the one that has asked for nothing for the
+    longest time is broken.
     """
 
+    most_connections = MOST_CONNECTIONS
     _asking_since_s: float | None = None
     _time_is_up: asyncio.TimerHandle | None = None
 
@@ -60,8 +62,8 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self._wait_for_request()
         open_ones = [c for c in self.connections if isinstance(c, Connection) and not c.transport.is_closing()]
-        if len(open_ones) > MOST_CONNECTIONS:
-            log.warning("more than %d connections to the web server; idle ones are broken", MOST_CONNECTIONS)
+        if len(open_ones) > self.most_connections:
+            log.warning("more than %d connections to the web server; idle ones are broken", self.most_connections)
             idle = [(c._asking_since_s, c) for c in open_ones if c._asking_since_s is not None]
             min(idle, key=lambda pair: pair[0])[1].transport.abort()
 

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Callable, Collection
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,6 +26,7 @@ _SECURITY_HEADERS = {
 
 LARGEST_HEAD = 1 << 14  # bytes of a request before its body
 CONTROL, PLACES = "/playback", "/places"  # where something can be changed
+AUTHORISED = "ageinfer.authorised"  # of a request in its scope: whether it has shown the token, where one is needed
 
 
 class Guard:
@@ -36,11 +38,21 @@ class Guard:
         token: the token that a viewer needs, or None.
         hosts: the host names that requests may use, or None for any. Else a foreign page could read the picture
             through a name that its owner points to this machine (DNS rebinding).
+        posted: the paths to which something may be sent (POST).
+        open_to_all: the paths that may be read (GET) without the token.
+        refuse: makes the answer of a refusal from its text, its status and its headers.
     """
 
-    def __init__(self, app: ASGIApp, *, port: int, token: str | None, hosts: frozenset[str] | None) -> None:
+    def __init__(
+        self, app: ASGIApp, *, port: int, token: str | None, hosts: frozenset[str] | None,
+        posted: Collection[str] = (CONTROL, PLACES), open_to_all: Collection[str] = (),
+        refuse: Callable[..., Response] = PlainTextResponse,
+    ) -> None:  # fmt: skip
         self._app = app
         self._token = token
+        self._posted = posted
+        self._open_to_all = open_to_all
+        self._refuse = refuse
         self._hosts = None if hosts is None else {f"{host.lower()}:{port}" for host in hosts}
         if self._hosts is not None and hosts is not None and port == 80:
             self._hosts |= {host.lower() for host in hosts}  # browsers leave port 80 out
@@ -51,7 +63,13 @@ class Guard:
         if scope["type"] != "http":
             return
         headers = Headers(scope=scope)
-        refusal = _too_large(scope) or self._refusal(scope["method"], scope["path"], headers, scope["query_string"])
+        too_large = _is_too_large(scope)
+        scope[AUTHORISED] = not too_large and self._is_authorised(headers, scope["query_string"])
+        refusal = (
+            self._refuse("Too much before the body.\n", 431)
+            if too_large
+            else self._refusal(scope["method"], scope["path"], headers, scope["query_string"])
+        )
         cookie = None
         if self._token is not None and refusal is None and self._is_right(_token_in_query(scope["query_string"])):
             cookie = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
@@ -70,17 +88,18 @@ class Guard:
 
     def _refusal(self, method: str, path: str, headers: Headers, query: bytes) -> Response | None:
         if self._hosts is not None and headers.get("host", "").lower() not in self._hosts:
-            return PlainTextResponse("This server does not go by that name. Open the address it printed.\n", 421)
-        if method not in ("GET", "HEAD") and (method != "POST" or path not in (CONTROL, PLACES)):
-            return PlainTextResponse("There is nothing to change here.\n", 405, {"Allow": "GET, HEAD"})
-        if not self._is_authorised(headers, query):
-            text = "Open the whole address that ageinfer printed, with its token.\n"
-            return PlainTextResponse(text, 401, {"WWW-Authenticate": "Bearer"})
+            return self._refuse("This server does not go by that name. Open the address it printed.\n", 421)
+        reads = method in ("GET", "HEAD")
+        if not reads and (method != "POST" or path not in self._posted):
+            return self._refuse("There is nothing to change here.\n", 405, {"Allow": "GET, HEAD"})
+        if not self._is_authorised(headers, query) and not (reads and path in self._open_to_all):
+            text = "Open the whole address that ageinfer printed, or send Authorization: Bearer with its token.\n"
+            return self._refuse(text, 401, {"WWW-Authenticate": "Bearer"})
         if method == "POST" and not _comes_from_here(headers):
-            return PlainTextResponse("Not for other sites.\n", 403)
+            return self._refuse("Not for other sites.\n", 403)
         # Any page may link to this one, but a foreign page may not load a part of it, nor take up a place.
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-dest") != "document":
-            return PlainTextResponse("Not for other sites.\n", 403)
+            return self._refuse("Not for other sites.\n", 403)
         return None
 
     def _is_authorised(self, headers: Headers, query: bytes) -> bool:
@@ -103,12 +122,12 @@ class Guard:
         return next((value for name, _, value in pairs if name == self._cookie), None)
 
 
-def _too_large(scope: Scope) -> Response | None:
-    """Refuses a request whose head is too large; the HTTP library does so only where it comes in several pieces."""
+def _is_too_large(scope: Scope) -> bool:
+    """Whether the head of a request is too large; the HTTP library looks only where it comes in several pieces."""
     lines = sum(len(name) + len(value) + 4 for name, value in scope["headers"])  # with ": " and the line break
     path = scope.get("raw_path") or scope["path"].encode()  # the server need not hand on the first
     asked = len(scope["method"]) + len(path) + len(scope["query_string"]) + len(" ? HTTP/1.1\r\n\r\n")
-    return None if lines + asked <= LARGEST_HEAD else PlainTextResponse("Too much before the body.\n", 431)
+    return lines + asked > LARGEST_HEAD
 
 
 def _comes_from_here(headers: Headers) -> bool:

@@ -97,7 +97,7 @@ def _check_token(token: str | None, host: str, *, is_local: bool) -> None:
     if token is None and not is_local:
         raise UsageError(f"other machines can reach {host}: a token is needed; give one, or use the host 127.0.0.1")
     if token is not None and not re.fullmatch(r"[A-Za-z0-9_-]{16,256}", token):
-        raise UsageError("this token is not valid for the web view; it needs 16 to 256 letters, digits, - or _")
+        raise UsageError("this token is not valid; it needs 16 to 256 letters, digits, - or _")
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, str]:
@@ -119,7 +119,9 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, str]:
 
 
 def _listener(family: socket.AddressFamily, address: str, host: str, port: int) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small answers at once (TCP_NODELAY) only where the socket says that it is one of TCP. Else the
+    # second part of an answer waits 40 ms for the client.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":  # on other systems two programs could then share the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

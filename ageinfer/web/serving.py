@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import uvicorn
@@ -31,20 +31,31 @@ class ServerThread:
         app: answers the requests.
         listener: a listening socket; the server closes it.
         closing: set when the server closes, so that endless answers end.
+        protocol: of its connections.
+        before_end: is awaited between that and the end of the connections.
+        end_s: the whole end may take so many seconds.
+        loggers: of which the messages of each level come seldom, too, because strangers cause them.
 
     Raises:
         OutputError: the server does not start.
     """
 
-    def __init__(self, app: ASGIApp, listener: socket.socket, closing: asyncio.Event) -> None:
-        self._server = _Server(app, closing)
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, closing: asyncio.Event, *,
+        protocol: type[connections.Connection] = connections.Connection,
+        before_end: Callable[[], Awaitable[None]] | None = None, end_s: float = _END_S,
+        loggers: Sequence[logging.Logger] = (),
+    ) -> None:  # fmt: skip
+        self._server = _Server(app, closing, protocol, before_end)
         self._listener = listener
+        self._end_s = end_s
+        self._loggers = (connections.log, logging.getLogger("uvicorn.error"), *loggers)
         self._thread = threading.Thread(target=self._run, name="ageinfer-web", daemon=True)
         self._thread.start()
         self._server.settled.wait(_START_S)
         if not self._server.started:
             listener.close()
-            raise OutputError("the web server does not start; read the messages above, or leave --serve out")
+            raise OutputError("the web server does not start; read the messages above, or do without it")
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
         """Calls a function on the event loop of the server if it still runs; any thread may use it."""
@@ -56,16 +67,21 @@ class ServerThread:
         """Breaks the connection of one client; only the event loop of the server calls it."""
         self._server.abort(client)
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has neither ended nor failed."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
-        """Ends the server within 2 s, even if its viewers do not read."""
+        """Ends the server within ``end_s`` seconds, even if its viewers do not read."""
         self._server.should_exit = True
-        self._thread.join(_END_S)
+        self._thread.join(self._end_s)
         if self._thread.is_alive():
-            log.warning("the web server does not end within %g s; it runs until the program ends", _END_S)
+            log.warning("the web server does not end within %g s; it runs until the program ends", self._end_s)
 
     def _run(self) -> None:
-        seldom, loggers = connections.Seldom(), (connections.log, logging.getLogger("uvicorn.error"))
-        for logger in loggers:
+        seldom = connections.Seldom()
+        for logger in self._loggers:
             logger.addFilter(seldom)
         try:
             self._server.run(sockets=[self._listener])
@@ -73,7 +89,7 @@ class ServerThread:
             log.exception("the web server has failed; the run goes on without it")
         finally:
             self._server.settled.set()
-            for logger in loggers:
+            for logger in self._loggers:
                 logger.removeFilter(seldom)
 
 
@@ -87,12 +103,15 @@ class _Server(uvicorn.Server):
         loop: the event loop of the server, or None before it listens.
     """
 
-    def __init__(self, app: ASGIApp, closing: asyncio.Event) -> None:
+    def __init__(
+        self, app: ASGIApp, closing: asyncio.Event, protocol: type[connections.Connection],
+        before_end: Callable[[], Awaitable[None]] | None,
+    ) -> None:  # fmt: skip
         super().__init__(
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http=connections.Connection,
+                http=protocol,
                 backlog=_ACCEPTED_AT_ONCE,
                 h11_max_incomplete_event_size=LARGEST_HEAD,
                 ws="none",
@@ -108,6 +127,7 @@ class _Server(uvicorn.Server):
         self.settled = threading.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._closing = closing
+        self._before_end = before_end
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -119,6 +139,8 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._closing.set()
+        if self._before_end is not None:
+            await self._before_end()
         asyncio.get_running_loop().call_later(_GRACE_S, self.abort)
         await super().shutdown(sockets)
 

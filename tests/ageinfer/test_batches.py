@@ -61,6 +61,31 @@ def test_batches_end_with_the_call_that_fills_them() -> None:
     assert network.sizes == [1, 6, 6, 3]
 
 
+def test_what_can_run_side_by_side_shares_no_batch() -> None:
+    """Two cores do more than one core that is given twice as much."""
+    both_run = threading.Barrier(2, timeout=10)
+
+    def answer(rows: np.ndarray) -> list[int]:
+        both_run.wait()
+        return [2 * row for row in rows.tolist()]
+
+    batches = Batches(answer, side_by_side=2)
+    both_wait = threading.Event()
+
+    class Turns(threading.Semaphore):
+        def acquire(self, *arguments, **options) -> bool:
+            while not both_wait.is_set():
+                if len(batches._waiting) == 2:
+                    both_wait.set()
+            return super().acquire(*arguments, **options)
+
+        __enter__ = acquire
+
+    batches._turns = Turns(2)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(batches, [np.array([1]), np.array([2])])) == [[2], [4]]
+
+
 def test_an_error_reaches_everybody_in_the_batch_and_nobody_after_it() -> None:
     may_end = threading.Event()
     network = Network(may_end)

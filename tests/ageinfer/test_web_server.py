@@ -73,7 +73,7 @@ def test_a_port_that_is_taken_is_named_with_the_remedy(serve):
 IN_REACH = "other machines can reach {}: a token is needed; give one, or use the host 127.0.0.1"
 NO_HOST = "host {!r} is not a name or address of this machine; use 127.0.0.1 or 0.0.0.0"
 NO_PORT = "port {} does not exist; give a number from 0 to 65535"
-UNFIT = "this token is not valid for the web view; it needs 16 to 256 letters, digits, - or _"
+UNFIT = "this token is not valid; it needs 16 to 256 letters, digits, - or _"
 BAD_VALUES = (
     "the web view cannot use these values; give max_fps above 0 and up to 1000, jpeg_quality 1 to 100, and max_side 16 "
     "to 65500"
