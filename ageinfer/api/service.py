@@ -54,6 +54,10 @@ class Service:
         """Whether it has neither ended nor failed."""
         return self._server.runs
 
+    def responds(self, within_s: float) -> bool:
+        """Whether it has done anything within so many seconds; for a watchdog, which asks again and again."""
+        return self._server.responds(within_s)
+
     @property
     def pictures(self) -> int:
         """Pictures that were answered so far."""

@@ -3,6 +3,7 @@
 import argparse
 import os
 import time
+from contextlib import ExitStack
 
 from ageinfer.commands.interrupts import Interrupts
 from ageinfer.commands.options import open_pipeline
@@ -52,17 +53,22 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
         AgeError: something cannot be opened, or the server has failed.
     """
     from ageinfer.api import Limits, Service
+    from ageinfer.commands.service import ServiceManager
     from ageinfer.web.listening import TOKEN_VARIABLE, place_of, token_for
 
     limits = Limits(options.most_bytes, options.most_pictures, options.queue, options.time_limit)
     host, port = place_of("--at", options.at)
     token = token_for(host)
     pipeline = open_pipeline(options)
-    with interrupts.held(), Service(pipeline, host, port, token=token, limits=limits) as service:
+    with ExitStack() as until_the_end:
+        until_the_end.enter_context(interrupts.held())
+        service = until_the_end.enter_context(Service(pipeline, host, port, token=token, limits=limits))
         announce(pipeline, [], quiet=options.quiet)
         # A token that was given stays out of what may be a log.
         given = f" (its token: {TOKEN_VARIABLE})" if os.environ.get(TOKEN_VARIABLE) else ""
         say(f"the service: {service.url.partition('?')[0] if given else service.url}{given}")
+        manager = until_the_end.enter_context(ServiceManager(service.responds))
+        manager.say_ready("answering pictures")
         while service.runs and not interrupts.requested:
             time.sleep(_TICK_S)
         if not service.runs:

@@ -64,24 +64,16 @@ def read_config(parser: argparse.ArgumentParser, path: str) -> argparse.Namespac
         UsageError: the file cannot be read, or one of its values is wrong; the message names the file and the key.
     """
     values = _loaded(path)
-    cameras = values.pop("camera", None)
-    inputs: list[Input] = []
-    if _is_tables(cameras):
-        inputs = [_input(f"{path}: camera {number}", table) for number, table in enumerate(cameras, 1)]
-    elif cameras is not None:
-        values["camera"] = cameras
-    sources = values.pop("source", [])
     actions = {name[2:]: action for action in parser._actions for name in action.option_strings if name[:2] == "--"}
     for name in _NOT_IN_FILES:
         actions.pop(name, None)
+    inputs = _inputs(path, values) if "camera" in actions else []
     arguments: list[str] = []
     for key, value in values.items():
         if key not in actions:
             near = difflib.get_close_matches(key, actions, 1)
             raise UsageError(f"{path}: {key}: no such option" + (f"; did you mean {near[0]}?" if near else ""))
         arguments += _arguments(f"{path}: {key}", key, value, actions[key])
-    for number, source in enumerate([sources] if isinstance(sources, str) else _strings(f"{path}: source", sources)):
-        inputs.insert(number, Input(_with_variables(f"{path}: source", source)))
     options = _parsed(parser, path, arguments)
     options.inputs = inputs
     return options
@@ -99,6 +91,16 @@ def _loaded(path: str) -> dict[str, Any]:
         return tomllib.loads(text.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: not TOML: {error}; write key = value, and texts in quotes") from error
+
+
+def _inputs(path: str, values: dict[str, Any]) -> list[Input]:
+    """Takes the sources and the tables of cameras out of a file."""
+    sources = _strings(f"{path}: source", values.pop("source", []))
+    inputs = [Input(_with_variables(f"{path}: source", source)) for source in sources]
+    if _is_tables(values.get("camera")):
+        tables = enumerate(values.pop("camera"), 1)
+        inputs += [_input(f"{path}: camera {number}", table) for number, table in tables]
+    return inputs
 
 
 def _is_tables(value: Any) -> bool:

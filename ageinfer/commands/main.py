@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None, *, interrupts: Interrupts | Non
             whole = options if name == "doctor" else with_config(parser, words, options)
             if getattr(whole, "log", "text") != getattr(options, "log", "text"):
                 to_the_end.enter_context(json_on_stderr())
+            if getattr(whole, "quiet", False):
+                logging.getLogger().setLevel(logging.WARNING)
             return whole
 
         handled = interrupts or to_the_end.enter_context(Interrupts())

@@ -50,8 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--camera", type=int, action="append", metavar="N", help="open this camera; 0 is the first; may be repeated"
     )
     parser.add_argument(
-        "--config", metavar="F", help="take options that are not given here from this TOML file, and cameras with "
-        "their names and zones",
+        "--config", metavar="F",
+        help="take options that are not given here from this TOML file, and cameras with their names and zones",
     )  # fmt: skip
     parser.add_argument(
         "--reconnect-for", type=float, metavar="S",
@@ -102,11 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add_people_options(parser)
     add_pipeline_options(parser)
-    parser.add_argument(
-        "--log", choices=("text", "json"), default="text",
-        help="write messages as text (default), or as JSON with time and level, one object a line",
-    )  # fmt: skip
-    parser.add_argument("--quiet", action="store_true", help="show only warnings and errors")
+    _add_message_options(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--version", action="version", version=f"ageinfer {ageinfer.__version__}")
     return parser
@@ -168,6 +164,14 @@ def add_pipeline_options(parser: argparse.ArgumentParser, *, threads: int | None
     )
 
 
+def _add_message_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log", choices=("text", "json"), default="text",
+        help="write messages as text (default), or as JSON with time and level, one object a line",
+    )  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="show only warnings and errors")
+
+
 def build_command_parser(name: str) -> argparse.ArgumentParser:
     """Builds the parser of ``ageinfer doctor``, ``ageinfer bench`` or ``ageinfer api``."""
     if name == "doctor":
@@ -184,7 +188,8 @@ def build_command_parser(name: str) -> argparse.ArgumentParser:
         )  # fmt: skip
         api.add_arguments(parser)
         add_pipeline_options(parser, threads=1)
-        parser.add_argument("--quiet", action="store_true", help="show only warnings and errors")
+        parser.add_argument("--config", metavar="F", help="take options that are not given here from this TOML file")
+        _add_message_options(parser)
     else:
         parser = _Parser(prog="ageinfer bench", description="Measure every stage on a source.")
         parser.add_argument("source", metavar="SOURCE", help="a picture, a folder of pictures or a video")

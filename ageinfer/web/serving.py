@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -49,6 +50,7 @@ class ServerThread:
         self._server = _Server(app, closing, protocol, before_end)
         self._listener = listener
         self._end_s = end_s
+        self._heard_s = time.monotonic()
         self._loggers = (connections.log, logging.getLogger("uvicorn.error"), *loggers)
         self._thread = threading.Thread(target=self._run, name="ageinfer-web", daemon=True)
         self._thread.start()
@@ -71,6 +73,14 @@ class ServerThread:
     def runs(self) -> bool:
         """Whether it has neither ended nor failed."""
         return self._thread.is_alive()
+
+    def responds(self, within_s: float) -> bool:
+        """Whether the event loop was heard of within so many seconds; it is asked to be heard of again."""
+        self.call(self._hear)
+        return time.monotonic() - self._heard_s <= within_s
+
+    def _hear(self) -> None:
+        self._heard_s = time.monotonic()
 
     def close(self) -> None:
         """Ends the server within ``end_s`` seconds, even if its viewers do not read."""

@@ -1,5 +1,6 @@
 """``ageinfer api`` as a person or a service manager runs it."""
 
+import json
 import os
 import re
 import signal
@@ -12,8 +13,10 @@ from types import SimpleNamespace
 import pytest
 from api_clients import TOKEN, ask, environment, head_of, metric, post, post_form, raw, read_all
 from media_files import encode
+from service_manager import Listener
 from web_viewers import wait_for
 
+from ageinfer.commands.main import main
 from ageinfer.errors import ExitStatus
 
 pytest_plugins = ["api_clients", "media_files"]
@@ -140,3 +143,28 @@ def test_without_its_packages_it_says_what_to_install(run_cli, tmp_path):
     assert done.stderr.splitlines()[-1] == (
         "ageinfer: the HTTP service needs prometheus_client, which is missing: pip install 'ageinfer[serve]'"
     )
+
+
+def test_as_a_service_with_a_configuration(tmp_path, small):
+    listener = Listener(str(tmp_path / "notify"))
+    (tmp_path / "api.toml").write_text('most-pictures = 1\nlog = "json"\n')
+    told = {"NOTIFY_SOCKET": listener.place, "WATCHDOG_USEC": "600000"}
+    with running(tmp_path, "--config", str(tmp_path / "api.toml"), **told) as command:
+        assert listener.next(20) == "READY=1\nSTATUS=answering pictures"
+        assert [listener.next(), listener.next()] == ["WATCHDOG=1"] * 2
+        assert post(command, encode(".png", small)).status == 200
+        assert post_form(command, ("a.png", encode(".png", small)), ("b.png", encode(".png", small))).status == 413
+        command.process.send_signal(signal.SIGSTOP)
+        assert listener.is_silent(1)
+        command.process.send_signal(signal.SIGCONT)
+        command.process.send_signal(signal.SIGTERM)
+        assert command.process.wait(10) == ExitStatus.INTERRUPTED
+        lines = [json.loads(line) for line in command.lines()]
+    assert [line["level"] for line in lines] == ["info"] * len(lines)
+    assert "413" in lines[2]["message"]
+
+
+def test_a_camera_is_no_option_of_the_service(tmp_path, capsys):
+    (tmp_path / "api.toml").write_text("[[camera]]\nsource = 0\n")
+    assert main(["api", "--config", str(tmp_path / "api.toml")]) == ExitStatus.USAGE
+    assert "camera: no such option" in capsys.readouterr().err

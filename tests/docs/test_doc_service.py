@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from conftest import ROOT
 
 from ageinfer.commands.config import read_config
 from ageinfer.commands.inputs import boards_of, inputs_of
-from ageinfer.commands.options import build_parser, check_options
+from ageinfer.commands.options import build_command_parser, build_parser, check_options
+from ageinfer.pipeline import Pipeline
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.types import Frame, FrameResult
 
@@ -40,6 +42,13 @@ def test_the_configuration_is_accepted(tmp_path, monkeypatch):
     assert [zone.name for zone in boards.of("tills").places.zones] == ["queue", "counter"]
     assert [line.name for line in boards.of("entrance").places.lines] == ["door"]
     assert inputs[0].source == "rtsp://viewer:p%40ss%2Fword@10.0.0.5/live"
+
+
+def test_the_configuration_of_the_service_is_accepted(tmp_path):
+    [text] = blocks((HOW_TO / "http.md").read_text(), "toml")
+    (tmp_path / "api.toml").write_text(text)
+    options = read_config(build_command_parser("api"), str(tmp_path / "api.toml"))
+    assert (options.model, options.queue, options.log) == ("age-accurate", 256, "json")
 
 
 @pytest.fixture
@@ -86,9 +95,19 @@ def metrics_of_a_run() -> str:
     return RunMetrics({"door": feed}, about, only_counts=False).text().decode()
 
 
+def metrics_of_the_service() -> str:
+    from ageinfer.api import Service
+
+    with Service(Pipeline.default(threads=1, provider="cpu"), port=0) as service:
+        for _ in range(2):  # the first request is not counted in its own answer
+            with urllib.request.urlopen(f"{service.url}metrics", timeout=10) as answer:  # noqa: S310
+                text = answer.read().decode()
+    return text
+
+
 def test_every_metric_of_the_dashboard_and_of_the_rules_is_there():
     pytest.importorskip("prometheus_client")
-    there = set(re.findall(r"^(\w+)", metrics_of_a_run(), re.MULTILINE))
+    there = set(re.findall(r"^(\w+)", metrics_of_a_run() + metrics_of_the_service(), re.MULTILINE))
     dashboard = json.loads((HOW_TO / "grafana.json").read_text())
     asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
     rules = [yaml.safe_load(text) for text in blocks((HOW_TO / "prometheus.md").read_text(), "yaml")]
