@@ -190,6 +190,7 @@ def broken(server: Server, pictures: list[bytes]) -> dict[str, object]:
 
 def stop(pictures: list[bytes]) -> dict[str, int | float]:
     """Ends a service while clients post; returns what became of their requests."""
+    began = float("inf")
     became = Counter[str](answered=0, refused=0, not_connected=0, cut=0)
     over = threading.Event()
 
@@ -211,7 +212,8 @@ def stop(pictures: list[bytes]) -> dict[str, int | float]:
                 json.loads(answer.read())
                 became["answered" if answer.status == 200 else "refused"] += 1
                 ends = answer.will_close or number % 2
-            except (OSError, http.client.HTTPException, ValueError):
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                print(f"cut: {error!r}, client {number}, {time.perf_counter() - began:.3f} s after the signal")
                 became["cut"] += 1
                 ends = True
             if ends:

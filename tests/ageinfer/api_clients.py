@@ -16,7 +16,7 @@ from ageinfer.types import Detection
 
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
 pytest.importorskip("prometheus_client", reason="the extra serve is not installed")
-from ageinfer.api import Service
+from ageinfer.api import Service, server
 
 TOKEN = "t" * 32
 _BOUNDARY = "a-boundary-of-the-tests"
@@ -59,9 +59,10 @@ def pipeline():
 
 
 @pytest.fixture
-def serve(pipeline):
+def serve(pipeline, monkeypatch):
     """Makes a `Service` on a free port of 127.0.0.1, closed at the end."""
     services = []
+    monkeypatch.setattr(server, "_CONNECTING_S", 0.02)  # nobody is far away
 
     def make(detector=None, **options) -> Service:
         used = pipeline if detector is None else Pipeline(detector, pipeline.estimator)

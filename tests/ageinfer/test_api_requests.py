@@ -174,9 +174,8 @@ def test_an_error_that_nobody_has_foreseen_ends_neither_the_service_nor_the_answ
         assert reply.status == 500
         assert "secret" not in reply.detail
     assert post(service, b"").status == 400
-    assert [bool(record.exc_info) for record in lines.records] == [True, False], (
-        "one traceback, and the line of the 400"
-    )
+    # A traceback, unless another server of this process has written one in this minute, and the line of the 400.
+    assert [bool(record.exc_info) for record in lines.records] in ([True, False], [False])
 
 
 PIECES = st.one_of(

@@ -1,12 +1,12 @@
 """A stop cuts no request: whoever has sent one gets a whole answer, or is refused."""
 
 import http.client
-import select
+import socket
+import sys
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import pytest
 from api_clients import ask, head_of, metric, place_of, post, post_form, raw, read_all, reply_of
@@ -106,21 +106,21 @@ def test_nobody_waits_for_an_idle_service(serve, closing):
     assert time.monotonic() - began < server._REFUSING_S
 
 
-def test_whoever_connects_at_the_last_moment_is_refused_and_not_left_alone(serve, monkeypatch):
-    service, late = serve(), []
-
-    def select_when_they_have_come(*arguments):
-        if not late:
-            late.extend(raw(service, head_of(service, "Content-Length: 0")) for _ in range(8))
-        return select.select(*arguments)
-
-    monkeypatch.setattr(server, "select", SimpleNamespace(select=select_when_they_have_come))
-    service.close()
-    assert late
-    for connection in late:
-        connection.settimeout(5)
-        assert read_all(connection).startswith(b"HTTP/1.1 503 ")
-        connection.close()
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can do that")
+def test_newcomers_are_ignored_and_whoever_is_connected_is_not():
+    with socket.socket() as listener, socket.socket() as before, socket.socket() as late:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        before.connect(listener.getsockname())
+        server.ignore_newcomers(listener)
+        late.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            late.connect(listener.getsockname())
+        before.sendall(b"asked")
+        with listener.accept()[0] as accepted:
+            assert accepted.recv(5) == b"asked"
+            accepted.sendall(b"answered")
+        assert before.recv(8) == b"answered"
 
 
 @pytest.mark.parametrize("turn", range(3))
