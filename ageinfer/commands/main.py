@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import threading
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -12,7 +12,13 @@ from typing import NoReturn
 
 from ageinfer.commands.config import with_config
 from ageinfer.commands.interrupts import Interrupts, ignore_signals
-from ageinfer.commands.options import build_command_parser, build_parser, open_pipeline
+from ageinfer.commands.options import (
+    Parser,
+    add_message_options,
+    add_pipeline_options,
+    build_parser,
+    open_pipeline,
+)
 from ageinfer.console import guarded, json_on_stderr
 from ageinfer.errors import ExitStatus
 
@@ -78,6 +84,40 @@ def main(arguments: Sequence[str] | None = None, *, interrupts: Interrupts | Non
             prefix="ageinfer: ",
             interrupted="what was written is complete up to there",
         )
+
+
+def build_command_parser(name: str) -> ArgumentParser:
+    """Builds the parser of ``ageinfer doctor``, ``ageinfer bench`` or ``ageinfer api``."""
+    if name == "doctor":
+        from ageinfer.commands import doctor
+
+        parser = Parser(prog="ageinfer doctor", description="Show what this machine has, what works and how fast.")
+        doctor.add_arguments(parser)
+    elif name == "api":
+        from ageinfer.commands import api
+
+        parser = Parser(
+            prog="ageinfer api", formatter_class=RawDescriptionHelpFormatter, epilog=api.STATUSES,
+            description="Answer pictures over HTTP: POST them to /v1/faces, and get their faces and ages as JSON.",
+        )  # fmt: skip
+        api.add_arguments(parser)
+        add_pipeline_options(parser, threads=1)
+        parser.add_argument("--config", metavar="F", help="take options that are not given here from this TOML file")
+        add_message_options(parser)
+    else:
+        parser = Parser(prog="ageinfer bench", description="Measure every stage on a source.")
+        parser.add_argument("source", metavar="SOURCE", help="a picture, a folder of pictures or a video")
+        parser.add_argument(
+            "--frames",
+            type=int,
+            default=300,
+            metavar="N",
+            help="process this many frames; a short source is repeated (default 300)",
+        )
+        parser.add_argument("--json", action="store_true", help="print the result as JSON")
+        add_pipeline_options(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
 
 
 def _run(name: str | None, options: Namespace, interrupts: Interrupts) -> ExitStatus:

@@ -19,7 +19,9 @@ _RECORDS = ("jsonl", "csv", "people", "audience")
 FILES = ("output", "faces", *_RECORDS)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser of a command line with addresses in it."""
+
     def error(self, message: str) -> NoReturn:
         """Says what is wrong without the passwords of addresses among the arguments."""
         from ageinfer.console import as_message
@@ -30,7 +32,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Builds the parser of ``ageinfer SOURCE``."""
-    parser = _Parser(
+    parser = Parser(
         prog="ageinfer",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Find the faces in pictures, a video or a camera stream, and estimate their ages.",
@@ -102,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add_people_options(parser)
     add_pipeline_options(parser)
-    _add_message_options(parser)
+    add_message_options(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--version", action="version", version=f"ageinfer {ageinfer.__version__}")
     return parser
@@ -164,46 +166,13 @@ def add_pipeline_options(parser: argparse.ArgumentParser, *, threads: int | None
     )
 
 
-def _add_message_options(parser: argparse.ArgumentParser) -> None:
+def add_message_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say how messages are written."""
     parser.add_argument(
         "--log", choices=("text", "json"), default="text",
         help="write messages as text (default), or as JSON with time and level, one object a line",
     )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="show only warnings and errors")
-
-
-def build_command_parser(name: str) -> argparse.ArgumentParser:
-    """Builds the parser of ``ageinfer doctor``, ``ageinfer bench`` or ``ageinfer api``."""
-    if name == "doctor":
-        from ageinfer.commands import doctor
-
-        parser = _Parser(prog="ageinfer doctor", description="Show what this machine has, what works and how fast.")
-        doctor.add_arguments(parser)
-    elif name == "api":
-        from ageinfer.commands import api
-
-        parser = _Parser(
-            prog="ageinfer api", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=api.STATUSES,
-            description="Answer pictures over HTTP: POST them to /v1/faces, and get their faces and ages as JSON.",
-        )  # fmt: skip
-        api.add_arguments(parser)
-        add_pipeline_options(parser, threads=1)
-        parser.add_argument("--config", metavar="F", help="take options that are not given here from this TOML file")
-        _add_message_options(parser)
-    else:
-        parser = _Parser(prog="ageinfer bench", description="Measure every stage on a source.")
-        parser.add_argument("source", metavar="SOURCE", help="a picture, a folder of pictures or a video")
-        parser.add_argument(
-            "--frames",
-            type=int,
-            default=300,
-            metavar="N",
-            help="process this many frames; a short source is repeated (default 300)",
-        )
-        parser.add_argument("--json", action="store_true", help="print the result as JSON")
-        add_pipeline_options(parser)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
 
 
 def check_options(options: argparse.Namespace, inputs: Sequence[Input]) -> None:

@@ -59,7 +59,7 @@ def pipeline():
 
 
 @pytest.fixture
-def serve(pipeline, monkeypatch):
+def serve_api(pipeline, monkeypatch):
     """Makes a `Service` on a free port of 127.0.0.1, closed at the end."""
     services = []
     monkeypatch.setattr(server, "_CONNECTING_S", 0.02)  # nobody is far away

@@ -27,20 +27,20 @@ def host_of(service) -> str:
     return "{}:{}".format(*place_of(service))
 
 
-def test_it_gives_a_record(serve, faces_of, astronaut_path):
-    service = serve(token=TOKEN)
+def test_it_gives_a_record(serve_api, faces_of, astronaut_path):
+    service = serve_api(token=TOKEN)
     record = faces_of(astronaut_path, host_of(service), TOKEN)
     assert record == post(service, astronaut_path.read_bytes(), Authorization=f"Bearer {TOKEN}").pictures[0]
 
 
-def test_it_says_why_it_gets_none(serve, faces_of, tmp_path):
+def test_it_says_why_it_gets_none(serve_api, faces_of, tmp_path):
     (tmp_path / "a.txt").write_text("no picture")
     with pytest.raises(RuntimeError, match="cannot be decoded"):
-        faces_of(tmp_path / "a.txt", host_of(serve()))
+        faces_of(tmp_path / "a.txt", host_of(serve_api()))
 
 
-def test_it_asks_again_when_the_queue_is_full(serve, faces_of, held, small, astronaut_path):
-    service = serve(held, limits=Limits(most_pictures=1, queue=1))
+def test_it_asks_again_when_the_queue_is_full(serve_api, faces_of, held, small, astronaut_path):
+    service = serve_api(held, limits=Limits(most_pictures=1, queue=1))
     with ThreadPoolExecutor(10) as pool:
         others = [pool.submit(post, service, encode(".png", small)) for _ in range(service.threads)]
         wait_for(lambda: metric(service, "ageinfer_requests_in_work") == service.threads)

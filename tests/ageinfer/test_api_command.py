@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -168,3 +169,20 @@ def test_a_camera_is_no_option_of_the_service(tmp_path, capsys):
     (tmp_path / "api.toml").write_text("[[camera]]\nsource = 0\n")
     assert main(["api", "--config", str(tmp_path / "api.toml")]) == ExitStatus.USAGE
     assert "camera: no such option" in capsys.readouterr().err
+
+
+def test_memory_does_not_grow_with_requests_nor_with_what_is_refused(tmp_path, astronaut_path):
+    portrait = astronaut_path.read_bytes()
+    with running(tmp_path, "--most-bytes", str(2 << 20), "--quiet") as service:
+
+        def turn():
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(lambda _: post(service, portrait).status, range(60)))
+                list(pool.map(lambda _: post(service, bytes(4 << 20)).status, range(30)))
+                list(pool.map(lambda _: post_form(service, *[("a.jpg", portrait)] * 4).status, range(10)))
+            return metric(service, "process_resident_memory_bytes")
+
+        turn()
+        before = turn()
+        turn()
+        assert turn() < before + 12e6

@@ -15,8 +15,8 @@ from ageinfer.sinks import record_schema
 pytest_plugins = ["api_clients", "media_files"]
 
 
-def test_metrics_add_up(serve, persons, small):
-    service = serve()
+def test_metrics_add_up(serve_api, persons, small):
+    service = serve_api()
     scratched = encode(".jpg", persons[0])
     half = len(scratched) // 2
     scratched = scratched[:half] + bytes(512) + scratched[half + 512 :]
@@ -44,8 +44,8 @@ def test_metrics_add_up(serve, persons, small):
     assert service.pictures == 5
 
 
-def test_two_services_count_for_themselves(serve, small):
-    one, other = serve(), serve()
+def test_two_services_count_for_themselves(serve_api, small):
+    one, other = serve_api(), serve_api()
     post(one, encode(".png", small))
     assert [metric(s, 'ageinfer_pictures_total{outcome="answered"}') for s in (one, other)] == [1, 0]
 
@@ -106,10 +106,10 @@ def test_the_description_refers_to_what_is_there_and_its_schemas_are_schemas(sha
                 assert response["description"]
 
 
-def test_answers_are_as_described(serve, astronaut_path):
+def test_answers_are_as_described(serve_api, astronaut_path):
     jsonschema = pytest.importorskip("jsonschema")
     described = description()
-    service = serve(token=TOKEN)
+    service = serve_api(token=TOKEN)
     known = {"Authorization": f"Bearer {TOKEN}"}
     operation = described["paths"]["/v1/faces"]["post"]["responses"]
     portrait = astronaut_path.read_bytes()

@@ -25,8 +25,8 @@ def picture(small) -> bytes:
     return encode(".png", small)
 
 
-def test_a_request_may_have_so_many_bytes_and_no_more(serve, picture):
-    service = serve(limits=Limits(most_bytes=len(picture)))
+def test_a_request_may_have_so_many_bytes_and_no_more(serve_api, picture):
+    service = serve_api(limits=Limits(most_bytes=len(picture)))
     assert post(service, picture).status == 200
     reply = post(service, picture + b"\0")
     assert reply.status == 413
@@ -35,8 +35,8 @@ def test_a_request_may_have_so_many_bytes_and_no_more(serve, picture):
 
 
 @pytest.mark.parametrize("announced", ["Content-Length: 99999999", "Transfer-Encoding: chunked"])
-def test_bytes_are_counted_while_they_come_whatever_was_announced(serve, picture, announced):
-    service = serve(limits=Limits(most_bytes=100_000))
+def test_bytes_are_counted_while_they_come_whatever_was_announced(serve_api, picture, announced):
+    service = serve_api(limits=Limits(most_bytes=100_000))
     with raw(service, head_of(service, announced)) as connection:
         piece, sent = bytes(10_000), 0
         with suppress(OSError):  # who goes on is not read for ever
@@ -48,16 +48,16 @@ def test_bytes_are_counted_while_they_come_whatever_was_announced(serve, picture
     assert metric(service, "ageinfer_held_bytes") == 0
 
 
-def test_a_request_may_have_so_many_pictures_and_no_more(serve, picture):
-    service = serve(limits=Limits(most_pictures=3))
+def test_a_request_may_have_so_many_pictures_and_no_more(serve_api, picture):
+    service = serve_api(limits=Limits(most_pictures=3))
     assert len(post_form(service, *[("a.png", picture)] * 3).pictures) == 3
     reply = post_form(service, *[("a.png", picture)] * 4)
     assert reply.status == 413
     assert "may have 3 pictures" in reply.detail
 
 
-def test_so_many_pictures_wait_and_no_more(serve, held, picture, caplog):
-    service = serve(held, limits=Limits(most_pictures=2, queue=4))
+def test_so_many_pictures_wait_and_no_more(serve_api, held, picture, caplog):
+    service = serve_api(held, limits=Limits(most_pictures=2, queue=4))
     with ThreadPoolExecutor(10) as pool:
         replies = [pool.submit(post, service, picture) for _ in range(service.threads)]
         wait_for(lambda: metric(service, "ageinfer_requests_in_work") == service.threads)
@@ -78,8 +78,8 @@ def test_so_many_pictures_wait_and_no_more(serve, held, picture, caplog):
     assert len(caplog.records) == 1, "a crowd fills no log"
 
 
-def test_whoever_finds_the_queue_full_need_not_send_his_picture(serve, held, picture):
-    service = serve(held, limits=Limits(most_pictures=1, queue=1))
+def test_whoever_finds_the_queue_full_need_not_send_his_picture(serve_api, held, picture):
+    service = serve_api(held, limits=Limits(most_pictures=1, queue=1))
     with ThreadPoolExecutor(10) as pool:
         replies = [pool.submit(post, service, picture) for _ in range(service.threads)]
         wait_for(lambda: metric(service, "ageinfer_requests_in_work") == service.threads)
@@ -92,8 +92,8 @@ def test_whoever_finds_the_queue_full_need_not_send_his_picture(serve, held, pic
         assert {reply.result().status for reply in replies} == {200}
 
 
-def test_a_body_that_is_slow_is_refused_and_its_connection_ends(serve):
-    service = serve(limits=Limits(time_limit_s=0.5))
+def test_a_body_that_is_slow_is_refused_and_its_connection_ends(serve_api):
+    service = serve_api(limits=Limits(time_limit_s=0.5))
     with raw(service, head_of(service, "Content-Length: 1000")) as connection:
         began = time.monotonic()
         connection.settimeout(0.05)
@@ -112,16 +112,16 @@ def test_a_body_that_is_slow_is_refused_and_its_connection_ends(serve):
         read_all(connection)
 
 
-def test_whoever_sends_nothing_after_a_refusal_keeps_no_place(serve, monkeypatch):
+def test_whoever_sends_nothing_after_a_refusal_keeps_no_place(serve_api, monkeypatch):
     monkeypatch.setattr(exchanges, "_LINGER_S", 0.3)
-    service = serve(limits=Limits(time_limit_s=0.3))
+    service = serve_api(limits=Limits(time_limit_s=0.3))
     with raw(service, head_of(service, "Content-Length: 1000") + b"a") as connection:
         connection.settimeout(5)
         assert read_all(connection).startswith(b"HTTP/1.1 408 ")
 
 
-def test_an_answer_that_takes_too_long_is_given_up_and_what_has_not_begun_never_does(serve, held, picture):
-    service = serve(held, limits=Limits(time_limit_s=0.5))
+def test_an_answer_that_takes_too_long_is_given_up_and_what_has_not_begun_never_does(serve_api, held, picture):
+    service = serve_api(held, limits=Limits(time_limit_s=0.5))
     files = [(f"{i}.png", picture) for i in range(service.threads + 3)]
     reply = post_form(service, *files)
     assert reply.status == 504
@@ -133,8 +133,8 @@ def test_an_answer_that_takes_too_long_is_given_up_and_what_has_not_begun_never_
     assert metric(service, 'ageinfer_pictures_total{outcome="answered"}') == service.threads + 1
 
 
-def test_a_client_that_goes_takes_what_waits_of_it_along(serve, held, picture):
-    service = serve(held, limits=Limits(time_limit_s=30))
+def test_a_client_that_goes_takes_what_waits_of_it_along(serve_api, held, picture):
+    service = serve_api(held, limits=Limits(time_limit_s=30))
     body, media_type = form_of(*[("a.png", picture)] * (service.threads + 5))
     head = head_of(service, f"Content-Type: {media_type}", f"Content-Length: {len(body)}")
     with raw(service, head + body):
@@ -143,8 +143,8 @@ def test_a_client_that_goes_takes_what_waits_of_it_along(serve, held, picture):
     wait_for(lambda: metric(service, 'ageinfer_requests_total{path="/v1/faces",status="499"}') == 1)
 
 
-def test_bodies_of_all_requests_together_have_a_limit(serve):
-    service = serve(limits=Limits(most_bytes=100_000))
+def test_bodies_of_all_requests_together_have_a_limit(serve_api):
+    service = serve_api(limits=Limits(most_bytes=100_000))
     head = head_of(service, "Content-Length: 100000")
     with ExitStack() as others:
         for _ in range(8):
@@ -157,24 +157,7 @@ def test_bodies_of_all_requests_together_have_a_limit(serve):
     assert post(service, bytes(20_000)).status == 422
 
 
-def test_memory_does_not_grow_with_requests_nor_with_what_is_refused(serve, astronaut_path):
-    service = serve(limits=Limits(most_bytes=2 << 20))
-    portrait = astronaut_path.read_bytes()
-
-    def turn():
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda _: post(service, portrait).status, range(60)))
-            list(pool.map(lambda _: post(service, bytes(4 << 20)).status, range(30)))
-            list(pool.map(lambda _: post_form(service, *[("a.jpg", portrait)] * 4).status, range(10)))
-        return metric(service, "process_resident_memory_bytes")
-
-    turn()
-    before = turn()
-    turn()
-    assert turn() < before + 12e6
-
-
-def test_large_pictures_are_decoded_one_at_a_time(serve, picture, monkeypatch):
+def test_large_pictures_are_decoded_one_at_a_time(serve_api, picture, monkeypatch):
     monkeypatch.setattr(workers, "_LARGE_PIXELS", 64 * 48 - 1)
     at_once, most = 0, 0
     lock = threading.Lock()
@@ -194,7 +177,7 @@ def test_large_pictures_are_decoded_one_at_a_time(serve, picture, monkeypatch):
 
     monkeypatch.setattr(workers, "_OneAtATime", lambda detector: detector)
     monkeypatch.setattr(workers, "usable_cores", lambda: 4)
-    service = serve(Counting())
+    service = serve_api(Counting())
     post_form(service, *[("a.png", picture)] * 8)
     assert most == 1
     monkeypatch.setattr(workers, "_LARGE_PIXELS", 64 * 48)
@@ -202,7 +185,7 @@ def test_large_pictures_are_decoded_one_at_a_time(serve, picture, monkeypatch):
     assert most > 1
 
 
-def test_detectors_that_threads_may_not_share_are_asked_by_one_at_a_time(serve, picture, monkeypatch):
+def test_detectors_that_threads_may_not_share_are_asked_by_one_at_a_time(serve_api, picture, monkeypatch):
     at_once, most = 0, 0
 
     class Alone:
@@ -217,18 +200,18 @@ def test_detectors_that_threads_may_not_share_are_asked_by_one_at_a_time(serve, 
             return [Detection((8.0, 8.0, 32.0, 32.0), 0.9)]
 
     monkeypatch.setattr(workers, "usable_cores", lambda: 4)
-    service = serve(Alone())
+    service = serve_api(Alone())
     assert service.threads == 4
     records = post_form(service, *[("a.png", picture)] * 8).pictures
     assert [len(record["faces"]) for record in records] == [1] * 8
     assert most == 1
 
 
-def test_faces_of_requests_that_come_together_share_a_batch(serve, pipeline, astronaut_path, monkeypatch):
+def test_faces_of_requests_that_come_together_share_a_batch(serve_api, pipeline, astronaut_path, monkeypatch):
     """The age model is busy with a first face while those of four other requests come."""
     monkeypatch.setattr(workers, "usable_cores", lambda: 5)
     monkeypatch.setattr(pipeline.estimator._batches, "_turns", threading.Semaphore(1))
-    service = serve()
+    service = serve_api()
     portrait = astronaut_path.read_bytes()
     expected = post(service, portrait).pictures
     busy, run = threading.Event(), pipeline.estimator.network.run
@@ -252,9 +235,9 @@ def test_faces_of_requests_that_come_together_share_a_batch(serve, pipeline, ast
     assert metric(service, "ageinfer_batch_faces_sum") == 6
 
 
-def test_so_many_connections_are_held_and_no_more(serve, picture, monkeypatch, caplog):
+def test_so_many_connections_are_held_and_no_more(serve_api, picture, monkeypatch, caplog):
     monkeypatch.setattr(server._Connection, "most_connections", 6)
-    service = serve()
+    service = serve_api()
     with ExitStack() as crowd:
         silent = [crowd.enter_context(raw(service)) for _ in range(12)]
         assert post(service, picture).status == 200
@@ -263,9 +246,9 @@ def test_so_many_connections_are_held_and_no_more(serve, picture, monkeypatch, c
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-def test_answers_are_sent_at_once(serve):
+def test_answers_are_sent_at_once(serve_api):
     """Else each waits 40 ms for the client, which is as long as many pictures take."""
-    service = serve()
+    service = serve_api()
     with raw(service):
         connections = service._server._server.server_state.connections
         wait_for(lambda: len(connections) == 1)
@@ -286,8 +269,8 @@ def test_limits_that_make_no_sense_are_refused(values):
         Limits(**values)
 
 
-def test_limits_are_limits_of_a_request_not_of_a_connection(serve, picture):
-    service = serve(limits=Limits(time_limit_s=0.4, most_bytes=2 * len(picture)))
+def test_limits_are_limits_of_a_request_not_of_a_connection(serve_api, picture):
+    service = serve_api(limits=Limits(time_limit_s=0.4, most_bytes=2 * len(picture)))
     connection = http.client.HTTPConnection(*place_of(service), timeout=20)
     for _ in range(6):
         connection.request("POST", "/v1/faces", picture)

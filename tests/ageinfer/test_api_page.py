@@ -26,8 +26,8 @@ def choose(page, *paths):
     page.set_input_files("#files", [str(path) for path in paths])
 
 
-def test_it_shows_boxes_ages_and_the_answer(serve, page, astronaut_path):
-    service = serve()
+def test_it_shows_boxes_ages_and_the_answer(serve_api, page, astronaut_path):
+    service = serve_api()
     page.goto(service.url)
     wait_for_text(page, "#status", "age-small@int8 on cpu")
     assert page.locator("#token-form").is_hidden()
@@ -60,8 +60,8 @@ def test_it_shows_boxes_ages_and_the_answer(serve, page, astronaut_path):
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_line_for_curl_gives_the_same_answer(serve, page, astronaut_path, tmp_path):
-    service = serve(token=TOKEN)
+def test_the_line_for_curl_gives_the_same_answer(serve_api, page, astronaut_path, tmp_path):
+    service = serve_api(token=TOKEN)
     for name in ("plain.jpg", 'it\'s "odd" & $HOME.jpg'):
         shutil.copy(astronaut_path, tmp_path / name)
     page.goto(service.url)
@@ -77,8 +77,8 @@ def test_the_line_for_curl_gives_the_same_answer(serve, page, astronaut_path, tm
     assert json.loads(done.stdout) == json.loads(page.inner_text("#answer"))
 
 
-def test_it_asks_for_the_token_where_one_is_needed(serve, page, astronaut_path):
-    service = serve(token=TOKEN)
+def test_it_asks_for_the_token_where_one_is_needed(serve_api, page, astronaut_path):
+    service = serve_api(token=TOKEN)
     page.goto(service.url.partition("?")[0])
     wait_for_text(page, "#status", "It needs its token")
     assert "$AGEINFER_TOKEN" in page.inner_text("#curl")
@@ -96,16 +96,16 @@ def test_it_asks_for_the_token_where_one_is_needed(serve, page, astronaut_path):
     assert page.locator("#problem").is_hidden()
 
 
-def test_the_token_leaves_the_address(serve, page):
-    service = serve(token=TOKEN)
+def test_the_token_leaves_the_address(serve_api, page):
+    service = serve_api(token=TOKEN)
     page.goto(service.url)
     wait_for_text(page, "#status", "age-small")
     assert page.url == service.url.partition("?")[0]
     assert page.locator("#token-form").is_hidden()
 
 
-def test_pictures_can_be_dropped_and_names_are_only_text(serve, page, astronaut_path):
-    page.goto(serve().url)
+def test_pictures_can_be_dropped_and_names_are_only_text(serve_api, page, astronaut_path):
+    page.goto(serve_api().url)
     wait_for_text(page, "#status", "age-small")
     page.evaluate(
         """data => {
@@ -121,17 +121,17 @@ def test_pictures_can_be_dropped_and_names_are_only_text(serve, page, astronaut_
     assert page.complaints == []
 
 
-def test_what_the_browser_cannot_show_has_its_boxes_all_the_same(serve, page, astronaut, tmp_path):
+def test_what_the_browser_cannot_show_has_its_boxes_all_the_same(serve_api, page, astronaut, tmp_path):
     path = several(tmp_path / "face.tif", [astronaut])
-    page.goto(serve().url)
+    page.goto(serve_api().url)
     choose(page, path)
     wait_for_text(page, "#pictures", "this browser does not show this format")
     assert page.locator("canvas").evaluate(YELLOW) > 100
 
 
-def test_it_is_usable_by_keyboard_and_narrow(serve, page, astronaut_path):
+def test_it_is_usable_by_keyboard_and_narrow(serve_api, page, astronaut_path):
     page.set_viewport_size({"width": 360, "height": 700})
-    page.goto(serve().url)
+    page.goto(serve_api().url)
     wait_for_text(page, "#status", "age-small")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "files"
@@ -146,8 +146,8 @@ def test_it_is_usable_by_keyboard_and_narrow(serve, page, astronaut_path):
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
-def test_it_says_when_the_service_is_gone(serve, page, astronaut_path):
-    service = serve()
+def test_it_says_when_the_service_is_gone(serve_api, page, astronaut_path):
+    service = serve_api()
     page.goto(service.url)
     wait_for_text(page, "#status", "age-small")
     service.close()

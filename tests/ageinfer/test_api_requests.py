@@ -91,8 +91,8 @@ def test_every_answer_has_the_security_headers(shared_service, small):
         assert reply.headers["Server"] is None
 
 
-def test_pages_of_others_get_nothing_posted(serve, small):
-    service = serve()
+def test_pages_of_others_get_nothing_posted(serve_api, small):
+    service = serve_api()
     picture = encode(".png", small)
     host, port = place_of(service)
     for foreign in ({"Origin": "http://evil.example"}, {"Sec_Fetch_Site": "cross-site"}, {"Origin": "null"}):
@@ -102,8 +102,8 @@ def test_pages_of_others_get_nothing_posted(serve, small):
     assert post(service, picture, Origin=f"http://{host}:{port}").status == 200
 
 
-def test_without_its_token_nothing_is_answered(serve, small, lines):
-    service = serve(token=TOKEN)
+def test_without_its_token_nothing_is_answered(serve_api, small, lines):
+    service = serve_api(token=TOKEN)
     picture = encode(".png", small)
     for shown in ({}, {"Authorization": "Bearer " + "x" * 32}, {"Authorization": TOKEN}):
         reply = post(service, picture, **shown)
@@ -123,9 +123,9 @@ def test_without_its_token_nothing_is_answered(serve, small, lines):
     assert TOKEN not in "".join(lines_of(lines))
 
 
-def test_whoever_sends_much_without_a_token_gets_the_answer_all_the_same(serve):
+def test_whoever_sends_much_without_a_token_gets_the_answer_all_the_same(serve_api):
     """A server that closes while a client still sends would take the answer from it."""
-    service = serve(token=TOKEN)
+    service = serve_api(token=TOKEN)
     for _ in range(5):
         connection = http.client.HTTPConnection(*place_of(service), timeout=20)
         connection.request("POST", "/v1/faces", bytes(8_000_000))
@@ -133,8 +133,8 @@ def test_whoever_sends_much_without_a_token_gets_the_answer_all_the_same(serve):
         connection.close()
 
 
-def test_a_client_that_waits_for_leave_sends_nothing_that_is_refused(serve):
-    service = serve(token=TOKEN)
+def test_a_client_that_waits_for_leave_sends_nothing_that_is_refused(serve_api):
+    service = serve_api(token=TOKEN)
     with raw(service, head_of(service, "Content-Length: 8000000", "Expect: 100-continue")) as connection:
         assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
     with raw(
@@ -145,14 +145,14 @@ def test_a_client_that_waits_for_leave_sends_nothing_that_is_refused(serve):
         assert b" 422 " in connection.recv(65536)
 
 
-def test_a_failure_of_the_service_tells_the_client_nothing_and_the_log_the_reason(serve, small, lines):
+def test_a_failure_of_the_service_tells_the_client_nothing_and_the_log_the_reason(serve_api, small, lines):
     class Broken:
         identifier = "broken"
 
         def detect(self, image):
             raise ModelError("/secret/place/model.onnx: broken; export it again")
 
-    service = serve(Broken())
+    service = serve_api(Broken())
     for _ in range(2):
         reply = post(service, encode(".png", small))
         assert reply.status == 500
@@ -161,14 +161,14 @@ def test_a_failure_of_the_service_tells_the_client_nothing_and_the_log_the_reaso
     assert line == "/secret/place/model.onnx: broken; export it again"
 
 
-def test_an_error_that_nobody_has_foreseen_ends_neither_the_service_nor_the_answer(serve, small, lines):
+def test_an_error_that_nobody_has_foreseen_ends_neither_the_service_nor_the_answer(serve_api, small, lines):
     class Broken:
         identifier = "broken"
 
         def detect(self, image):
             raise ZeroDivisionError("secret")
 
-    service = serve(Broken())
+    service = serve_api(Broken())
     for _ in range(2):
         reply = post(service, encode(".png", small))
         assert reply.status == 500
@@ -229,8 +229,8 @@ def test_a_portrait_that_is_damaged_anywhere_is_answered_or_refused(shared_servi
     assert not [record for record in lines.records if record.levelno >= logging.ERROR]
 
 
-def test_requests_that_break_off_leave_nothing_behind(serve, astronaut_path, lines):
-    service = serve()
+def test_requests_that_break_off_leave_nothing_behind(serve_api, astronaut_path, lines):
+    service = serve_api()
     body, media_type = form_of(("a.jpg", astronaut_path.read_bytes()))
     for length in (0, 10, len(body) // 2, len(body) - 1):
         head = head_of(service, f"Content-Type: {media_type}", f"Content-Length: {len(body)}")

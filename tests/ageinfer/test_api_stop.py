@@ -34,11 +34,11 @@ def closing():
 
 
 def test_what_is_being_answered_is_answered_and_what_comes_later_is_refused(
-    serve, held, small, closing, monkeypatch
+    serve_api, held, small, closing, monkeypatch
 ):  # fmt: skip
     monkeypatch.setattr(server, "_REFUSING_S", 0.1)
     picture = encode(".png", small)
-    service = serve(held)
+    service = serve_api(held)
     connection = http.client.HTTPConnection(*place_of(service), timeout=20)
     connection.request("GET", "/v1/health")
     assert reply_of(connection).json["status"] == "ok"
@@ -70,9 +70,9 @@ def test_what_is_being_answered_is_answered_and_what_comes_later_is_refused(
         post(service, picture)
 
 
-def test_a_body_that_is_on_its_way_is_answered_too(serve, small, closing):
+def test_a_body_that_is_on_its_way_is_answered_too(serve_api, small, closing):
     picture = encode(".png", small)
-    service = serve()
+    service = serve_api()
     with raw(service, head_of(service, f"Content-Length: {len(picture)}") + picture[:10]) as connection:
         wait_for(lambda: metric(service, "ageinfer_held_bytes") == 10)
         ending = closing(service)
@@ -84,9 +84,9 @@ def test_a_body_that_is_on_its_way_is_answered_too(serve, small, closing):
     assert not ending.is_alive()
 
 
-def test_no_stop_waits_longer_than_a_request_may_take(serve, held, small, closing, monkeypatch):
+def test_no_stop_waits_longer_than_a_request_may_take(serve_api, held, small, closing, monkeypatch):
     monkeypatch.setattr(exchanges, "_LINGER_S", 0.5)
-    service = serve(held, limits=Limits(time_limit_s=1))
+    service = serve_api(held, limits=Limits(time_limit_s=1))
     with ThreadPoolExecutor(1) as pool, raw(service, head_of(service, "Content-Length: 100") + b"a") as slow:
         stuck = pool.submit(post, service, encode(".png", small))
         assert held.begun.acquire(timeout=5)
@@ -99,8 +99,8 @@ def test_no_stop_waits_longer_than_a_request_may_take(serve, held, small, closin
         assert time.monotonic() - began < 5
 
 
-def test_nobody_waits_for_an_idle_service(serve, closing):
-    service = serve()
+def test_nobody_waits_for_an_idle_service(serve_api, closing):
+    service = serve_api()
     began = time.monotonic()
     service.close()
     assert time.monotonic() - began < server._REFUSING_S
@@ -124,9 +124,9 @@ def test_newcomers_are_ignored_and_whoever_is_connected_is_not():
 
 
 @pytest.mark.parametrize("turn", range(3))
-def test_a_stop_under_load_cuts_nobody(serve, astronaut_path, turn):
+def test_a_stop_under_load_cuts_nobody(serve_api, astronaut_path, turn):
     """Clients that post in a loop, half of them on a connection that they keep."""
-    service = serve()
+    service = serve_api()
     portrait = astronaut_path.read_bytes()
     statuses: Counter[int | str] = Counter()
     wanted = threading.Event()

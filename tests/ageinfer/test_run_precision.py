@@ -26,7 +26,7 @@ def test_the_first_line_says_which_model_and_precision_answer(two_precisions, as
 
 def test_a_wrong_name_or_precision_is_one_line_that_says_what_there_is(two_precisions, astronaut_path, capsys):
     for arguments, status, said in (
-        (["--model", "age-large"], ExitStatus.MODEL, "(age-other, age-tiny)"),
+        (["--model", "age-large"], ExitStatus.MODEL, "use age-other, age-tiny"),
         (["--precision", "fp16"], ExitStatus.USAGE, "is there in int8 and fp32, not in fp16"),
         (
             ["--model", two_precisions / "age-tiny.onnx", "--precision", "fp32"],

@@ -86,8 +86,9 @@ def test_a_slow_viewer_skips_pictures_and_gets_new_ones(serve, make_frame):
         answer = http.client.HTTPResponse(viewer)
         answer.begin()
         ages = []
+        [newest] = sink._feeds.values()
         for image in itertools.islice(pictures_of(answer), 8):
-            ages.append((feed.number - 1 - number_in(image)) % 64)
+            ages.append((newest.number - 1 - number_in(image)) % 64)
             time.sleep(0.25)
     # It took 4 of 25 a second: had all been kept for it, the last would be more than 40 frames old.
     assert max(ages) < 16, ages

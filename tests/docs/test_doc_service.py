@@ -15,7 +15,8 @@ from conftest import ROOT
 
 from ageinfer.commands.config import read_config
 from ageinfer.commands.inputs import boards_of, inputs_of
-from ageinfer.commands.options import build_command_parser, build_parser, check_options
+from ageinfer.commands.main import build_command_parser
+from ageinfer.commands.options import build_parser, check_options
 from ageinfer.pipeline import Pipeline
 from ageinfer.sinks.draw import AnnotatedFrame
 from ageinfer.types import Frame, FrameResult
