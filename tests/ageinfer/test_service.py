@@ -103,9 +103,6 @@ def test_a_run_tells_that_it_is_ready_lives_and_ends(listener, portrait, tmp_pat
             assert listener.next(30) == f"READY=1\nSTATUS=reading {camera.address}"
             for _ in range(3):
                 assert listener.next() == "WATCHDOG=1"
-            camera.mode = "stall"  # it is lost, which no new start can mend
-            time.sleep(6)
-            assert not listener.is_silent(0.6)
             process.send_signal(signal.SIGSTOP)  # the process hangs
             assert listener.is_silent(1)
             process.send_signal(signal.SIGCONT)
@@ -114,8 +111,7 @@ def test_a_run_tells_that_it_is_ready_lives_and_ends(listener, portrait, tmp_pat
                 assert said == "WATCHDOG=1"
             lines = records_of(process.communicate(timeout=20)[1])
     assert process.returncode == ExitStatus.INTERRUPTED
-    assert [line["level"] for line in lines] == ["info", "warning", "info", "info"]
-    assert "lost after" in lines[1]["message"]
+    assert [line["level"] for line in lines] == ["info"] * 3
 
 
 def test_messages_as_json(capsys, astronaut_path, tmp_path):
