@@ -275,6 +275,7 @@ def test_a_bad_calibration_fails(values, int8, truth, fp32_file):
     assert figures[1] > 1.2 * figures[0] > 0
 
 
+@pytest.mark.slow
 def test_of_few_faces_chance_widens_the_bound_but_not_without_end(values, int8, truth, fp32_file):
     """Labels of which the difference of errors is known: one standard error of it is what 100 faces leave."""
 

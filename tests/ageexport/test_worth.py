@@ -178,6 +178,7 @@ def test_such_a_file_is_not_written_and_fp32_is_where_it_was_asked_for(place, bo
     assert sorted(path.name for path in place.glob("*.onnx")) == ["best.onnx"]
 
 
+@pytest.mark.slow
 def test_with_the_first_layer_in_float_it_may_be_worth_it(place, bounds, timed, capsys):
     timed((9.9, 10.0), (9.8, 10.0), (5.0, 10.0))
     bounds(int8_mae=9, int8_decade_mae=9, int8_time=0.8)
@@ -186,6 +187,7 @@ def test_with_the_first_layer_in_float_it_may_be_worth_it(place, bounds, timed, 
     assert len(metadata.export["kept_in_float"]) > 0
 
 
+@pytest.mark.slow
 def test_a_library_brings_its_own_bounds(place):
     from ageexport import export_model
 

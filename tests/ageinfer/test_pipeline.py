@@ -467,6 +467,7 @@ def test_what_is_shown_of_a_live_source_is_never_old(pipeline, persons):
     assert np.percentile(ages, 90) < 0.25  # the rest is the test machine's
 
 
+@pytest.mark.slow
 def test_ten_minutes_of_people_coming_and_going_take_no_more_memory_than_one(tiny_model, tmp_path):
     path = tmp_path / "tiny.onnx"
     path.write_bytes(tiny_model())

@@ -74,6 +74,7 @@ def trained(place, run, direct):
     return place / "direct"
 
 
+@pytest.mark.slow
 def test_a_pack_trains_to_the_same_weights_where_nothing_else_is_installed(tmp_path, pack, trained, weights):
     """In an interpreter without OpenCV and all that is optional, and from a place without the pictures."""
     moved = shutil.copytree(pack, tmp_path / "moved")

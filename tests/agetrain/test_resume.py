@@ -135,6 +135,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path, arguments,
         assert loss == pytest.approx(history_of(uninterrupted)[epoch - 1]["train_loss"])
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_before_an_epoch_is_written_repeats_it(tmp_path, arguments, uninterrupted):
     """And Ctrl-C of the run that goes on leaves the best epoch so far."""
     out = tmp_path / "out"

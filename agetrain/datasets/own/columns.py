@@ -147,7 +147,7 @@ def entry_of(row: Mapping[str, str], columns: Columns, place: Callable[[str], Pa
     if told is None and apparent is None:
         return Problem(file, "unlabelled", "its age is empty")
     path = place(file)
-    if not path.is_file():
+    if not _is_file(path):
         return Problem(file, "not there", f"{path} is not there")
     real, own_std = (told, stds[0])
     if label == "apparent":
@@ -186,3 +186,10 @@ def _std(text: str) -> float | None:
     if not 0 <= std <= 100:  # a NaN fails too
         raise ValueError(f"{text[:40]} is no deviation in years")
     return std
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for any file
+        return False
