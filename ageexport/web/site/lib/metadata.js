@@ -153,6 +153,7 @@ function quoted(text) {
 /** @param {string} digits of a JSON number */
 function numberAsPython(digits) {
   if (/^-?\d+$/.test(digits)) return digits === "-0" ? "0" : digits;
+  if (Number(digits) === 0) return digits[0] === "-" ? "-0.0" : "0.0";
   const [mantissa, exponent] = Number(digits).toExponential().split("e"); // the shortest digits, as in Python
   if (+exponent >= -4 && +exponent < 16) {
     const plain = Number(digits).toFixed(Math.max(0, mantissa.replace(/[-.]/g, "").length - 1 - +exponent));
