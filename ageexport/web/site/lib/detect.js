@@ -127,7 +127,8 @@ export class YuNet {
   async #near(image, boxes) {
     const sides = boxes.map(([, , w, h]) => Math.max(w, h));
     const factors = sides.map((side) => Math.min(1, NEAR_FACE_PX / side));
-    const extents = sides.map((side, i) => (factors[i] === 1 ? NEAR_EXTENT_SMALL : NEAR_EXTENT) * side * factors[i]);
+    // Not side * factor, whose last digit would decide between tiles of 128 and of 160 pixels.
+    const extents = sides.map((side, i) => (factors[i] === 1 ? NEAR_EXTENT_SMALL * side : NEAR_EXTENT * NEAR_FACE_PX));
     const tile = 32 * Math.ceil(Math.max(...extents) / 32);
     const columns = Math.ceil(Math.sqrt(boxes.length));
     const mosaic = blank(columns * tile, Math.ceil(boxes.length / columns) * tile);
