@@ -19,7 +19,7 @@ MODELS = ROOT / "models"
 YUNET = MODELS / "face_detection_yunet_2023mar.onnx"
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818
     """An error that the library has thrown; `kind` is its class."""
 
     def __init__(self, kind, message):

@@ -150,7 +150,7 @@ def test_affine_maps_have_the_pixels_of_opencv(library, scenes):
 
 
 def faces_of(scenes, count, seed):
-    """Boxes with landmarks: inside, at the border, beyond it, tiny, large, turned, and with landmarks that contradict."""
+    """Boxes with landmarks: inside, at the border, beyond it, tiny, large, turned; some contradict."""
     random = np.random.default_rng(seed)
     mean = np.array([-0.186 - 0.135j, 0.186 - 0.135j, 0.075j, -0.158 + 0.232j, 0.158 + 0.232j])
     for number in range(count):
@@ -191,7 +191,9 @@ def test_crops_have_the_pixels_of_python(kind, library, scenes):
 def test_boxes_that_python_refuses_are_refused(library, scenes):
     spec = CropSpec().to_dict()
     boxes = [(0, 0, 0, 10), (0, 0, 10, -1), (0, 0, 1e6, 10)]
-    cases = [{"op": "crop", "picture": library.bgr(scenes[0]), "box": b, "spec": spec, "landmarks": None} for b in boxes]
+    cases = [
+        {"op": "crop", "picture": library.bgr(scenes[0]), "box": b, "spec": spec, "landmarks": None} for b in boxes
+    ]
     for box, found in zip(boxes, library.run(cases), strict=True):
         with pytest.raises(ValueError, match="box"):
             crop_face(scenes[0], box, CropSpec())
@@ -217,7 +219,12 @@ def test_views_have_the_quality_that_python_gives(library, scenes):
 
 
 def test_sights_look_as_alike_as_in_python(library, persons):
-    boxes = [(200.0, 60.0, 90.0, 120.0), (150.5, 40.0, 200.0, 210.0), (-30.0, -20.0, 90.0, 90.0), (900.0, 0.0, 5.0, 5.0)]
+    boxes = [
+        (200.0, 60.0, 90.0, 120.0),
+        (150.5, 40.0, 200.0, 210.0),
+        (-30.0, -20.0, 90.0, 90.0),
+        (900.0, 0.0, 5.0, 5.0),
+    ]
     pairs = [(a, b, box) for a in persons for b in [persons[0], np.roll(a, 3, axis=1)] for box in boxes]
     found = library.run(
         [{"op": "correlation", "before": library.bgr(a), "now": library.bgr(b), "box": box} for a, b, box in pairs]
