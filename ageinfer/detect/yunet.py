@@ -148,8 +148,9 @@ class YuNet:
         """Finds faces near some boxes; one that lies near two of them may be found twice."""
         sides = [max(box[2:]) for box in boxes]
         factors = [min(1.0, self._NEAR_FACE_PX / side) for side in sides]
+        # Not side * factor, whose last digit would decide between tiles of 128 and of 160 pixels.
         extent = max(
-            (self._NEAR_EXTENT_SMALL if factor == 1 else self._NEAR_EXTENT) * side * factor
+            self._NEAR_EXTENT_SMALL * side if factor == 1 else self._NEAR_EXTENT * self._NEAR_FACE_PX
             for side, factor in zip(sides, factors, strict=True)
         )
         tile = 32 * math.ceil(extent / 32)
