@@ -6,9 +6,11 @@ import { pathToFileURL } from "node:url";
 
 const { library, web, cases } = JSON.parse(readFileSync(process.argv[2], "utf-8"));
 const load = (name) => import(pathToFileURL(`${library}/${name}.js`).href);
-const [{ Ageinfer, AgeError }, image, resize, crop, quality, model, numbers, age, look, search, metadata] = await Promise.all(
-  ["ageinfer", "image", "resize", "crop", "quality", "model", "numbers", "age", "appearance", "search", "metadata"].map(load),
-);
+const names = [
+  "ageinfer", "image", "resize", "crop", "quality", "model", "numbers", "age", "appearance", "metadata", "follower",
+];
+const [{ Ageinfer, AgeError }, image, resize, crop, quality, model, numbers, age, look, metadata, { FaceFollower }] =
+  await Promise.all(names.map(load));
 
 const opened = new Map();
 function ageinfer({ files }) {
@@ -23,6 +25,27 @@ function ageinfer({ files }) {
 
 const picture = ({ width, height, file }) => ({ width, height, data: new Uint8Array(readFileSync(file)) });
 const pixels = ({ width, height, data }) => ({ width, height, pixels: Buffer.from(data).toString("base64") });
+
+// A detector that knows the faces of each frame: as `KnownFaces` in test_web_library_following.py.
+class KnownFaces {
+  constructor(width) {
+    this.width = width;
+  }
+
+  async detect({ width }) {
+    const scale = width / this.width;
+    const large = this.faces.filter(({ box }) => Math.max(box[2], box[3]) * scale >= 30);
+    return large.map(({ box, score }) => ({ box: box.map((value) => value * scale), score, landmarks: null }));
+  }
+
+  async detectNear(_, places) {
+    const isNear = ([x, y, w, h], place) =>
+      Math.max(Math.abs(x + w / 2 - place[0] - place[2] / 2), Math.abs(y + h / 2 - place[1] - place[3] / 2)) <=
+      0.4 * Math.max(place[2], place[3]);
+    const near = this.faces.filter(({ box }) => places.some((place) => isNear(box, place)));
+    return near.map(({ box, score }) => ({ box, score, landmarks: null }));
+  }
+}
 
 const operations = {
   rounded: ({ values, digits }) => values.map((value) => numbers.rounded(value, digits)),
@@ -46,10 +69,23 @@ const operations = {
     const fusion = new age.AgeFusion();
     return estimates.map(([ageYears, stdYears, timeS]) => fusion.add({ ageYears, stdYears }, timeS));
   },
-  detect: async (c) => search.detectClosely((await ageinfer(c)).detector, picture(c.picture)),
   near: async (c) => (await ageinfer(c)).detector.detectNear(picture(c.picture), c.boxes),
   picture: async (c) => (await ageinfer(c)).picture(picture(c.picture), { source: c.source }),
   estimate: async (c) => (await ageinfer(c)).estimator.estimate(c.crops.map(picture)),
+  follow: async ({ width, height, tiles, frames }) => {
+    const detector = new KnownFaces(width);
+    const follower = new FaceFollower(detector);
+    const pictures = tiles.map(picture);
+    const found = [];
+    for (const { timeS, faces } of frames) {
+      const frame = image.blank(width, height);
+      for (const { tile, at } of faces) image.paste(frame, pictures[tile], ...at);
+      detector.faces = faces.filter(({ box }) => box !== null);
+      const followed = await follower.next(frame, timeS);
+      found.push(followed.map(({ detection, track }) => [track.number, ...detection.box, ...track.velocity]));
+    }
+    return found;
+  },
   video: async (c) => {
     const video = (await ageinfer(c)).video({ source: c.source });
     const records = [];

@@ -34,11 +34,12 @@ def scenes(persons):
         face = cv2.resize(persons[number % 3], (110, 110), interpolation=cv2.INTER_AREA)
         x, y = 60 + number % 6 * 430, 70 + number // 6 * 450
         many[y : y + 110, x : x + 110] = face
+    few = many[:900, :1500]
     half = cv2.resize(crowd, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)
     empty = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
     cut = persons[0][40:300, 140:330]
     large = cv2.resize(persons[1], None, fx=2.3, fy=2.3)
-    return [*persons, crowd, half, many, empty, cut, large, *(variation(persons[i % 3], i) for i in range(14))]
+    return [*persons, crowd, half, many, empty, cut, large, few, *(variation(persons[i % 3], i) for i in range(10))]
 
 
 def test_faces_are_found_near_known_places_as_in_python(library, scenes):
@@ -105,7 +106,7 @@ def same_record(record, expected):
 def occlusion(persons):
     """Two portraits; a third person takes the place of the first, and comes and goes."""
     tiles = [cv2.resize(person, (150, 150), interpolation=cv2.INTER_AREA) for person in persons]
-    for number in range(110):
+    for number in range(92):
         image = np.full((270, 480, 3), 90, np.uint8)
         image[60:210, 20 + number // 3 : 170 + number // 3] = tiles[2 if 70 <= number < 84 else 0]
         if not 40 <= number < 52:
@@ -117,11 +118,11 @@ def films(persons):
     """Films by their name: frames in BGR, and the time of each frame in seconds."""
     clip = [(frame.image, frame.time_s) for frame in open_source(str(ROOT / "samples" / "clip.mp4"))]
     swaying, strolling = _swaying(), _strolling(9)
-    yield "clip", clip[:44]
-    yield "swaying", [(swaying(number), number / 15) for number in range(12)]
-    yield "strolling", [(strolling(number), number / 12) for number in range(24)]
+    yield "clip", clip[:30]
+    yield "swaying", [(swaying(number), number / 15) for number in range(8)]
+    yield "strolling", [(strolling(number), number / 12) for number in range(16)]
     yield "occlusion", [(image, number / 25) for number, image in enumerate(occlusion(persons))]
-    yield "moving", [(image, None) for image in moving_face(persons[1], 40)]
+    yield "moving", [(image, None) for image in moving_face(persons[1], 25)]
     yield "sizes", [(image[: 200 + 40 * (i // 6)].copy(), i // 2 / 10) for i, (image, _) in enumerate(clip[:12])]
 
 

@@ -76,6 +76,7 @@ export class FaceFollower {
     const expected = new Map(this.#tracker.tracks.map((track) => [track, track.expected(timeS)]));
     /** @type {Map<Track, Detection>} */
     let carried = new Map();
+    /** @type {Detection[]} */
     let found;
     if (whole) {
       found = await this.#look(image, timeS);

@@ -53,7 +53,7 @@ export function viewOf(crop, spec, detection) {
   return {
     size_px: Math.max(detection.box[2], detection.box[3]), sharpness: deviation(laplacian(grey)) / Math.max(contrast, 1),
     yaw, pitch, roll_degrees: roll, brightness: mean(grey.data), contrast,
-    glare: grey.data.reduce((count, value) => count + (value >= WHITE ? 1 : 0), 0) / grey.data.length,
+    glare: mean(Float32Array.from(grey.data, (value) => (value >= WHITE ? 1 : 0))),
   };
 }
 
