@@ -1,0 +1,69 @@
+// Chooses what runs the networks: WebAssembly with one thread or several, or WebGPU, whichever answers first here.
+import { WEBGPU } from "./parts.js";
+
+const MOST_THREADS = 4;
+const MODELS = { model: "models/age.onnx", detector: "models/face_detection_yunet_2023mar.onnx" };
+
+// A worker that has opened the models.
+class Engine {
+  constructor(engine, threads) {
+    this.name = engine === "webgpu" ? "WebGPU" : `WebAssembly, ${threads} thread${threads > 1 ? "s" : ""}`;
+    this.asked = new Map();
+    this.worker = new Worker(`worker.js?engine=${engine}&threads=${threads}`, { type: "module" });
+    this.worker.addEventListener("message", ({ data }) => this.settle(data));
+    this.worker.addEventListener("error", (event) => this.fail(event.message || "the worker does not start"));
+  }
+
+  // Asks the worker; what is transferred is gone here.
+  ask(ask, values = {}, transfer = []) {
+    const id = this.asked.size ? Math.max(...this.asked.keys()) + 1 : 1;
+    return new Promise((resolve, reject) => {
+      this.asked.set(id, { resolve, reject });
+      this.worker.postMessage({ id, ask, ...values }, transfer);
+    });
+  }
+
+  settle({ id, answer, error }) {
+    const { resolve, reject } = this.asked.get(id);
+    this.asked.delete(id);
+    if (error === undefined) resolve(answer);
+    else reject(new Error(error));
+  }
+
+  fail(text) {
+    for (const { reject } of this.asked.values()) reject(new Error(text));
+    this.asked.clear();
+  }
+
+  async open() {
+    const files = Object.entries(MODELS).map(([key, path]) => [key, new URL(path, location.href).href]);
+    const { metadata, faceMs } = await this.ask("open", Object.fromEntries(files));
+    return Object.assign(this, { metadata, faceMs });
+  }
+}
+
+// Opens each engine that this browser has, one after the other, and keeps the fastest. `tell` is told of each.
+export async function fastestEngine(tell) {
+  const threads = Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1);
+  const ways = [["wasm", 1]];
+  if (self.crossOriginIsolated && threads > 1) ways.push(["wasm", threads]);
+  if (WEBGPU && (await navigator.gpu?.requestAdapter())) ways.push(["webgpu", 1]);
+  let best = null;
+  const measured = [];
+  for (const way of ways) {
+    const engine = new Engine(...way);
+    try {
+      await engine.open();
+      measured.push({ engine: engine.name, faceMs: engine.faceMs });
+      tell(engine);
+      const [slower, faster] = best === null || engine.faceMs < best.faceMs ? [best, engine] : [engine, best];
+      slower?.worker.terminate();
+      best = faster;
+    } catch (error) {
+      engine.worker.terminate();
+      measured.push({ engine: engine.name, error: error.message });
+    }
+  }
+  if (best === null) throw new Error(measured[0].error);
+  return Object.assign(best, { measured });
+}
