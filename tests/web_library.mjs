@@ -34,7 +34,7 @@ class KnownFaces {
 
   async detect({ width }) {
     const scale = width / this.width;
-    const large = this.faces.filter(({ box }) => Math.max(box[2], box[3]) * scale >= 30);
+    const large = this.faces.filter(({ box }) => scale === 1 || Math.max(box[2], box[3]) * scale >= 64);
     return large.map(({ box, score }) => ({ box: box.map((value) => value * scale), score, landmarks: null }));
   }
 
