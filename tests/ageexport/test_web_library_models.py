@@ -124,6 +124,13 @@ def test_shipped_models_say_of_themselves_what_python_reads(library):
         assert found["precision"] == metadata.precision
 
 
+def test_a_page_that_cannot_check_a_model_says_so(library):
+    """Browsers compute hashes in secure contexts only."""
+    [found] = library.run([{"op": "insecure", "file": str(SMALL)}])
+    assert isinstance(found, Refused)
+    assert (found.kind, "https" in str(found)) == ("AgeError", True)
+
+
 def test_the_hash_of_metadata_is_over_the_text_that_python_writes(library, shipped):
     """Numbers, escapes and the order of keys are as `json.dumps` has them."""
     values = json.loads(metadata_properties(shipped)[METADATA_KEY])
