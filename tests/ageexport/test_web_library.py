@@ -112,10 +112,8 @@ def test_pictures_are_resized_as_by_opencv(library, scenes):
             whole = image[: height // factor * factor, : width // factor * factor]
             size = (width // factor, height // factor)
             compare("area", whole, size, cv2.resize(whole, size, interpolation=cv2.INTER_AREA))
-    for case, found, (*what, result) in zip(cases, library.run(cases), expected, strict=True):
-        share, most = differences(result, found[..., ::-1])
-        assert most <= 1, what
-        assert share <= (2e-4 if case["op"] == "area" else 0), what
+    for found, (*what, result) in zip(library.run(cases), expected, strict=True):
+        assert np.array_equal(result, found[..., ::-1]), what
 
 
 def test_colours_are_taken_as_by_opencv(library, scenes):
@@ -184,7 +182,7 @@ def test_crops_have_the_pixels_of_python(kind, library, scenes):
         )
     found = np.concatenate([crop.ravel() for crop in library.run(cases)])
     share, most = differences(np.concatenate([crop.ravel() for crop in expected]), found)
-    assert share < 1e-4
+    assert share < 2e-5  # in the last columns of sizes that are no multiples of 16
     assert most <= 1
 
 
