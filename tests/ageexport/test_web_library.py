@@ -9,7 +9,7 @@ import re
 import cv2
 import numpy as np
 import pytest
-from web_library import LIBRARY, MODELS, Library, Refused, differences
+from web_library import LIBRARY, MODELS, Library, Refused, as_opencv_5, differences
 
 from ageinfer.crop.cut import crop_face
 from ageinfer.crop.quality import view_of
@@ -19,9 +19,6 @@ from ageinfer.tracking.age import AgeFusion
 from ageinfer.tracking.appearance import correlation, small_grey
 from ageinfer.types import Age, Detection
 
-# Since 5.0 OpenCV samples affine maps in 32-bit floats, and the library does as it does; before, it rounded places to
-# 1/32 pixel.
-as_opencv_5 = pytest.mark.skipif(int(cv2.__version__.split(".")[0]) < 5, reason="needs OpenCV 5")
 # Of upper-case names, those that other ones give.
 DERIVED = {
     "BINS", "CROP_KEYS", "FIT_CENTRE", "FIT_OFFSETS", "FIT_SUM", "INNER", "KEYS", "OUTPUTS", "REMEDY", "VALUES",
