@@ -34,7 +34,7 @@ class KnownFaces {
 
   async detect({ width }) {
     const scale = width / this.width;
-    const large = this.faces.filter(({ box }) => Math.max(box[2], box[3]) * scale >= 30);
+    const large = this.faces.filter(({ box }) => scale === 1 || Math.max(box[2], box[3]) * scale >= 64);
     return large.map(({ box, score }) => ({ box: box.map((value) => value * scale), score, landmarks: null }));
   }
 
@@ -62,6 +62,11 @@ const operations = {
     return { view: quality.viewOf(face, c.spec, c), quality: quality.qualityOf(face, c.spec, c) };
   },
   check: async (c) => model.checkAgeModel(new Uint8Array(readFileSync(c.file))),
+  insecure: async (c) => {
+    const { crypto } = globalThis;
+    Object.defineProperty(globalThis, "crypto", { value: {}, configurable: true });
+    return operations.check(c).finally(() => Object.defineProperty(globalThis, "crypto", { value: crypto }));
+  },
   metadata: async (c) => metadata.readMetadata(c.text),
   open: async (c) => (await ageinfer(c)).metadata.name,
   correlation: (c) => look.correlation(look.smallGrey(picture(c.before), c.box), look.smallGrey(picture(c.now), c.box)),

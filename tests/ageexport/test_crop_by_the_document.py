@@ -80,7 +80,7 @@ def pixels(picture, lines, columns, fill):
 
 
 @pytest.mark.skipif(int(cv2.__version__.split(".")[0]) < 5, reason="OpenCV 4 samples otherwise, as the document says")
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_crop_that_was_written_from_the_document_has_the_same_pixels(data):
     width, height = (data.draw(st.integers(1, 260), label=name) for name in ("width", "height"))

@@ -19,7 +19,7 @@ class KnownFaces:
 
     def detect(self, image):
         scale = image.shape[1] / WIDTH
-        large = [face for face in self.faces if max(face["box"][2:]) * scale >= 30]
+        large = [face for face in self.faces if scale == 1 or max(face["box"][2:]) * scale >= 64]
         return [Detection(tuple(value * scale for value in face["box"]), face["score"]) for face in large]
 
     def detect_near(self, image, places):

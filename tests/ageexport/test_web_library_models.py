@@ -124,6 +124,13 @@ def test_shipped_models_say_of_themselves_what_python_reads(library):
         assert found["precision"] == metadata.precision
 
 
+def test_a_page_that_cannot_check_a_model_says_so(library):
+    """Browsers compute hashes in secure contexts only."""
+    [found] = library.run([{"op": "insecure", "file": str(SMALL)}])
+    assert isinstance(found, Refused)
+    assert (found.kind, "https" in str(found)) == ("AgeError", True)
+
+
 def test_the_hash_of_metadata_is_over_the_text_that_python_writes(library, shipped):
     """Numbers, escapes and the order of keys are as `json.dumps` has them."""
     values = json.loads(metadata_properties(shipped)[METADATA_KEY])
@@ -141,6 +148,24 @@ def test_the_hash_of_metadata_is_over_the_text_that_python_writes(library, shipp
     assert second["training"]["text"] == values["training"]["text"].encode("utf-16", "surrogatepass").decode("utf-16")
     assert isinstance(changed, Refused)
     assert "changed after the export" in str(changed)
+
+
+def test_a_network_that_answers_no_ages_is_refused(library, tiny_model, tmp_path):
+    """On trial the tiny model answers 128 years, the mean of the red channel."""
+    from onnx import TensorProto
+
+    models = [tiny_model(), tiny_model(age_range=[0, 107]), tiny_model(age_range=[0, 120], decode="expectation"),
+              tiny_model(input_type=TensorProto.FLOAT), tiny_model(crop_changes={"size": 9})]  # fmt: skip
+    cases = []
+    for number, model in enumerate(models):
+        (tmp_path / f"{number}.onnx").write_bytes(model)
+        cases.append({"op": "open", "files": [str(tmp_path / f"{number}.onnx"), str(YUNET)]})
+    name, *refused = library.run_networks(cases)
+    assert name == "tiny"
+    assert [found.kind for found in refused] == ["AgeError"] * 4, refused
+    reasons = [str(found) for found in refused]
+    assert all("an age of 128 years" in reason for reason in reasons[:2])
+    assert all("not what its metadata say" in reason for reason in reasons[2:])
 
 
 def test_a_detector_that_is_no_yunet_is_refused(library, tmp_path):

@@ -70,7 +70,8 @@ export class Ageinfer {
   private constructor();
 
   /**
-   * Checks and opens an age model and a detector.
+   * Checks and opens an age model and a detector. The page must be a secure context (https, or localhost), where
+   * browsers compute hashes.
    * @throws AgeError a file cannot be read, is broken or changed, or is not what it should be
    */
   static open(options: OpenOptions): Promise<Ageinfer>;

@@ -43,6 +43,9 @@ export async function readModel(source) {
  * @throws {AgeError} they are not ONNX, carry no metadata of this project or of another version, or were changed
  */
 export async function checkAgeModel(model) {
+  if (crypto.subtle === undefined) {
+    throw new AgeError("this page cannot check the model, because it is no secure context; serve it by https or on localhost");
+  }
   let properties, graph;
   try {
     properties = metadataProperties(model);
