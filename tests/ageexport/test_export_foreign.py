@@ -449,6 +449,7 @@ def test_its_card_claims_nothing_that_nobody_knows(theirs, capsys):
     assert "faces | of mine, licence: by contract\n" in out
 
 
+@pytest.mark.slow
 def test_it_is_verified_by_the_same_words(theirs, capsys):
     folder, _, options = theirs
     arguments = ["--verify-only", str(folder / "m.onnx"), "--checkpoint", str(folder / "epoch=12.ckpt")]

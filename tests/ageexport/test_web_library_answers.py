@@ -140,6 +140,7 @@ def films(persons):
 
 
 @as_opencv_5
+@pytest.mark.slow
 def test_films_have_the_tracks_and_steady_ages_of_python(library, persons):
     """Frame by frame: which frames are searched, carried, estimated, and who is who."""
     pipeline = Pipeline.default(FP32, provider="cpu", threads=1)

@@ -193,6 +193,7 @@ def test_a_best_epoch_that_is_nowhere_is_one_line(killed, again, capsys, written
         assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_run_that_the_disk_was_too_full_for_goes_on_when_there_is_room(
     tmp_path, arguments, again, undisturbed, monkeypatch
 ):
