@@ -25,6 +25,7 @@ def place(tmp_path, portraits):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(place, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
