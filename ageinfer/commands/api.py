@@ -1,7 +1,6 @@
 """``ageinfer api``: answers pictures over HTTP until somebody ends it."""
 
 import argparse
-import os
 import time
 from contextlib import ExitStack
 
@@ -54,7 +53,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     """
     from ageinfer.api import Limits, Service
     from ageinfer.commands.service import ServiceManager
-    from ageinfer.web.listening import TOKEN_VARIABLE, place_of, token_for
+    from ageinfer.web.listening import place_of, shown, token_for
 
     limits = Limits(options.most_bytes, options.most_pictures, options.queue, options.time_limit)
     host, port = place_of("--at", options.at)
@@ -64,9 +63,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
         until_the_end.enter_context(interrupts.held())
         service = until_the_end.enter_context(Service(pipeline, host, port, token=token, limits=limits))
         announce(pipeline, [], quiet=options.quiet)
-        # A token that was given stays out of what may be a log.
-        given = f" (its token: {TOKEN_VARIABLE})" if os.environ.get(TOKEN_VARIABLE) else ""
-        say(f"the service: {service.url.partition('?')[0] if given else service.url}{given}")
+        say(f"the service: {shown(service.url)}")
         manager = until_the_end.enter_context(ServiceManager(service.responds))
         manager.say_ready("answering pictures")
         while service.runs and not interrupts.requested:

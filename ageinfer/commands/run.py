@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -90,7 +89,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
 def announce(pipeline: "Pipeline", shown: "Sequence[Sink]", *, quiet: bool) -> None:
     """Says what the run works with, and where its page is."""
     from ageinfer.web import WebSink
-    from ageinfer.web.listening import TOKEN_VARIABLE
+    from ageinfer.web.listening import shown as shown_address
 
     if not quiet:
         estimator = pipeline.estimator
@@ -99,13 +98,7 @@ def announce(pipeline: "Pipeline", shown: "Sequence[Sink]", *, quiet: bool) -> N
         say(f"ageinfer {ageinfer.__version__}: {model}, {faces}")
     for sink in shown:
         if isinstance(sink, WebSink):
-            # A token that was given stays out of what may be a log.
-            given = bool(os.environ.get(TOKEN_VARIABLE))
-            say(
-                f"the page: {sink.url.partition('?')[0]} (its token: {TOKEN_VARIABLE})"
-                if given
-                else f"the page: {sink.url}"
-            )
+            say(f"the page: {shown_address(sink.url)}")
 
 
 @dataclass(frozen=True, slots=True)

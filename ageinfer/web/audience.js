@@ -1,5 +1,5 @@
 // How many people of each age there were: one window of time, of the whole picture or of a zone.
-import { setText } from "./people.js";
+import { setText } from "./text.js";
 
 const byId = (id) => document.getElementById(id);
 const [section, when, where] = [byId("audience"), byId("window"), byId("place")];

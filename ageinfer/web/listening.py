@@ -71,6 +71,12 @@ def place_of(option: str, text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def shown(url: str) -> str:
+    """An address as it is printed: a token that was given in the environment stays out of what may be a log."""
+    given = bool(os.environ.get(TOKEN_VARIABLE))
+    return f"{url.partition('?')[0]} (its token: {TOKEN_VARIABLE})" if given else url
+
+
 def missing_extra(what: str, error: ModuleNotFoundError) -> MissingDependencyError:
     """Says how to install the packages of the extra ``serve``, one of which could not be imported."""
     package = (error.name or "").partition(".")[0]

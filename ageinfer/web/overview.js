@@ -1,60 +1,21 @@
 // The page of several sources: one stream of their states, and pictures that are asked for one by one.
-const RETRY_MS = 2000;
-const SILENCE_MS = 4000; // the device says something every second
+import { Link, say } from "./link.js";
+import { setText } from "./text.js";
+
 const STALLED_S = 5;
 const PICTURE_MS = 150; // from one picture of a source to the next
 
 const byId = (id) => document.getElementById(id);
-let events = null;
-let silence = 0;
-let retry = 0;
 let tiles = [];
 let onlyCounts = false;
 
 // The address with its token has done its work: a cookie holds it now.
 history.replaceState(null, "", location.pathname);
-connect();
-document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
-
-function connect() {
-  disconnect();
-  events = new EventSource("overview");
-  events.addEventListener("hello", (event) => greet(JSON.parse(event.data)));
-  events.addEventListener("state", (event) => show(JSON.parse(event.data)));
-  events.addEventListener("end", () => lost("The run on the device has ended"));
-  events.addEventListener("error", () => lost("Connection to the device lost, trying again"));
-  listen();
-}
-
-function disconnect() {
-  clearTimeout(silence);
-  clearTimeout(retry);
-  if (events) events.close();
-  events = null;
-}
-
-function listen() {
-  clearTimeout(silence);
-  silence = setTimeout(() => lost("Connection to the device lost, trying again"), SILENCE_MS);
-}
-
-function lost(text) {
-  disconnect();
-  say("lost", text);
-  retry = setTimeout(connect, RETRY_MS);
-}
-
-function say(state, text) {
-  for (const name of ["waiting", "live", "lost"]) document.body.classList.toggle(name, name === state);
-  setText(byId("status"), text);
-}
-
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
+const link = new Link(() => "overview", { hello: greet, state: show });
+link.connect();
+document.addEventListener("visibilitychange", () => (document.hidden ? link.disconnect() : link.connect()));
 
 function greet(hello) {
-  listen();
   setText(byId("source"), `${hello.sources.length} sources`);
   setText(byId("version"), `ageinfer ${hello.version}`);
   onlyCounts = hello.only_counts;
@@ -88,7 +49,6 @@ function makeTile(name, number) {
 }
 
 function show({ sources }) {
-  listen();
   let live = 0;
   for (const tile of tiles) {
     const state = sources[tile.number];

@@ -1,21 +1,18 @@
 // The page of a run: one stream of pictures, one of state. Texts from the device are only ever shown as text.
 import { addressOf } from "./address.js";
 import { showAudience } from "./audience.js";
-import { HISTORY_S, lines, onPointed, remember, setText, showPeople } from "./people.js";
+import { Link, RETRY_MS, say } from "./link.js";
+import { HISTORY_S, lines, onPointed, remember, showPeople } from "./people.js";
 import { showPlaces } from "./places.js";
 import { showPlayback } from "./playback.js";
 import { drawPlot } from "./plot.js";
+import { setText } from "./text.js";
 
-const RETRY_MS = 2000;
-const SILENCE_MS = 4000; // the device says something every second
 const STALLED_S = 5;
 const LABELS = { real: "real age", apparent: "apparent age (how old a face looks)" };
 
 const byId = (id) => document.getElementById(id);
 const picture = byId("picture");
-let events = null;
-let silence = 0;
-let retry = 0;
 let opened = 0;
 let opened_ms = 0;
 let view = "";
@@ -26,14 +23,21 @@ let onlyCounts = false;
 
 // The address with its token has done its work: a cookie holds it now.
 history.replaceState(null, "", addressOf(location.pathname));
-connect();
+const link = new Link(
+  () => {
+    view = crypto.getRandomValues(new Uint32Array(2)).join("-");
+    return addressOf("events", { view });
+  },
+  { hello: greet, state: show, board: showBoard },
+);
+link.connect();
 document.addEventListener("visibilitychange", () => {
   // A page that nobody sees takes no place on the device, and costs it no work.
   if (document.hidden) {
-    disconnect();
+    link.disconnect();
     picture.removeAttribute("src");
   } else {
-    connect();
+    link.connect();
   }
 });
 picture.addEventListener("load", () => document.body.classList.add("has-picture"));
@@ -44,58 +48,7 @@ picture.addEventListener("error", () => {
 new ResizeObserver(plot).observe(byId("plot"));
 onPointed(plot);
 
-function connect() {
-  disconnect();
-  view = crypto.getRandomValues(new Uint32Array(2)).join("-");
-  events = new EventSource(addressOf("events", { view }));
-  events.addEventListener("hello", (event) => greet(JSON.parse(event.data)));
-  events.addEventListener("state", (event) => show(JSON.parse(event.data)));
-  events.addEventListener("board", (event) => showBoard(JSON.parse(event.data)));
-  events.addEventListener("end", () => lost("The run on the device has ended"));
-  events.addEventListener("error", () => lost("Connection to the device lost, trying again"));
-  listen();
-}
-
-function disconnect() {
-  clearTimeout(silence);
-  clearTimeout(retry);
-  if (events) events.close();
-  events = null;
-}
-
-function listen() {
-  clearTimeout(silence);
-  silence = setTimeout(() => lost("Connection to the device lost, trying again"), SILENCE_MS);
-}
-
-function lost(text) {
-  disconnect();
-  say("lost", text);
-  retry = setTimeout(tryAgain, RETRY_MS);
-}
-
-async function tryAgain() {
-  let status = 0;
-  try {
-    const signal = AbortSignal.timeout(SILENCE_MS);
-    status = (await fetch(addressOf("events"), { method: "HEAD", cache: "no-store", signal })).status;
-  } catch {
-    // still away
-  }
-  if (document.hidden || events) return; // things have changed meanwhile
-  if (status === 200) return connect();
-  if (status === 401) say("lost", "The device asks for a token: open the address that it printed");
-  if (status === 503) say("lost", "Too many are watching, trying again");
-  retry = setTimeout(tryAgain, RETRY_MS);
-}
-
-function say(state, text) {
-  for (const name of ["waiting", "live", "lost"]) document.body.classList.toggle(name, name === state);
-  setText(byId("status"), text);
-}
-
 function greet(hello) {
-  listen();
   document.title = `ageinfer: ${hello.source}`;
   for (const name of ["source", "provider", "detector", "model"]) setText(byId(name), hello[name]);
   byId("source").title = hello.source;
@@ -111,7 +64,6 @@ function greet(hello) {
 }
 
 function showBoard(board) {
-  listen();
   showAudience(board.windows, board.current);
   if (!onlyCounts) showPlaces(board.zones, board.lines);
 }
@@ -124,7 +76,6 @@ function showPicture() {
 }
 
 function show(state) {
-  listen();
   clock_s = state.clock_s;
   // Browsers do not say when a stream of pictures breaks off; the device does.
   if (state.picture_s === null && performance.now() - opened_ms > RETRY_MS) showPicture();

@@ -1,5 +1,6 @@
 // The people of the table and of the plot: who is in the picture, and who has just left it.
 import { svgElement } from "./plot.js";
+import { setText } from "./text.js";
 
 const COLOURS = 7; // as draw.py gives them to the boxes
 const AWAY_S = 1; // the tracker waits so long for a face that is hidden
@@ -53,10 +54,6 @@ export function lines() {
 // Calls a function whenever another row is pointed at.
 export function onPointed(callback) {
   for (const name of ["pointerover", "pointerout", "focusin", "focusout"]) body.addEventListener(name, callback);
-}
-
-export function setText(element, content) {
-  if (element.textContent !== content) element.textContent = content;
 }
 
 function arrive(face) {

@@ -27,10 +27,12 @@ _FILES = {
     "/address.js": ("address.js", "text/javascript"),
     "/overview.js": ("overview.js", "text/javascript"),
     "/audience.js": ("audience.js", "text/javascript"),
+    "/link.js": ("link.js", "text/javascript"),
     "/people.js": ("people.js", "text/javascript"),
     "/places.js": ("places.js", "text/javascript"),
     "/playback.js": ("playback.js", "text/javascript"),
     "/plot.js": ("plot.js", "text/javascript"),
+    "/text.js": ("text.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }

@@ -32,7 +32,7 @@ def test_every_stage_is_measured_and_the_parts_make_the_whole(bench):
     assert all(0 < bench.p50_ms[stage] <= bench.p95_ms[stage] for stage in STAGES)
     # The networks are much of the work (in the median, which a busy machine moves less), and nothing is counted twice.
     needed = sum(bench.mean_ms[stage] for stage in STAGES[:7])
-    assert bench.p50_ms["age network"] + bench.p50_ms["detect network"] > 0.15 * sum(
+    assert bench.p50_ms["age network"] + bench.p50_ms["detect network"] > 0.25 * sum(
         bench.p50_ms[stage] for stage in STAGES[:7]
     )
     assert bench.fps_sequential == pytest.approx(1000 / needed)
