@@ -32,6 +32,10 @@ class Bounds:
         fewest_equal_pixels_percent: of the pack's pictures, those whose crop must be what training saw, byte for byte.
             Other processors may round a box to the other quarter of a pixel now and then; another resizing filter
             changes every crop.
+        box_px: between the box of a face in another runtime and here, in pixels.
+        crop_percent: of the values of its crop, those that are within one level of those here.
+        elsewhere: between its age in another runtime and here, in fp32.
+        reduced_elsewhere: the same in another precision, where processors round differently.
     """
 
     tensor: float = 1e-3
@@ -49,6 +53,10 @@ class Bounds:
     fewest_labelled: int = 50
     fewest_in_decade: int = 50
     fewest_equal_pixels_percent: float = 95.0
+    box_px: float = 0.1
+    crop_percent: float = 99.9
+    elsewhere: float = 0.05
+    reduced_elsewhere: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,7 @@ class Rung:
     """One check of a proof.
 
     Attributes:
-        level: ``L0`` to ``L4``.
+        level: ``L0`` to ``L5``.
         what: was compared, in words.
         figure: what came out; None where nothing was measured.
         bound: that it had to stay within; None where it is only reported.
