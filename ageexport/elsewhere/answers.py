@@ -79,20 +79,13 @@ class Answers:
     def load(cls, file: Path) -> "Answers":
         """Reads what `save` wrote."""
         with np.load(file, allow_pickle=False) as stored:
-            return cls(
-                **{f.name: float(stored[f.name]) if f.name == "face_ms" else stored[f.name] for f in fields(cls)}
-            )
+            arrays: dict[str, Any] = {f.name: stored[f.name] for f in fields(cls)}
+        return cls(**{**arrays, "face_ms": float(arrays["face_ms"])})
 
     def save(self, file: Path) -> None:
         """Writes the answers as a NumPy archive."""
         arrays: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         np.savez_compressed(file, **arrays)
-
-    def first(self, pictures: int) -> "Answers":
-        """Returns the faces of the first pictures alone."""
-        chosen = self.pictures < pictures
-        arrays = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name != "face_ms"}
-        return Answers(**arrays, face_ms=self.face_ms)
 
 
 def recorded(pipeline: Pipeline, path: Path) -> tuple[FrameResult, Image]:
