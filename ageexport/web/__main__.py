@@ -2,10 +2,9 @@
 
 import argparse
 import sys
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from ageexport.web.serving import server_of
 from ageinfer.console import guarded, put, say
 from ageinfer.errors import DATA_STATUSES, ExitStatus, OutputError, status_table
 
@@ -51,23 +50,12 @@ def serve(folder: Path, port: int) -> None:
         OutputError: the port is taken.
     """
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
+        server = server_of(folder, port)
     except OSError as error:
         raise OutputError(f"port {port} cannot be used: {error.strerror}; choose another") from error
     with server:
         say(f"the site: http://127.0.0.1:{server.server_port}/ (Ctrl-C ends it)")
         server.serve_forever()
-
-
-class _Handler(SimpleHTTPRequestHandler):
-    extensions_map = {  # noqa: RUF012 - as the base class has it
-        **SimpleHTTPRequestHandler.extensions_map,
-        ".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm",
-        ".webmanifest": "application/manifest+json", ".onnx": "application/octet-stream",
-    }  # fmt: skip
-
-    def log_message(self, *_: object) -> None:
-        """Says nothing: whoever tries the site sees it."""
 
 
 def command() -> int:

@@ -6,7 +6,6 @@ import { install } from "./install.js";
 const byId = (id) => document.getElementById(id);
 const [video, view, caption] = [byId("video"), byId("view"), byId("caption")];
 const LONGEST_SIDE = 1280; // of a frame of a camera or a video, in pixels
-const LARGEST_PICTURE = 50e6; // pixels
 const GONE_MS = 2000; // a face that was not seen for so long leaves the list
 const SPOKEN_MS = 2000; // between two sentences of a screen reader
 
@@ -115,9 +114,7 @@ async function showPicture(file) {
   byId("pictures").append(figure);
   byId("hint").hidden = true;
   try {
-    const bitmap = await createImageBitmap(file);
-    if (bitmap.width * bitmap.height > LARGEST_PICTURE) throw new Error("too large; use up to 50 megapixels");
-    const { faces } = await engine.ask("picture", { bitmap: await createImageBitmap(bitmap), name: file.name });
+    const { bitmap, faces } = await engine.picture(file, { name: file.name });
     const redraw = () => draw(canvas, bitmap, faces, { blur });
     pictureDrawers.push(redraw);
     redraw();

@@ -23,8 +23,8 @@ const answers = {
     return { metadata: opened.metadata, faceMs: await timeOfFace() };
   },
 
-  async picture({ bitmap, name }) {
-    return opened.picture(pixelsOf(bitmap), { source: name });
+  async picture({ bitmap, name, crops = false }) {
+    return opened.picture(pixelsOf(bitmap), { source: name, crops });
   },
 
   // Begins a video or a camera.

@@ -25,6 +25,8 @@ export interface FaceRecord {
   age_lag_s: number;
   /** How well the face was seen, 0 to 1; null for models of whole pictures. */
   quality: number | null;
+  /** The pixels that the network was given, RGB; only where they were asked for. */
+  crop?: Picture;
 }
 
 /** One picture or frame, as one line of a JSONL output of ageinfer. */
@@ -81,10 +83,11 @@ export class Ageinfer {
 
   /**
    * The faces of one picture by itself.
+   * @param options `source`: its name in the record; `crops`: whether the faces carry the pixels that the network was given
    * @throws TypeError the picture is neither RGB nor RGBA
    * @throws AgeError a model answers with what it must not
    */
-  picture(picture: Picture, options?: { source?: string }): Promise<FrameRecord>;
+  picture(picture: Picture, options?: { source?: string; crops?: boolean }): Promise<FrameRecord>;
 
   /**
    * Begins a video or a camera.

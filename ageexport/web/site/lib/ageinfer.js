@@ -49,13 +49,16 @@ export class Ageinfer {
 
   /**
    * @param {Image} picture
-   * @param {{source?: string}} options
+   * @param {{source?: string, crops?: boolean}} options
    */
-  async picture(picture, { source = "" } = {}) {
+  async picture(picture, { source = "", crops = false } = {}) {
     const image = asRgb(picture);
     const detections = await detectClosely(this.detector, image);
     const ages = await this.agesOf(image, detections);
-    const faces = detections.map((detection, i) => faceRecord(detection, ages[i]));
+    const faces = detections.map((detection, i) => {
+      const face = faceRecord(detection, ages[i]);
+      return crops ? { ...face, crop: ages[i].crop } : face;
+    });
     return this.record(source, 0, null, image, faces);
   }
 
@@ -65,16 +68,20 @@ export class Ageinfer {
   }
 
   /**
-   * The ages of some faces of a picture, each with its quality.
+   * The ages of some faces of a picture, each with its crop and its quality.
    * @param {Image} image RGB
    * @param {Detection[]} detections
+   * @returns {Promise<(Age & {crop: Image})[]>}
    */
   async agesOf(image, detections) {
     const spec = this.metadata.crop;
     const crops = detections.map(({ box, landmarks }) => cropFace(image, box, spec, landmarks));
     const ages = await this.estimator.estimate(crops);
-    if (spec.kind === "resize") return ages; // of whole pictures nothing is known of a face
-    return ages.map((age, i) => ({ ...age, quality: qualityOf(crops[i], spec, detections[i]) }));
+    const known = spec.kind !== "resize"; // of whole pictures nothing is known of a face
+    return ages.map((age, i) => {
+      const quality = known ? qualityOf(crops[i], spec, detections[i]) : null;
+      return { ...age, crop: crops[i], quality };
+    });
   }
 
   /**

@@ -1,0 +1,151 @@
+"""The site of `ageexport.web` in headless Chromium, asked about picture files."""
+
+import base64
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ageexport.elsewhere.answers import Answers
+from ageexport.elsewhere.comparing import compared, not_measured, refused
+from ageexport.ladder import Bounds, Rung
+from ageexport.web.building import build_site, runtime_folder
+from ageexport.web.serving import IsolatingHandler, served
+from ageinfer.errors import MissingDependencyError
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+# A GPU that is computed by the processor, for machines without one.
+_SOFTWARE_GPU = ("--enable-unsafe-webgpu", "--enable-features=Vulkan", "--use-webgpu-adapter=swiftshader")
+_ARGUMENTS = (
+    "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--force-color-profile=srgb", *_SOFTWARE_GPU,
+)  # fmt: skip
+
+# In the page: which engines there are; one of them opened; and one picture, its crops as text.
+_WAYS = "async () => (await import('./engine.js')).waysHere()"
+_OPEN = """async (way) => {
+    self.proved?.worker.terminate();
+    self.proved = await (await import('./engine.js')).openEngine(way);
+    const { name, faceMs, metadata } = self.proved;
+    return { name, faceMs, size: metadata.crop.size };
+}"""
+_LOOK = """async (number) => {
+    const file = await (await fetch(`picture/${number}`)).blob();
+    const { bitmap, faces } = await self.proved.picture(file, { crops: true });
+    bitmap.close();
+    const text = ({ data }) => {
+        let binary = '';
+        for (let i = 0; i < data.length; i += 8192) binary += String.fromCharCode(...data.subarray(i, i + 8192));
+        return btoa(binary);
+    };
+    return faces.map((face) => ({ ...face, crop: text(face.crop) }));
+}"""
+
+
+class RefusedError(Exception):
+    """The site does not take the model, or does not answer; the message says why."""
+
+
+def rungs(
+    model: bytes, precision: str, paths: Sequence[Path], here: Answers, bounds: Bounds, runtime: Path | None = None
+) -> list[Rung]:
+    """Compares the site's answers, by each engine that Chromium has here, with those of the runtime.
+
+    Args:
+        model: the file.
+        precision: of it.
+        paths: the pictures.
+        here: what the runtime answers to them.
+        bounds: to be kept.
+        runtime: folder of onnxruntime-web, see `ageexport.web.building.runtime_folder`.
+    """
+    with tempfile.TemporaryDirectory(prefix="ageexport-") as folder:
+        file, site = Path(folder, "model.onnx"), Path(folder, "site")
+        file.write_bytes(model)
+        try:
+            build_site(file, site, runtime_folder(runtime), webgpu=True)
+        except MissingDependencyError as error:
+            return [not_measured("browser", str(error), bounds)]
+        return site_rungs(site, precision, paths, here, bounds)
+
+
+def site_rungs(site: Path, precision: str, paths: Sequence[Path], here: Answers, bounds: Bounds) -> list[Rung]:
+    """Compares the answers of a site that is built, see `rungs`."""
+    found = []
+    try:
+        with _opened(site, paths) as (page, browser):
+            for way in page.evaluate(_WAYS):
+                try:
+                    name, there = _answers(page, way, len(paths))
+                except RefusedError as error:
+                    found.append(refused(browser, str(error), bounds))
+                else:
+                    found += compared(here, there, len(paths), precision, f"{browser}, {name}", bounds)
+    except MissingDependencyError as error:
+        return [not_measured("browser", str(error), bounds)]
+    return found
+
+
+@contextmanager
+def _opened(site: Path, paths: Sequence[Path]) -> Iterator[tuple[Any, str]]:
+    """A page of the site that can fetch the pictures, and the name and version of the browser.
+
+    Raises:
+        MissingDependencyError: there is no browser, or it does not start.
+    """
+    try:
+        from playwright import sync_api
+    except ImportError:
+        raise MissingDependencyError(
+            "the package playwright is not installed; pip install 'ageinfer[browser]'"
+        ) from None
+
+    def give(route: Any) -> None:
+        number = route.request.url.rpartition("/")[2]
+        route.fulfill(path=paths[int(number)])
+
+    def empty(route: Any) -> None:
+        route.fulfill(body="<!DOCTYPE html>", content_type="text/html", headers=IsolatingHandler.HEADERS)
+
+    program = next(filter(None, map(shutil.which, _NAMES)), None)
+    with sync_api.sync_playwright() as engine, served(site, IsolatingHandler) as address:
+        try:
+            browser = engine.chromium.launch(executable_path=program, args=list(_ARGUMENTS))
+        except sync_api.Error as error:
+            raise MissingDependencyError(f"Chromium does not start: {str(error).strip().splitlines()[0]}") from error
+        context = browser.new_context(service_workers="block")
+        context.route("**/picture/*", give)
+        context.route("**/empty.html", empty)
+        page = context.new_page()
+        page.goto(f"{address}empty.html")
+        yield page, f"Chromium {browser.version.partition('.')[0]}"
+        browser.close()
+
+
+def _answers(page: Any, way: Sequence[Any], pictures: int) -> tuple[str, Answers]:
+    """What one engine is called, and what it answers.
+
+    Raises:
+        RefusedError: it does not open the models, or does not answer.
+    """
+    opened = _evaluated(page, _OPEN, way)
+    size = opened["size"]
+    faces = []
+    for i in range(pictures):
+        for face in _evaluated(page, _LOOK, i):
+            crop = np.frombuffer(base64.b64decode(face["crop"]), np.uint8).reshape(size, size, 3)
+            faces.append((i, face["box"], crop, face["age"], face["age_std"]))
+    return opened["name"], Answers.of(faces, size, opened["faceMs"])
+
+
+def _evaluated(page: Any, code: str, argument: Any) -> Any:
+    from playwright.sync_api import Error
+
+    try:
+        return page.evaluate(code, argument)
+    except Error as error:
+        raise RefusedError(str(error).strip().splitlines()[0]) from error
