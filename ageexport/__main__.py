@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ageexport._place_options import add_places, places_of
 from ageexport.errors import UsageError
 from ageexport.ladder import PRECISIONS
 from ageinfer.console import guarded
@@ -64,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     add_reading(parser)
+    add_places(parser)
     parser.add_argument(
         "--trust-code", action="store_true",
         help="allow code of your own to run: the FILE.py that the checkpoint's network was made by, in this folder",
@@ -159,12 +161,14 @@ def write_models(options: argparse.Namespace) -> None:
                 said,
                 reading=reading_of(options),
                 trust_code=options.trust_code,
+                places=places_of(options),
             )
         )
         return
     result, missed = export_files(
         path, options.output, precision=options.precision, data=options.data, name=options.name, opset=options.opset,
         overwrite=options.overwrite, description=said, reading=reading_of(options), trust_code=options.trust_code,
+        places=places_of(options),
     )  # fmt: skip
     for file in result.files:
         print(_told(file, result.fp32))

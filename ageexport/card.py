@@ -97,7 +97,7 @@ One CPU thread, ONNX Runtime, pixels in, years out, median and fastest call. {_m
 
 | level | compared | n | on | figure | bound | |
 |---|---|---|---|---|---|---|
-{_rungs(ladder.rungs)}
+{rung_rows(ladder.rungs)}
 
 Pictures: {ladder.origin}; a face in {ladder.faces} of {ladder.pictures}.
 
@@ -262,7 +262,8 @@ def _machine(machine: dict[str, str]) -> str:
     return f"Machine: {machine['processor']} ({instructions}), ONNX Runtime {machine['onnxruntime']}, OpenCV {machine['opencv']}"
 
 
-def _rungs(rungs: Sequence[Rung]) -> str:
+def rung_rows(rungs: Sequence[Rung]) -> str:
+    """Writes checks as the rows of the card's table."""
     return "\n".join(
         f"| {r.level} | {r.what} | {r.n} | {r.provider} | {_number(r.figure, '.3g')} {r.unit if r.figure is not None else ''} | "
         f"{_number(r.bound, 'g')} | {r.status}{f': {r.note}' if r.note else ''} |"

@@ -11,6 +11,7 @@ import numpy as np
 
 from ageexport import graph, original, parity, precision, worth
 from ageexport.card import with_terms
+from ageexport.elsewhere import Places
 from ageexport.errors import CheckpointError, EvidenceError, ExportError, ParityError, RungError, WorthError
 from ageexport.evidence import Evidence
 from ageexport.ladder import Bounds, Ladder
@@ -91,7 +92,7 @@ def completed(checkpoint: Checkpoint, proof: Evidence, folder: Path, bounds: Bou
 
 def proved_models(
     checkpoint: Checkpoint, checkpoint_sha256: str, proof: Evidence, precisions: Sequence[str], name: str, folder: Path,
-    *, opset: int = graph.OPSET, bounds: Bounds | None = None,
+    *, opset: int = graph.OPSET, bounds: Bounds | None = None, places: Places | None = None,
 ) -> tuple[dict[str, ProvedModel], ParityError | None]:  # fmt: skip
     """Converts a checkpoint and proves the result; nothing is written.
 
@@ -104,6 +105,7 @@ def proved_models(
         folder: for crops.
         opset: see `ageexport.graph.convert`.
         bounds: that the files must keep; None for those of `Bounds`.
+        places: where else the files are run.
 
     Returns:
         What was proved, by the precision that was asked for, fp32 always and first; and why another could not be.
@@ -116,11 +118,11 @@ def proved_models(
     checkpoint = completed(checkpoint, proof, folder, bounds)
     truth = parity.reference(checkpoint, proof, folder, bounds)
     model = graph.convert(checkpoint, opset)
-    fp32 = _proved(graph.sealed(model, checkpoint, name, checkpoint_sha256), "fp32", truth, None, bounds)
+    fp32 = _proved(graph.sealed(model, checkpoint, name, checkpoint_sha256), "fp32", truth, None, bounds, places)
 
     def reduced(form: precision.Reduced) -> ProvedModel:
         data = graph.sealed(form.model, checkpoint, name, checkpoint_sha256, form.precision, form.made)
-        return _proved(data, form.precision, truth, fp32.data, bounds)
+        return _proved(data, form.precision, truth, fp32.data, bounds, places)
 
     made = {"fp32": fp32}
     missed: ParityError | None = None
@@ -172,8 +174,10 @@ def calibration_faces(checkpoint: Checkpoint, proof: Evidence, folder: Path) -> 
     return crops.crops[found]
 
 
-def _proved(data: bytes, name: str, truth: Reference, fp32: bytes | None, bounds: Bounds | None) -> ProvedModel:
-    ladder = parity.prove(data, name, truth, fp32, bounds)
+def _proved(
+    data: bytes, name: str, truth: Reference, fp32: bytes | None, bounds: Bounds | None, places: Places | None
+) -> ProvedModel:  # fmt: skip
+    ladder = parity.prove(data, name, truth, fp32, bounds, places)
     for rung in ladder.rungs:
         log.info("%s %s", name, rung)
     require(ladder)

@@ -5,16 +5,17 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ageexport import evidence, export, graph, original
-from ageexport.card import card
+from ageexport.card import card, rung_rows
+from ageexport.elsewhere import Places
 from ageexport.errors import OutputError, ParityError, UsageError
 from ageexport.export import ProvedModel
-from ageexport.ladder import PRECISIONS, Bounds
+from ageexport.ladder import LAST_LEVEL, PRECISIONS, Bounds, Rung
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties
-from agetrain._files import replacing
+from agetrain._files import file_sha256, replacing
 from agetrain.data import Data
 from agetrain.datasets.own import Reading
 
@@ -49,7 +50,7 @@ def export_model(
     checkpoint: str | Path, output: str | Path | None = None, *, precision: str | Sequence[str] = "fp32",
     data: str | Path | Data | None = None, name: str | None = None, opset: int = graph.OPSET, overwrite: bool = False,
     description: original.Description | None = None, reading: Reading | None = None, trust_code: bool = False,
-    bounds: Bounds | None = None,
+    bounds: Bounds | None = None, places: Places | None = None,
 ) -> ExportResult:  # fmt: skip
     """Turns a checkpoint into model files, each proved on real faces to answer what the checkpoint answers.
 
@@ -67,6 +68,7 @@ def export_model(
         reading: how own data is read.
         trust_code: whether the user's own code may be run, for a backbone that is made by it.
         bounds: that the files must keep; None for those of `ageexport.ladder.Bounds`.
+        places: where else the files are run; None: in a browser, where what it needs is found.
 
     Returns:
         The files that were written.
@@ -91,7 +93,7 @@ def export_model(
     result, missed = export_files(
         Path(checkpoint), Path(output) if output is not None else None, precision=precision, data=data, name=name,
         opset=opset, overwrite=overwrite, description=description, reading=reading, trust_code=trust_code,
-        bounds=bounds,
+        bounds=bounds, places=places,
     )  # fmt: skip
     if missed is not None:
         raise missed
@@ -102,6 +104,7 @@ def export_files(
     path: Path, output: Path | None, *, precision: str | Sequence[str], data: str | Path | Data | None,
     name: str | None, opset: int, overwrite: bool, description: original.Description | None,
     reading: Reading | None = None, trust_code: bool = False, bounds: Bounds | None = None,
+    places: Places | None = None,
 ) -> tuple[ExportResult, ParityError | None]:  # fmt: skip
     """Does what `export_model` does, and returns why a precision could not be proved where another is written."""
     asked = [precision] if isinstance(precision, str) else precision
@@ -116,7 +119,7 @@ def export_files(
         proof = evidence.open_evidence(checkpoint, path, data, Path(folder, "pictures"), reading)
         proved, missed = export.proved_models(
             checkpoint, sha256, proof, precisions, name or (output or path).stem, Path(folder, "crops"), opset=opset,
-            bounds=bounds,
+            bounds=bounds, places=places,
         )  # fmt: skip
     files = tuple(ModelFile(models[p], proved[p]) for p in precisions if p in proved)
     if missed is not None:
@@ -188,6 +191,37 @@ def write(files: Sequence[ModelFile], beside: Sequence[ProvedModel]) -> None:
         contents[proof_file] = (json.dumps(record, indent=2) + "\n").encode()
         contents[file.path] = model.data
     _write_together(contents)
+
+
+def note_rungs(model: Path, rungs: Sequence[Rung]) -> None:
+    """Puts checks in other runtimes into the card and the proof beside a model file, in the place of earlier ones.
+
+    Args:
+        model: the file.
+        rungs: of the highest level.
+
+    Raises:
+        UsageError: there are no card and proof beside it, or they belong to another file.
+        OutputError: they cannot be written.
+    """
+    card_file, proof_file = _beside(model)
+    try:
+        text, record = card_file.read_text(encoding="utf-8"), json.loads(proof_file.read_text(encoding="utf-8"))
+        earlier = [rung for rung in record["rungs"] if rung["level"] != LAST_LEVEL]
+        same = record["sha256"] == file_sha256(model)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{model}: {card_file.name} and {proof_file.name} are not beside it; export it again"
+        ) from error
+    if not same:
+        raise UsageError(f"{proof_file}: belongs to another file than {model}; export it again")
+    record["rungs"] = [*earlier, *map(asdict, rungs)]
+    lines = [line for line in text.split("\n") if not line.startswith(f"| {LAST_LEVEL} |")]
+    end = max(i for i, line in enumerate(lines) if line.startswith("| L")) + 1
+    lines[end:end] = rung_rows(rungs).split("\n")
+    _write_together({
+        card_file: "\n".join(lines).encode(), proof_file: (json.dumps(record, indent=2) + "\n").encode(),
+    })  # fmt: skip
 
 
 def _write_together(contents: dict[Path, bytes]) -> None:

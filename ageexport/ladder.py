@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 PRECISIONS = ("fp32", "int8", "fp16")
+LAST_LEVEL = "L5"  # in other runtimes
 Status = Literal["passed", "failed", "reported", "not judged", "not measured"]
 
 
@@ -35,7 +36,8 @@ class Bounds:
         box_px: between the box of a face in another runtime and here, in pixels.
         crop_percent: of the values of its crop, those that are within one level of those here.
         elsewhere: between its age in another runtime and here, in fp32.
-        reduced_elsewhere: the same in another precision, where processors round differently.
+        reduced_elsewhere, reduced_elsewhere_mean: the same in another precision, where processors round differently,
+            for each face and on average.
     """
 
     tensor: float = 1e-3
@@ -57,6 +59,7 @@ class Bounds:
     crop_percent: float = 99.9
     elsewhere: float = 0.05
     reduced_elsewhere: float = 1.0
+    reduced_elsewhere_mean: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Rung:
     """One check of a proof.
 
     Attributes:
-        level: ``L0`` to ``L5``.
+        level: ``L0`` to `LAST_LEVEL`.
         what: was compared, in words.
         figure: what came out; None where nothing was measured.
         bound: that it had to stay within; None where it is only reported.

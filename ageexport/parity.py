@@ -13,6 +13,9 @@ import onnx
 import torch
 
 from ageexport import providers
+from ageexport.elsewhere import Places
+from ageexport.elsewhere import places as elsewhere
+from ageexport.elsewhere.answers import recorded
 from ageexport.errors import EvidenceError, ParityError
 from ageexport.evidence import Evidence
 from ageexport.graph import output_names
@@ -24,8 +27,7 @@ from ageinfer.engine.modelfile import METADATA_KEY, metadata_properties
 from ageinfer.engine.sessions import open_session
 from ageinfer.errors import ModelError
 from ageinfer.pipeline import Pipeline
-from ageinfer.sources import read_picture
-from ageinfer.types import Age, Image
+from ageinfer.types import Image
 from agetrain.crops import cache
 from agetrain.crops.parity_pack import pixels_digest
 from agetrain.datasets import Sample
@@ -137,9 +139,10 @@ def crop(samples: Sequence[Sample], checkpoint: Checkpoint, folder: Path) -> cac
 
 
 def prove(
-    model: bytes, precision: str, truth: Reference, fp32: bytes | None = None, bounds: Bounds | None = None
-) -> Ladder:
-    """Runs all checks on a model file.
+    model: bytes, precision: str, truth: Reference, fp32: bytes | None = None, bounds: Bounds | None = None,
+    places: Places | None = None,
+) -> Ladder:  # fmt: skip
+    """Runs all checks on a model file; those in other runtimes only where no other failed, because they take long.
 
     Args:
         model: its bytes.
@@ -147,6 +150,7 @@ def prove(
         truth: what its checkpoint answers.
         fp32: the file in fp32, proved before; needed for another precision, which is compared with that.
         bounds: to be kept.
+        places: where else it is run.
 
     Returns:
         Every rung, also of a file that fails: see `Ladder.failed`.
@@ -164,6 +168,9 @@ def prove(
         *checks.data(),
         *checks.precision_and_providers(),
     ]
+    if not any(rung.status == "failed" for rung in rungs):
+        paths = [sample.path for sample in truth.evidence.samples]
+        rungs += elsewhere.rungs(model, pipeline, paths, bounds, places or Places())
     return Ladder(
         precision=precision,
         origin=truth.evidence.origin,
@@ -188,19 +195,6 @@ def _runtime(model: bytes) -> Pipeline:
             return Pipeline.default(path, provider="cpu")
         except ModelError as error:
             raise ParityError(f"L0: the runtime refuses the exported file: {error}") from error
-
-
-class _Recorder:
-    """Stands before the estimator and keeps the pixels that the runtime gives it."""
-
-    def __init__(self, estimator: AgeEstimator) -> None:
-        self.metadata, self.identifier = estimator.metadata, estimator.identifier
-        self._estimator = estimator
-        self.crops: Image | None = None
-
-    def estimate(self, crops: Image) -> list[Age]:
-        self.crops = crops
-        return self._estimator.estimate(crops)
 
 
 class _Checks:
@@ -253,18 +247,16 @@ class _Checks:
 
     def images(self) -> list[Rung]:
         """L2: the same picture files through training's preprocessing and through the runtime."""
-        recorder = _Recorder(self.pipeline.estimator)
-        pipeline = Pipeline(self.pipeline.detector, recorder)  # type: ignore[arg-type]
         found, equal, ages, stds = self.truth.crops.found, 0, [], []
         for i, sample in enumerate(self.truth.evidence.samples):
-            result = pipeline(read_picture(sample.path))
+            result, crops = recorded(self.pipeline, sample.path)
             central = central_face([face.detection.box for face in result.faces], result.size)
             if (central is not None) != found[i]:
                 raise ParityError(f"L2: {sample.path.name}: training and the runtime disagree whether there is a face")
-            if central is None or recorder.crops is None:
+            if central is None:
                 continue
             expected = self.truth.crops.crops[np.array([i])][0]
-            crop = recorder.crops[central]
+            crop = crops[central]
             equal += crop.shape == expected.shape and bool((crop == expected).all())
             ages.append(result.faces[central].age.age_years)
             stds.append(result.faces[central].age.std_years)

@@ -12,6 +12,7 @@ import onnx
 from onnx import numpy_helper
 
 from ageexport import evidence, export, graph, original, parity, precision
+from ageexport.elsewhere import Places
 from ageexport.errors import ParityError
 from ageexport.ladder import Bounds
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, check_age_model, read_model
@@ -30,7 +31,7 @@ log = logging.getLogger("ageexport")
 
 def verify(
     file: Path, path: Path, data: str | Path | Data | None, said: original.Description, *,
-    reading: Reading | None = None, trust_code: bool = False,
+    reading: Reading | None = None, trust_code: bool = False, places: Places | None = None,
 ) -> str:  # fmt: skip
     """Compares a model file with a checkpoint.
 
@@ -42,6 +43,7 @@ def verify(
         said: what a bare ``state_dict`` is.
         reading: how own data is read.
         trust_code: whether the user's own code may be run, for a backbone that is made by it.
+        places: where else the file is run.
 
     Returns:
         What was found, in words.
@@ -75,7 +77,7 @@ def verify(
         beside = None if metadata.precision == "fp32" else graph.sealed(fp32, checkpoint, metadata.name, sha256)
         # What a file saves depends on the machine, and is no matter of whether it is the right one.
         bounds = replace(Bounds(), int8_time=math.inf)
-        ladder = parity.prove(model, metadata.precision, truth, beside, bounds)
+        ladder = parity.prove(model, metadata.precision, truth, beside, bounds, places)
     for rung in ladder.rungs:
         log.info("%s", rung)
     export.require(ladder)

@@ -2,14 +2,15 @@
 
 The file is also run by itself where nothing else of `ageexport` is, see `ageexport.elsewhere.arm64`::
 
-    python answers.py MODEL LIST OUTPUT.npz
+    python answers.py MODEL LIST OUTPUT.npz SECONDS
 
 ``LIST`` is a text file with a picture file a line.
 """
 
+import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class Answers:
         boxes: x, y, w, h of each face in pixels, float64 ``[n, 4]``.
         crops: of each face, uint8 ``[n, side, side, 3]``, RGB.
         ages_years, stds_years: of each face, float64 ``[n]``.
+        looked: how many pictures were looked at, with those in which no face is.
         face_ms: what the age of one crop takes, in milliseconds.
     """
 
@@ -62,17 +64,19 @@ class Answers:
     crops: np.ndarray
     ages_years: np.ndarray
     stds_years: np.ndarray
+    looked: int
     face_ms: float
 
     @classmethod
     def of(
-        cls, faces: Iterable[tuple[int, Sequence[float], Image, float, float]], side: int, face_ms: float
+        cls, faces: Sequence[tuple[int, Sequence[float], Image, float, float]], side: int, looked: int, face_ms: float
     ) -> "Answers":
         """Gathers faces: picture, box, crop, age and deviation of each."""
-        pictures, boxes, crops, ages, stds = zip(*faces, strict=True) if (faces := list(faces)) else [()] * 5
+        pictures, boxes, crops, ages, stds = zip(*faces, strict=True) if faces else [()] * 5
         return cls(
             np.array(pictures, int), np.array(boxes, float).reshape(-1, 4),
-            np.array(crops, np.uint8).reshape(-1, side, side, 3), np.array(ages, float), np.array(stds, float), face_ms,
+            np.array(crops, np.uint8).reshape(-1, side, side, 3), np.array(ages, float), np.array(stds, float),
+            looked, face_ms,
         )  # fmt: skip
 
     @classmethod
@@ -80,12 +84,20 @@ class Answers:
         """Reads what `save` wrote."""
         with np.load(file, allow_pickle=False) as stored:
             arrays: dict[str, Any] = {f.name: stored[f.name] for f in fields(cls)}
-        return cls(**{**arrays, "face_ms": float(arrays["face_ms"])})
+        return cls(**{**arrays, "looked": int(arrays["looked"]), "face_ms": float(arrays["face_ms"])})
 
     def save(self, file: Path) -> None:
         """Writes the answers as a NumPy archive."""
         arrays: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         np.savez_compressed(file, **arrays)
+
+    def first(self, pictures: int) -> "Answers":
+        """Returns the faces of the first pictures alone."""
+        n = int((self.pictures < pictures).sum())
+        return Answers(
+            self.pictures[:n], self.boxes[:n], self.crops[:n], self.ages_years[:n], self.stds_years[:n], pictures,
+            self.face_ms,
+        )  # fmt: skip
 
 
 def recorded(pipeline: Pipeline, path: Path) -> tuple[FrameResult, Image]:
@@ -103,20 +115,29 @@ def recorded(pipeline: Pipeline, path: Path) -> tuple[FrameResult, Image]:
     return result, np.empty((0, size, size, 3), np.uint8) if recorder.crops is None else recorder.crops
 
 
-def answers_of(pipeline: Pipeline, paths: Sequence[Path]) -> Answers:
+def answers_of(pipeline: Pipeline, paths: Sequence[Path], seconds: float = math.inf) -> Answers:
     """Asks the runtime about picture files.
+
+    Args:
+        pipeline: the runtime.
+        paths: the pictures.
+        seconds: after which no further picture is looked at.
 
     Raises:
         SourceError: a picture cannot be read.
     """
     faces = []
-    for i, path in enumerate(paths):
+    end, looked = time.monotonic() + seconds, 0
+    for path in paths:
+        if time.monotonic() > end:
+            break
         result, crops = recorded(pipeline, path)
         faces += [
-            (i, face.detection.box, crop, face.age.age_years, face.age.std_years)
+            (looked, face.detection.box, crop, face.age.age_years, face.age.std_years)
             for face, crop in zip(result.faces, crops, strict=True)
         ]
-    return Answers.of(faces, pipeline.estimator.metadata.crop.size, face_ms(pipeline.estimator))
+        looked += 1
+    return Answers.of(faces, pipeline.estimator.metadata.crop.size, looked, face_ms(pipeline.estimator))
 
 
 def face_ms(estimator: AgeEstimator) -> float:
@@ -132,6 +153,6 @@ def face_ms(estimator: AgeEstimator) -> float:
 
 
 if __name__ == "__main__":
-    _model, _list, _output = map(Path, sys.argv[1:])
+    _model, _list, _output = map(Path, sys.argv[1:4])
     _paths = [Path(line) for line in _list.read_text(encoding="utf-8").splitlines()]
-    answers_of(Pipeline.default(_model, provider="cpu", threads=1), _paths).save(_output)
+    answers_of(Pipeline.default(_model, provider="cpu", threads=1), _paths, float(sys.argv[4])).save(_output)

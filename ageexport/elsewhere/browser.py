@@ -3,6 +3,7 @@
 import base64
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ageexport.elsewhere.answers import Answers
-from ageexport.elsewhere.comparing import compared, not_measured, refused
-from ageexport.ladder import Bounds, Rung
+from ageexport.elsewhere.comparing import Comparison
+from ageexport.ladder import Rung
 from ageexport.web.building import build_site, runtime_folder
 from ageexport.web.serving import IsolatingHandler, served
 from ageinfer.errors import MissingDependencyError
@@ -26,12 +27,13 @@ _ARGUMENTS = (
 )  # fmt: skip
 
 # In the page: which engines there are; one of them opened; and one picture, its crops as text.
-_WAYS = "async () => (await import('./engine.js')).waysHere()"
+_WAYS = "async () => (await import('./engine.js')).waysHere({ softwareGpu: true })"
 _OPEN = """async (way) => {
     self.proved?.worker.terminate();
     self.proved = await (await import('./engine.js')).openEngine(way);
     const { name, faceMs, metadata } = self.proved;
-    return { name, faceMs, size: metadata.crop.size };
+    const software = name === 'WebGPU' && (await navigator.gpu.requestAdapter()).info.isFallbackAdapter;
+    return { name: software ? 'WebGPU in software' : name, faceMs, size: metadata.crop.size };
 }"""
 _LOOK = """async (number) => {
     const file = await (await fetch(`picture/${number}`)).blob();
@@ -44,49 +46,46 @@ _LOOK = """async (number) => {
     };
     return faces.map((face) => ({ ...face, crop: text(face.crop) }));
 }"""
+_LATE = """() => new Promise((_, reject) => {
+    setTimeout(() => reject(new Error('it did not answer within two minutes')), 120_000);
+})"""
 
 
 class RefusedError(Exception):
     """The site does not take the model, or does not answer; the message says why."""
 
 
-def rungs(
-    model: bytes, precision: str, paths: Sequence[Path], here: Answers, bounds: Bounds, runtime: Path | None = None
-) -> list[Rung]:
+def rungs(comparison: Comparison, runtime: Path | None = None) -> list[Rung]:
     """Compares the site's answers, by each engine that Chromium has here, with those of the runtime.
 
     Args:
-        model: the file.
-        precision: of it.
-        paths: the pictures.
-        here: what the runtime answers to them.
-        bounds: to be kept.
+        comparison: the file and the pictures.
         runtime: folder of onnxruntime-web, see `ageexport.web.building.runtime_folder`.
     """
     with tempfile.TemporaryDirectory(prefix="ageexport-") as folder:
         file, site = Path(folder, "model.onnx"), Path(folder, "site")
-        file.write_bytes(model)
+        file.write_bytes(comparison.model)
         try:
             build_site(file, site, runtime_folder(runtime), webgpu=True)
         except MissingDependencyError as error:
-            return [not_measured("browser", str(error), bounds)]
-        return site_rungs(site, precision, paths, here, bounds)
+            return [comparison.not_measured("browser", str(error))]
+        return site_rungs(site, comparison)
 
 
-def site_rungs(site: Path, precision: str, paths: Sequence[Path], here: Answers, bounds: Bounds) -> list[Rung]:
+def site_rungs(site: Path, comparison: Comparison) -> list[Rung]:
     """Compares the answers of a site that is built, see `rungs`."""
     found = []
     try:
-        with _opened(site, paths) as (page, browser):
+        with _opened(site, comparison.paths) as (page, browser):
             for way in page.evaluate(_WAYS):
                 try:
-                    name, there = _answers(page, way, len(paths))
+                    name, there = _answers(page, way, len(comparison.paths), comparison.seconds)
                 except RefusedError as error:
-                    found.append(refused(browser, str(error), bounds))
+                    found.append(comparison.refused(browser, str(error)))
                 else:
-                    found += compared(here, there, len(paths), precision, f"{browser}, {name}", bounds)
+                    found += comparison.rungs(there, f"{browser}, {name}")
     except MissingDependencyError as error:
-        return [not_measured("browser", str(error), bounds)]
+        return [comparison.not_measured("browser", str(error))]
     return found
 
 
@@ -126,26 +125,30 @@ def _opened(site: Path, paths: Sequence[Path]) -> Iterator[tuple[Any, str]]:
         browser.close()
 
 
-def _answers(page: Any, way: Sequence[Any], pictures: int) -> tuple[str, Answers]:
-    """What one engine is called, and what it answers.
+def _answers(page: Any, way: Sequence[Any], pictures: int, seconds: float) -> tuple[str, Answers]:
+    """What one engine is called, and what it answers in its time.
 
     Raises:
         RefusedError: it does not open the models, or does not answer.
     """
     opened = _evaluated(page, _OPEN, way)
     size = opened["size"]
-    faces = []
-    for i in range(pictures):
-        for face in _evaluated(page, _LOOK, i):
+    faces: list[Any] = []
+    end = time.monotonic() + seconds
+    done = 0
+    while done < pictures and time.monotonic() < end:
+        for face in _evaluated(page, _LOOK, done):
             crop = np.frombuffer(base64.b64decode(face["crop"]), np.uint8).reshape(size, size, 3)
-            faces.append((i, face["box"], crop, face["age"], face["age_std"]))
-    return opened["name"], Answers.of(faces, size, opened["faceMs"])
+            faces.append((done, face["box"], crop, face["age"], face["age_std"]))
+        done += 1
+    return opened["name"], Answers.of(faces, size, done, opened["faceMs"])
 
 
 def _evaluated(page: Any, code: str, argument: Any) -> Any:
+    """What a function of the page gives; one that gives nothing for too long is refused, too."""
     from playwright.sync_api import Error
 
     try:
-        return page.evaluate(code, argument)
+        return page.evaluate(f"(argument) => Promise.race([({code})(argument), ({_LATE})()])", argument)
     except Error as error:
         raise RefusedError(str(error).strip().splitlines()[0]) from error

@@ -1,64 +1,80 @@
 """Compares what another runtime answers with what `ageinfer` answers here."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 
 from ageexport.elsewhere.answers import Answers
-from ageexport.ladder import Bounds, Rung, Status
+from ageexport.ladder import LAST_LEVEL, Bounds, Rung, Status
 
-LEVEL = "L5"
-_WHAT = (
-    "pictures in which other faces are found than here",
-    "boxes of faces there and here",
-    "values of crops that are within one level of those here",
-    "ages there and here",
-)
+_FACES = "pictures in which other faces are found than here"
+_BOXES = "boxes of faces there and here"
+_CROPS = "values of crops within one level of those here"
+_AGES = "ages there and here"
+_MEAN = "ages there and here, mean difference"
+_TIME = "time of a face"
 
 
-def compared(
-    here: Answers, there: Answers, pictures: int, precision: str, provider: str, bounds: Bounds
-) -> list[Rung]:  # fmt: skip
-    """Compares faces, boxes, crops and ages.
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """A model file and pictures that another runtime is compared on.
 
-    Args:
-        here: of `ageinfer` on this processor.
-        there: the same pictures elsewhere.
-        pictures: how many there are, with those in which no face is.
-        precision: of the model.
-        provider: what the rungs say that it was run on.
+    Attributes:
+        model: the bytes of the file.
+        precision: of it.
+        paths: the pictures.
+        here: gives what `ageinfer` answers to them on this processor; asked only where there is another runtime.
         bounds: to be kept.
+        seconds: for which another runtime is given pictures.
     """
-    here_chosen, there_chosen, other = _paired(here, there)
-    n = len(here_chosen)
-    boxes = np.abs(here.boxes[here_chosen] - there.boxes[there_chosen]).max(initial=0)
-    levels = np.abs(here.crops[here_chosen].astype(np.int16) - there.crops[there_chosen])
-    percent = 100 * float((levels <= 1).mean()) if n else 0.0
-    apart = np.abs(here.ages_years[here_chosen] - there.ages_years[there_chosen])
-    largest = float(apart.max()) if n else np.nan
 
-    def rung(i: int, figure: float, bound: float, unit: str, count: int, *, kept: bool, note: str = "") -> Rung:
-        status: Status = "passed" if kept else "failed"
-        return Rung(LEVEL, _WHAT[i], float(figure), bound, unit, count, status, provider, note)
+    model: bytes
+    precision: str
+    paths: Sequence[Path]
+    here: Callable[[], Answers]
+    bounds: Bounds
+    seconds: float
 
-    bound = bounds.elsewhere if precision == "fp32" else bounds.reduced_elsewhere
-    return [
-        rung(0, other, 0, "pictures", pictures, kept=other == 0 and n > 0),
-        rung(1, boxes, bounds.box_px, "px", n, kept=boxes <= bounds.box_px),
-        rung(2, percent, bounds.crop_percent, "percent", n, kept=percent >= bounds.crop_percent),
-        rung(3, largest, bound, "years", n, kept=largest <= bound, note=f"mean {apart.mean():.3f}" if n else ""),
-        Rung(
-            LEVEL, "time of a face", there.face_ms, None, "ms", n, "reported", provider, f"here {here.face_ms:.1f} ms"
-        ),
-    ]
+    def rungs(self, there: Answers, provider: str) -> list[Rung]:
+        """Compares faces, boxes, crops and ages.
 
+        Args:
+            there: the answers of another runtime to the pictures, or to the first of them.
+            provider: what the rungs say that it was run on.
+        """
+        here, bounds = self.here().first(there.looked), self.bounds
+        mine, theirs, other = _paired(here, there)
+        n = len(mine)
+        boxes = float(np.abs(here.boxes[mine] - there.boxes[theirs]).max()) if n else np.nan
+        levels = np.abs(here.crops[mine].astype(np.int16) - there.crops[theirs])
+        within = 100 * float((levels <= 1).mean()) if n else np.nan
+        apart = np.abs(here.ages_years[mine] - there.ages_years[theirs])
+        largest, mean = (float(apart.max()), float(apart.mean())) if n else (np.nan, np.nan)
 
-def not_measured(provider: str, why: str, bounds: Bounds) -> Rung:
-    """Says that there is no such runtime here."""
-    return Rung(LEVEL, _WHAT[3], None, bounds.elsewhere, "years", 0, "not measured", provider, why)
+        def rung(what: str, figure: float, bound: float | None, unit: str, count: int = n, note: str = "") -> Rung:
+            kept = bound is None or (figure >= bound if what is _CROPS else figure <= bound)  # NaN keeps none
+            status: Status = "failed" if not kept else "reported" if bound is None else "passed"
+            return Rung(LAST_LEVEL, what, figure, bound, unit, count, status, provider, note)
 
+        fp32 = self.precision == "fp32"
+        return [
+            rung(_FACES, float(other), 0, "pictures", there.looked),
+            rung(_BOXES, boxes, bounds.box_px, "px"),
+            rung(_CROPS, within, bounds.crop_percent, "percent", note=f"at most {levels.max(initial=0)} apart"),
+            rung(_AGES, largest, bounds.elsewhere if fp32 else bounds.reduced_elsewhere, "years"),
+            rung(_MEAN, mean, bounds.elsewhere if fp32 else bounds.reduced_elsewhere_mean, "years"),
+            rung(_TIME, there.face_ms, None, "ms", note=f"here {here.face_ms:.1f} ms on one thread"),
+        ]
 
-def refused(provider: str, why: str, bounds: Bounds) -> Rung:
-    """Says that the other runtime does not take the file."""
-    return Rung(LEVEL, _WHAT[3], None, bounds.elsewhere, "years", 0, "failed", provider, why)
+    def not_measured(self, provider: str, why: str) -> Rung:
+        """Says that there is no such runtime here."""
+        return Rung(LAST_LEVEL, _AGES, None, self.bounds.elsewhere, "years", 0, "not measured", provider, why)
+
+    def refused(self, provider: str, why: str) -> Rung:
+        """Says that the other runtime does not take the file, or does not answer."""
+        return Rung(LAST_LEVEL, _AGES, None, self.bounds.elsewhere, "years", 0, "failed", provider, why)
 
 
 def _paired(here: Answers, there: Answers) -> tuple[list[int], list[int], int]:

@@ -55,12 +55,14 @@ class Engine {
   }
 }
 
-// What may run the networks here: each engine with its number of threads.
-export async function waysHere() {
+// What may run the networks here: each engine with its number of threads. A GPU that the processor computes is too slow
+// for the page, and is left out where it is not asked for.
+export async function waysHere({ softwareGpu = false } = {}) {
   const threads = Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1);
   const ways = [["wasm", 1]];
   if (self.crossOriginIsolated && threads > 1) ways.push(["wasm", threads]);
-  if (WEBGPU && (await navigator.gpu?.requestAdapter())) ways.push(["webgpu", 1]);
+  const gpu = WEBGPU ? await navigator.gpu?.requestAdapter() : null;
+  if (gpu && (softwareGpu || !gpu.info.isFallbackAdapter)) ways.push(["webgpu", 1]);
   return ways;
 }
 
