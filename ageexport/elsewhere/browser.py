@@ -1,10 +1,12 @@
 """The site of `ageexport.web` in headless Chromium, asked about picture files."""
 
 import base64
+import json
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from ageexport.elsewhere.comparing import Comparison
 from ageexport.ladder import Rung
 from ageexport.web.building import build_site, runtime_folder
 from ageexport.web.serving import IsolatingHandler, served
+from ageinfer.engine.modelfile import METADATA_KEY, metadata_properties
 from ageinfer.errors import MissingDependencyError
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -33,7 +36,7 @@ _OPEN = """async (way) => {
     self.proved = await (await import('./engine.js')).openEngine(way);
     const { name, faceMs, metadata } = self.proved;
     const software = name === 'WebGPU' && (await navigator.gpu.requestAdapter()).info.isFallbackAdapter;
-    return { name: software ? 'WebGPU in software' : name, faceMs, size: metadata.crop.size };
+    return { name: software ? 'WebGPU in software' : name, faceMs, metadata };
 }"""
 _LOOK = """async (number) => {
     const file = await (await fetch(`picture/${number}`)).blob();
@@ -74,12 +77,18 @@ def rungs(comparison: Comparison, runtime: Path | None = None) -> list[Rung]:
 
 def site_rungs(site: Path, comparison: Comparison) -> list[Rung]:
     """Compares the answers of a site that is built, see `rungs`."""
+    # Playwright refuses to work in a thread that has an event loop, as notebooks have.
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(_site_rungs, site, comparison).result()
+
+
+def _site_rungs(site: Path, comparison: Comparison) -> list[Rung]:
     found = []
     try:
         with _opened(site, comparison.paths) as (page, browser):
             for way in page.evaluate(_WAYS):
                 try:
-                    name, there = _answers(page, way, len(comparison.paths), comparison.seconds)
+                    name, there = _answers(page, way, comparison)
                 except RefusedError as error:
                     found.append(comparison.refused(browser, str(error)))
                 else:
@@ -125,23 +134,26 @@ def _opened(site: Path, paths: Sequence[Path]) -> Iterator[tuple[Any, str]]:
         browser.close()
 
 
-def _answers(page: Any, way: Sequence[Any], pictures: int, seconds: float) -> tuple[str, Answers]:
+def _answers(page: Any, way: Sequence[Any], comparison: Comparison) -> tuple[str, Answers]:
     """What one engine is called, and what it answers in its time.
 
     Raises:
-        RefusedError: it does not open the models, or does not answer.
+        RefusedError: it does not open the models, has another one, or does not answer.
     """
     opened = _evaluated(page, _OPEN, way)
-    size = opened["size"]
+    metadata = json.loads(metadata_properties(comparison.model)[METADATA_KEY])
+    if opened["metadata"]["graph_sha256"] != metadata["graph_sha256"]:
+        raise RefusedError("the site has another model")
+    size = metadata["crop"]["size"]
     faces: list[Any] = []
-    end = time.monotonic() + seconds
-    done = 0
-    while done < pictures and time.monotonic() < end:
-        for face in _evaluated(page, _LOOK, done):
+    end = time.monotonic() + comparison.seconds
+    looked = 0
+    while looked < len(comparison.paths) and time.monotonic() < end:
+        for face in _evaluated(page, _LOOK, looked):
             crop = np.frombuffer(base64.b64decode(face["crop"]), np.uint8).reshape(size, size, 3)
-            faces.append((done, face["box"], crop, face["age"], face["age_std"]))
-        done += 1
-    return opened["name"], Answers.of(faces, size, done, opened["faceMs"])
+            faces.append((looked, face["box"], crop, face["age"], face["age_std"]))
+        looked += 1
+    return opened["name"], Answers.of(faces, size, looked, opened["faceMs"])
 
 
 def _evaluated(page: Any, code: str, argument: Any) -> Any:
