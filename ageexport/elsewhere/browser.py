@@ -24,9 +24,9 @@ from ageinfer.errors import MissingDependencyError
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # A GPU that is computed by the processor, for machines without one.
 _SOFTWARE_GPU = ("--enable-unsafe-webgpu", "--enable-features=Vulkan", "--use-webgpu-adapter=swiftshader")
-_ARGUMENTS = (
+CHROMIUM_ARGUMENTS = (
     "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--force-color-profile=srgb", *_SOFTWARE_GPU,
+    "--force-color-profile=srgb",
 )  # fmt: skip
 
 # In the page: which engines there are; one of them opened; and one picture, its crops as text.
@@ -56,6 +56,11 @@ _LATE = """() => new Promise((_, reject) => {
 
 class RefusedError(Exception):
     """The site does not take the model, or does not answer; the message says why."""
+
+
+def chromium() -> str | None:
+    """The path of the Chromium that is installed; None where there is none but perhaps Playwright's own."""
+    return next(filter(None, map(shutil.which, _NAMES)), None)
 
 
 def rungs(comparison: Comparison, runtime: Path | None = None) -> list[Rung]:
@@ -119,10 +124,9 @@ def _opened(site: Path, paths: Sequence[Path]) -> Iterator[tuple[Any, str]]:
     def empty(route: Any) -> None:
         route.fulfill(body="<!DOCTYPE html>", content_type="text/html", headers=IsolatingHandler.HEADERS)
 
-    program = next(filter(None, map(shutil.which, _NAMES)), None)
     with sync_api.sync_playwright() as engine, served(site, IsolatingHandler) as address:
         try:
-            browser = engine.chromium.launch(executable_path=program, args=list(_ARGUMENTS))
+            browser = engine.chromium.launch(executable_path=chromium(), args=[*CHROMIUM_ARGUMENTS, *_SOFTWARE_GPU])
         except sync_api.Error as error:
             raise MissingDependencyError(f"Chromium does not start: {str(error).strip().splitlines()[0]}") from error
         context = browser.new_context(service_workers="block")

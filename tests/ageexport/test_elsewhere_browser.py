@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import struct
 import sys
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import ROOT
+from PIL import ImageCms
 from portraits import change_initializer, tampered
 
 from ageexport.__main__ import main as export
@@ -24,6 +26,7 @@ from ageexport.web.building import build_site
 from ageinfer.errors import ExitStatus
 from ageinfer.pipeline import Pipeline
 
+SAMPLES = ROOT / "samples"
 RUNTIME = ROOT / os.environ.get("AGEINFER_WEB", ".venv/web") / "node_modules" / "onnxruntime-web"
 
 
@@ -31,18 +34,29 @@ RUNTIME = ROOT / os.environ.get("AGEINFER_WEB", ".venv/web") / "node_modules" / 
 def runtime():
     if not RUNTIME.is_dir():
         pytest.skip("onnxruntime-web is not installed (make web)")
-    if not any(map(shutil.which, browser._NAMES)):
+    if browser.chromium() is None:
         pytest.skip("there is no Chromium")
     return RUNTIME
 
 
 @pytest.fixture(scope="module")
 def paths(astronaut_path, tmp_path_factory):
-    """Faces of many sizes; the last one is reduced when it is cropped."""
-    large = tmp_path_factory.mktemp("large") / "large.png"
+    """Faces of many sizes; one is reduced when it is cropped, and one has a file that says its colours are others."""
+    folder = tmp_path_factory.mktemp("pictures")
     picture = cv2.imread(str(astronaut_path))[:260, 90:350]
-    assert cv2.imwrite(str(large), cv2.resize(picture, None, fx=5, fy=5, interpolation=cv2.INTER_CUBIC))
-    return [astronaut_path.with_name(name) for name in ("astronaut.jpg", "obama.jpg", "portraits.jpg")] + [large]
+    assert cv2.imwrite(str(folder / "large.png"), cv2.resize(picture, None, fx=5, fy=5, interpolation=cv2.INTER_CUBIC))
+    data = astronaut_path.read_bytes()
+    profile = b"ICC_PROFILE\0\1\1" + other_colours()
+    (folder / "profile.jpg").write_bytes(
+        data[:2] + b"\xff\xe2" + struct.pack(">H", len(profile) + 2) + profile + data[2:]
+    )
+    return [*(SAMPLES / name for name in ("astronaut.jpg", "obama.jpg", "portraits.jpg")), *sorted(folder.iterdir())]
+
+
+def other_colours():
+    """A colour profile in which red and green have changed their places."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile.replace(b"rXYZ", b"tXYZ").replace(b"gXYZ", b"rXYZ").replace(b"tXYZ", b"gXYZ")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +86,7 @@ def copy(site, tmp_path):
 @pytest.fixture
 def without_gpu(monkeypatch):
     """A processor that computes what a GPU would takes seconds for a face."""
-    monkeypatch.setattr(browser, "_ARGUMENTS", tuple(a for a in browser._ARGUMENTS if a not in browser._SOFTWARE_GPU))
+    monkeypatch.setattr(browser, "_SOFTWARE_GPU", ())
 
 
 def change(path, before, after):
@@ -90,9 +104,9 @@ def test_the_site_answers_as_the_runtime(site, comparison):
     assert failed(found) == set()
     assert {rung.provider.partition(", ")[2] for rung in found} == {"WebAssembly, 1 thread"}
     by_words = {rung.what: rung for rung in found}
-    assert by_words["pictures in which other faces are found than here"].n == 4
+    assert by_words["pictures in which other faces are found than here"].n == 5
     assert by_words["values of crops within one level of those here"].figure == 100
-    assert by_words["ages there and here"].n == 11
+    assert by_words["ages there and here"].n == 12
     assert by_words["ages there and here"].figure < 0.01
 
 

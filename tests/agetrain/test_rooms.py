@@ -13,7 +13,7 @@ PACKAGES = ("ageinfer", "agetrain", "ageexport")
 COMMANDS = {
     "agetrain.train", "agetrain.prepare", "agetrain.splits", "agetrain.audit", "agetrain.evaluate",
     "agetrain.calibrate", "agetrain.headfirst", "agetrain.interpolate", "agetrain.facestart",
-    "ageexport.__main__", "ageexport.inspect", "ageexport.web.__main__",
+    "ageexport.__main__", "ageexport.inspect", "ageexport.web.__main__", "ageexport.elsewhere.__main__",
 }  # fmt: skip
 
 

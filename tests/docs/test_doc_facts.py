@@ -45,6 +45,13 @@ def test_the_bounds_of_the_checks_are_those_of_the_program():
             "L4",
             f'{bounds.tensor:g} (with TF32 {bounds.tf32:g}) years in fp32; "not measured" where it is not installed',
         ),
+        ("L5", f"the same faces, boxes {bounds.box_px:g} px"),
+        ("L5", f"{bounds.crop_percent:g} % of the values within one level"),
+        (
+            "L5",
+            f"{bounds.elsewhere:g} years (fp32); in other precisions {bounds.reduced_elsewhere:g} year, and "
+            f"{bounds.reduced_elsewhere_mean:g} on average",
+        ),
     ]
     guide = " ".join((DOCS / "how-to" / "export.md").read_text().split())
     assert f"A proof needs at least {bounds.fewest_faces} faces." in text

@@ -39,10 +39,11 @@ function drawFace(context, face, unit) {
   const line = 26 * Math.max(0.6, unit);
   const wide = context.measureText(text).width + 10 * unit;
   const top = y >= line ? y - line : y + h;
-  context.fillRect(x, top, wide, line);
+  const left = Math.max(0, Math.min(x, context.canvas.width - wide)); // of a face at the edge, too
+  context.fillRect(left, top, wide, line);
   context.fillStyle = INK;
   context.textBaseline = "middle";
-  context.fillText(text, x + 5 * unit, top + line / 2);
+  context.fillText(text, left + 5 * unit, top + line / 2);
 }
 
 // Replaces a face by a few flat cells, which nothing brings back.
