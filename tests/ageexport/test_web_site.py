@@ -8,8 +8,6 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from functools import partial
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -19,8 +17,8 @@ from conftest import ROOT
 from loopback import serving as foreign_host
 
 import ageinfer
-from ageexport.web.__main__ import _Handler
 from ageexport.web.building import WASM_FILES, build_site, runtime_folder
+from ageexport.web.serving import server_of
 from ageinfer.errors import MissingDependencyError, ModelError, OutputError
 
 RUNTIME = Path(os.environ.get("AGEINFER_WEB", ROOT / ".venv" / "web")) / "node_modules" / "onnxruntime-web"
@@ -47,7 +45,7 @@ def no_runtime(tmp_path):
 
 @contextmanager
 def serving(folder):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
+    server = server_of(folder)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

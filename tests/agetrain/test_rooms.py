@@ -100,7 +100,8 @@ def test_command_lines_are_read_by_commands_alone(package):
         )
 
     found = {name for name, tree in modules().items() if name.partition(".")[0] == package and reads(tree)}
-    shared = {"agetrain._data_options"} if package == "agetrain" else set()  # what several commands have in common
+    # What several commands have in common.
+    shared = {"agetrain": {"agetrain._data_options"}, "ageexport": {"ageexport._place_options"}}.get(package, set())
     assert found == {name for name in COMMANDS if name.startswith(f"{package}.")} | shared
 
 
