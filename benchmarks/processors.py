@@ -1,6 +1,6 @@
 """Compares a model file's faces, boxes, crops and ages on emulated arm64 processors with those on this one.
 
-    python benchmarks/processors.py MODEL ... --pictures DIR --arm64 ROOT --same DIR [--count 150]
+    python benchmarks/processors.py MODEL ... --pictures DIR --root ROOT --same DIR [--count 150]
 
 Prints Markdown. `make arm` makes ROOT in .venv/arm64. The folder of ``--same`` has ROOT's version of ONNX Runtime for
 this processor (``pip install --no-deps --target DIR onnxruntime==1.23.2``), which tells what the version changes from
@@ -63,11 +63,14 @@ def rows(model: Path, paths: Sequence[Path], root: Path, same: Path) -> Iterator
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", type=Path)
-    for option in ("--pictures", "--arm64", "--same"):
-        parser.add_argument(option, type=Path, required=True)
+    parser.add_argument("--pictures", type=Path, required=True)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--same", type=Path, required=True)
     parser.add_argument("--count", type=int, default=150)
     options = parser.parse_args()
-    paths = sorted(options.pictures.glob("*_face.jpg"))[: options.count]
+    # APPA-REAL has pictures of a face, and with the same beginning of their names the photos that they are cut from.
+    found = sorted(options.pictures.glob("*_face.jpg")) or sorted(options.pictures.glob("*.jpg"))
+    paths = found[: options.count]
     machine = providers.machine()
     emulator = subprocess.run([arm64.EMULATOR, "--version"], check=True, capture_output=True, text=True).stdout
     print(
@@ -76,7 +79,7 @@ def main() -> None:
         flush=True,
     )
     for model in options.models:
-        for line in rows(model, paths, options.arm64, options.same):
+        for line in rows(model, paths, options.root, options.same):
             print(line, flush=True)
 
 

@@ -87,7 +87,6 @@ def command(root: Path | None, processor: str) -> tuple[list[str], Path]:
     if root is None or not (root / PYTHON).exists():
         where = "no folder with Python for arm64 is given" if root is None else f"{root} has no {PYTHON}"
         raise MissingDependencyError(f"{where}; in a checkout, `make arm` makes one in .venv/arm64")
-    root = root.resolve()
     # -S: packages come from PYTHONPATH alone.
     return [emulator, "-cpu", processor, "-L", str(root), str(root / PYTHON), "-S"], root / PACKAGES
 
@@ -109,7 +108,7 @@ def answers_by(python: Sequence[str], packages: Path, model: bytes, paths: Seque
     with tempfile.TemporaryDirectory() as folder:
         file, listed, output = (Path(folder) / name for name in ("model.onnx", "pictures.txt", "answers.npz"))
         file.write_bytes(model)
-        listed.write_text("".join(f"{path.resolve()}\n" for path in paths), encoding="utf-8")
+        listed.write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
         try:
             done = subprocess.run(
                 [*python, str(_ANSWERS), str(file), str(listed), str(output)],
