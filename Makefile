@@ -4,14 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: help demo test test-slow lint docs web wheel clean
+.PHONY: help demo test test-slow test-arm lint docs web arm wheel clean
 
 help:
 	@echo "make demo       install the runtime, estimate the age on a sample picture"
 	@echo "make test       install everything, check style and types, run the tests"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make test-arm   the tests on emulated arm64 processors (some minutes; needs Debian or Ubuntu's qemu-user-static)"
 	@echo "make docs       write the generated parts of the documents, build the site into site/"
 	@echo "make web        install onnxruntime-web, for the test in JavaScript (needs Node and npm)"
+	@echo "make arm        make a folder with Python for arm64, for make test-arm (needs Debian)"
 	@echo "make wheel      build the wheel into dist/"
 	@echo "make clean      remove the environment and what was built"
 
@@ -25,10 +27,15 @@ demo: $(VENV)/.runtime
 
 test: lint
 	@echo "== tests"
-	$(BIN)/pytest -m "not slow" --numprocesses auto --dist loadfile
+	$(BIN)/pytest -m "not slow and not arm64" --numprocesses auto --dist loadfile
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow
+
+test-arm: $(VENV)/.dev arm
+	@command -v qemu-aarch64-static >/dev/null || apt-get install --yes --no-install-recommends qemu-user-static \
+		|| { echo "QEMU is needed; on Debian or Ubuntu: apt-get install qemu-user-static"; exit 1; }
+	AGEINFER_ARM64=$(VENV)/arm64 $(BIN)/pytest -m arm64
 
 lint: $(VENV)/.dev
 	@echo "== style and types"
@@ -48,6 +55,12 @@ $(VENV)/web/.installed: | $(VENV)/bin/pip
 	@mkdir -p $(@D)
 	cd $(@D) && npm install --silent --no-audit --no-fund --no-save onnxruntime-web@^1.20
 	@touch $@
+
+arm: $(VENV)/arm64
+
+$(VENV)/arm64: | $(VENV)/.dev
+	@echo "== making a folder with Python for arm64 (400 MB)"
+	$(BIN)/python benchmarks/arm64_root.py $@
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel

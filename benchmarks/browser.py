@@ -52,7 +52,7 @@ OURS = """async (number) => {
 OPEN_OURS = "async () => { self.engine = await (await import('./engine.js')).openEngine(['wasm', 1]); }"
 OPEN_THEIRS = """async () => {
     const api = self.api = await import('./face-api/dist/face-api.esm.js');
-    api.tf.wasm.setWasmPaths(new URL('./tfjs/', location.href).href, true);
+    api.tf.setWasmPaths(new URL('./tfjs/', location.href).href, true);
     await api.tf.setBackend('wasm');
     await api.tf.ready();
     const nets = ['ssdMobilenetv1', 'faceLandmark68Net', 'ageGenderNet'];

@@ -81,7 +81,7 @@ def command(root: Path | None, processor: str) -> tuple[list[str], Path]:
         )
     if root is None or not (root / PYTHON).exists():
         where = "no folder with Python for arm64 is given" if root is None else f"{root} has no {PYTHON}"
-        raise MissingDependencyError(f"{where}; in a checkout, `make arm` makes one in .venv/arm64")
+        raise MissingDependencyError(f"{where}; in a checkout, make arm makes one in .venv/arm64")
     root = root.resolve()
     # -S: packages come from PYTHONPATH alone.
     return [emulator, "-cpu", processor, "-L", str(root), str(root / PYTHON), "-S"], root / PACKAGES

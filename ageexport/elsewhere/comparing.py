@@ -45,7 +45,7 @@ class Comparison:
             provider: what the rungs say that it was run on.
         """
         here, bounds = self.here().first(there.looked), self.bounds
-        mine, theirs, other = _paired(here, there)
+        mine, theirs, other = paired(here, there)
         n = len(mine)
         boxes = float(np.abs(here.boxes[mine] - there.boxes[theirs]).max()) if n else np.nan
         levels = np.abs(here.crops[mine].astype(np.int16) - there.crops[theirs])
@@ -77,7 +77,7 @@ class Comparison:
         return Rung(LAST_LEVEL, _AGES, None, self.bounds.elsewhere, "years", 0, "failed", provider, why)
 
 
-def _paired(here: Answers, there: Answers) -> tuple[list[int], list[int], int]:
+def paired(here: Answers, there: Answers) -> tuple[list[int], list[int], int]:
     """Pairs the faces of each picture by their boxes.
 
     Returns:
