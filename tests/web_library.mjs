@@ -53,6 +53,7 @@ const operations = {
   reduced: (c) => pixels(resize.reduced(picture(c.picture), ...c.size)),
   area: (c) => pixels(resize.resizeArea(picture(c.picture), ...c.size)),
   linear: (c) => pixels(resize.resizeLinear(picture(c.picture), ...c.size)),
+  exact: (c) => pixels(resize.resizeLinearExact(picture(c.picture), ...c.size)),
   warp: (c) => pixels(image.warpAffine(picture(c.picture), c.map, c.size, c.fill)),
   grey: (c) => pixels(image.asGrey(picture(c.picture))),
   rgb: (c) => pixels(image.asRgb(picture(c.picture))),

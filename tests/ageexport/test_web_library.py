@@ -101,9 +101,11 @@ def test_pictures_are_resized_as_by_opencv(library, scenes):
         for size in ((28, 28), (width // 2, height // 2), (width - 3, height - 1), (50, 31), (width // 5, height // 3)):
             compare("reduced", image, size, reduced(image, size))
             compare("linear", image, size, cv2.resize(image, size, interpolation=cv2.INTER_LINEAR))
+            compare("exact", image, size, cv2.resize(image, size, interpolation=cv2.INTER_LINEAR_EXACT))
             compare("area", image, size, cv2.resize(image, size, interpolation=cv2.INTER_AREA))
         for size in ((width + 7, height + 30), (width * 2, height * 2), (width // 2, height + 5)):
             compare("linear", image, size, cv2.resize(image, size, interpolation=cv2.INTER_LINEAR))
+            compare("exact", image, size, cv2.resize(image, size, interpolation=cv2.INTER_LINEAR_EXACT))
             compare("area", image, size, cv2.resize(image, size, interpolation=cv2.INTER_AREA))
         for factor in (2, 3, 4, 7):
             whole = image[: height // factor * factor, : width // factor * factor]
