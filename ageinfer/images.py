@@ -43,8 +43,8 @@ def reduced(image: Image, size: tuple[int, int]) -> Image:
     """Resizes a picture: area averaging by a whole factor first, then bilinear interpolation to the exact size.
 
     Area averaging by a fractional factor is several times slower and no better for finding faces. The interpolation is
-    the one that OpenCV computes in whole numbers: its faster one differs by one level from processor to processor, which
-    moves boxes by a third of a pixel.
+    the one that OpenCV computes in whole numbers: its faster one differs by one level from processor to processor,
+    which moves boxes by a third of a pixel.
 
     Args:
         image: uint8 ``[height, width, 3]``.

@@ -5,7 +5,7 @@
 
 ``live`` builds the site, lets it look through a camera that plays a film, on a desktop and on a phone (360 x 740), and
 prints: seconds until the page is ready and until the first face has an age, frames a second, milliseconds a face by
-engine, what the download consists of, plain and by gzip -9, which hosts were asked, and whether the page answers
+engine, what the download consists of, plain and by gzip -9, all that was asked for, and whether the page answers
 without its server. With ``--images`` it leaves a picture of the page 3 s and 10 s after the camera was started.
 
 ``peers`` asks both about the same files, one after the other in one page each: the most certain face counts, and a
@@ -113,8 +113,8 @@ def live(options: argparse.Namespace) -> dict[str, Any]:
 def on_screen(browser: Any, site: Path, screen: str, viewport: dict[str, int], images: Path | None) -> dict[str, Any]:
     context = browser.new_context(viewport=viewport)
     page = context.new_page()
-    hosts: set[str] = set()
-    context.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    requests: list[str] = []
+    context.on("request", lambda request: requests.append(request.url))
     server = server_of(site)
     with serving(server):
         began = time.perf_counter()
@@ -137,7 +137,7 @@ def on_screen(browser: Any, site: Path, screen: str, viewport: dict[str, int], i
     page.wait_for_function(DONE)
     return {
         "ready_s": ready_s, "first_face_s": face_s, "fps_at_3_s": frames[0], "fps_at_10_s": frames[1],
-        "engines": json.loads(page.evaluate("document.body.dataset.measured")), "hosts": sorted(hosts),
+        "engines": json.loads(page.evaluate("document.body.dataset.measured")), "requests": sorted(set(requests)),
         "without_server": page.inner_text("#pictures figcaption"),
     }  # fmt: skip
 

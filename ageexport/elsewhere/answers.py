@@ -56,7 +56,7 @@ class Answers:
         crops: of each face, uint8 ``[n, side, side, 3]``, RGB.
         ages_years, stds_years: of each face, float64 ``[n]``.
         looked: how many pictures were looked at, with those in which no face is.
-        face_ms: what the age of one crop takes, in milliseconds.
+        face_ms: what the age of one crop takes, in milliseconds: the fastest call, which other work disturbs least.
     """
 
     pictures: np.ndarray
@@ -141,7 +141,7 @@ def answers_of(pipeline: Pipeline, paths: Sequence[Path], seconds: float = math.
 
 
 def face_ms(estimator: AgeEstimator) -> float:
-    """Returns the median time of one grey crop in milliseconds."""
+    """Returns the time of one grey crop in milliseconds, of the fastest call."""
     size = estimator.metadata.crop.size
     grey = np.full((1, size, size, 3), 128, np.uint8)
     times = []
@@ -149,7 +149,7 @@ def face_ms(estimator: AgeEstimator) -> float:
         start = time.perf_counter()
         estimator.estimate(grey)
         times.append(1000 * (time.perf_counter() - start))
-    return float(np.median(times))
+    return min(times)
 
 
 if __name__ == "__main__":

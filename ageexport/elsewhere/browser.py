@@ -34,9 +34,9 @@ _WAYS = "async () => (await import('./engine.js')).waysHere({ softwareGpu: true 
 _OPEN = """async (way) => {
     self.proved?.worker.terminate();
     self.proved = await (await import('./engine.js')).openEngine(way);
-    const { name, faceMs, metadata } = self.proved;
+    const { name, fastestMs, metadata } = self.proved;
     const software = name === 'WebGPU' && (await navigator.gpu.requestAdapter()).info.isFallbackAdapter;
-    return { name: software ? 'WebGPU in software' : name, faceMs, metadata };
+    return { name: software ? 'WebGPU in software' : name, fastestMs, metadata };
 }"""
 _LOOK = """async (number) => {
     const file = await (await fetch(`picture/${number}`)).blob();
@@ -157,7 +157,7 @@ def _answers(page: Any, way: Sequence[Any], comparison: Comparison) -> tuple[str
             crop = np.frombuffer(base64.b64decode(face["crop"]), np.uint8).reshape(size, size, 3)
             faces.append((looked, face["box"], crop, face["age"], face["age_std"]))
         looked += 1
-    return opened["name"], Answers.of(faces, size, looked, opened["faceMs"])
+    return opened["name"], Answers.of(faces, size, looked, opened["fastestMs"])
 
 
 def _evaluated(page: Any, code: str, argument: Any) -> Any:

@@ -20,7 +20,7 @@ const answers = {
     ort.env.wasm.wasmPaths = new URL("./ort/", location.href).href;
     const executionProviders = [engine];
     opened = await Ageinfer.open({ model, detector, ort, executionProviders, threads });
-    return { metadata: opened.metadata, faceMs: await timeOfFace() };
+    return { metadata: opened.metadata, ...(await timesOfFace()) };
   },
 
   async picture({ bitmap, name, crops = false }) {
@@ -53,7 +53,8 @@ function pixelsOf(bitmap) {
   return context.getImageData(0, 0, canvas.width, canvas.height);
 }
 
-async function timeOfFace() {
+// The median in milliseconds, and the fastest one, which other work on the device disturbs least.
+async function timesOfFace() {
   const { size } = opened.metadata.crop;
   const grey = { width: size, height: size, data: new Uint8Array(3 * size * size).fill(128) };
   const times = [];
@@ -63,5 +64,6 @@ async function timeOfFace() {
     await opened.estimator.estimate([grey]);
     times.push(performance.now() - start);
   }
-  return times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
+  times.sort((a, b) => a - b);
+  return { faceMs: times[Math.floor(times.length / 2)], fastestMs: times[0] };
 }
