@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -18,10 +17,6 @@ LIBRARY = Path(web.__file__).parent / "site" / "lib"
 WEB = Path(os.environ.get("AGEINFER_WEB", ROOT / ".venv" / "web"))
 MODELS = ROOT / "models"
 YUNET = MODELS / "face_detection_yunet_2023mar.onnx"
-
-# Since 5.0 OpenCV samples affine maps in 32-bit floats, and the library does as it does; before, it rounded places to
-# 1/32 pixel.
-as_opencv_5 = pytest.mark.skipif(int(cv2.__version__.split(".")[0]) < 5, reason="needs OpenCV 5")
 
 
 class Refused(Exception):  # noqa: N818

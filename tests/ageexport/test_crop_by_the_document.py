@@ -2,9 +2,7 @@
 
 import math
 
-import cv2
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,7 +77,6 @@ def pixels(picture, lines, columns, fill):
     return found
 
 
-@pytest.mark.skipif(int(cv2.__version__.split(".")[0]) < 5, reason="OpenCV 4 samples otherwise, as the document says")
 @settings(max_examples=150)
 @given(data=st.data())
 def test_a_crop_that_was_written_from_the_document_has_the_same_pixels(data):

@@ -9,7 +9,7 @@ import re
 import cv2
 import numpy as np
 import pytest
-from web_library import LIBRARY, MODELS, Library, Refused, as_opencv_5, differences
+from web_library import LIBRARY, MODELS, Library, Refused, differences
 
 from ageinfer.crop.cut import crop_face
 from ageinfer.crop.quality import view_of
@@ -127,7 +127,6 @@ def test_colours_are_taken_as_by_opencv(library, scenes):
     assert found[-1].kind == "TypeError"
 
 
-@as_opencv_5
 def test_affine_maps_have_the_pixels_of_opencv(library, scenes):
     random = np.random.default_rng(1)
     cases, expected = [], []
@@ -161,7 +160,6 @@ def faces_of(scenes, count, seed):
         yield image, tuple(map(float, box)), [[point.real, point.imag] for point in points.tolist()]
 
 
-@as_opencv_5
 @pytest.mark.parametrize("kind", ["box", "landmarks", "resize"])
 def test_crops_have_the_pixels_of_python(kind, library, scenes):
     random = np.random.default_rng(7)
@@ -198,7 +196,6 @@ def test_boxes_that_python_refuses_are_refused(library, scenes):
         assert "box" in str(found)
 
 
-@as_opencv_5
 def test_views_have_the_quality_that_python_gives(library, scenes):
     cases, expected = [], []
     for number, (image, box, landmarks) in enumerate(faces_of(scenes, 60, 11)):

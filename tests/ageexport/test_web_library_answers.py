@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from films import moving_face
 from portraits import variation
-from web_library import MODELS, YUNET, Library, as_opencv_5
+from web_library import MODELS, YUNET, Library
 
 from ageinfer.detect import YuNet, detect_closely
 from ageinfer.pipeline import Pipeline
@@ -62,7 +62,6 @@ def test_faces_are_found_near_known_places_as_in_python(library, scenes):
             assert np.array(face["landmarks"]) == pytest.approx(np.array(detection.landmarks), abs=0.1)
 
 
-@as_opencv_5
 def test_records_of_pictures_are_those_of_python(library, scenes):
     pipeline = Pipeline.default(FP32, provider="cpu", threads=1)
     ours = [pipeline(image).to_record() for image in scenes]
@@ -139,7 +138,6 @@ def films(persons):
     yield "sizes", [(image[: 200 + 40 * (i // 6)].copy(), i // 2 / 10) for i, (image, _) in enumerate(clip[:12])]
 
 
-@as_opencv_5
 @pytest.mark.slow
 def test_films_have_the_tracks_and_steady_ages_of_python(library, persons):
     """Frame by frame: which frames are searched, carried, estimated, and who is who."""
