@@ -14,7 +14,7 @@ from agetrain._files import write_json, write_text
 from agetrain.datasets.parts import PARTS
 from agetrain.datasets.problems import LIST, write_problems
 from agetrain.errors import UsageError
-from agetrain.evaluation import report
+from agetrain.evaluation import aev, aev_report, report
 from agetrain.evaluation.answers import DETECTORS, write_predictions
 from agetrain.evaluation.comparing import are_seeds, differences, over_seeds
 from agetrain.evaluation.evaluated import Report
@@ -57,6 +57,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rows", type=Path, metavar="FILE", help="write a row for each picture (.csv or .parquet): file, label, answer"
     )
+    parser.add_argument(
+        "--report", choices=("aev",), action="append", default=[],
+        help="also write this report into --out: aev, the figures of age verification (false positives of minors at "
+        "several cut-offs, false negatives of adults, no answer, by group)",
+    )  # fmt: skip
     parser.add_argument("--predictions", type=Path, metavar="FILE", help="write the answers for a teacher (.npz)")
     parser.add_argument(
         "--robustness", type=int, nargs="?", const=500, default=0, metavar="N",
@@ -124,6 +129,8 @@ def evaluations(options: argparse.Namespace) -> list[Evaluation]:
     check_datasets(options.dataset, setup)
     if options.predictions and len(options.models) > 1:
         raise UsageError("--predictions takes the answers of one model")
+    if options.report and not options.out:
+        raise UsageError("--report writes into a folder; name it with --out DIR")
     if options.rows and options.rows.suffix not in SUFFIXES:
         raise UsageError(f"--rows {options.rows}: the name must end in {' or '.join(SUFFIXES)}")
     models = [(open_model(path, options.device, trust_code=options.trust_code), path) for path in options.models]
@@ -164,6 +171,10 @@ def report_evaluations(options: argparse.Namespace) -> None:
         Report(tuple(done)).save(options.out)
         write_problems(options.out / LIST, {p: None for e in done for p in e.problems})
         print(f"{options.out}: evaluation.json, evaluation.md, evaluation.png, rows.csv")
+        if "aev" in options.report:
+            records = [aev.report(e.rows, resamples=options.resamples) for e in done if e.record["n"]]
+            aev_report.save(options.out, records)
+            print(f"{options.out}: aev.json, aev.md, aev.html, aev.png")
 
 
 def report_leave_one_out(options: argparse.Namespace) -> None:
