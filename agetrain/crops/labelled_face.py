@@ -56,11 +56,16 @@ def crop_labelled_face(
         landmarks: whether the crop may use landmarks.
         box_margin: what is added to each side of the box first, as a share of its longer side.
     """
+    face = labelled_face(detector, image)
+    return None if face is None else crop_found_face(face, image, spec, landmarks=landmarks, box_margin=box_margin)
+
+
+def crop_found_face(
+    face: "Detection", image: Image, spec: CropSpec, *, landmarks: bool = True, box_margin: float = 0.0
+) -> Image:
+    """Crops a face that was found as the runtime does; uint8 RGB ``[size, size, 3]``, see `crop_labelled_face`."""
     from ageinfer.crop.cut import crop_face
 
-    face = labelled_face(detector, image)
-    if face is None:
-        return None
     return crop_face(image, _grown(face.box, box_margin), spec, face.landmarks if landmarks else None)
 
 

@@ -31,6 +31,15 @@ _AGE, _SEX = "age", ("sex", "gender")
 _STEP = 1e-4
 _Z = NormalDist().inv_cdf(0.975)
 Bools = npt.NDArray[np.bool_]
+# How a face is seen, in stretches whose ends are where the costs of `ageinfer.crop.quality` begin, or near.
+_VIEWS = {
+    "size_px": (48, 96, 192), "sharpness": (0.12, 0.3), "yaw": (0.1, 0.2), "brightness": (60, 120, 210),
+    "quality": (0.5, 0.8),
+}  # fmt: skip
+_VIEW_NAMES = {
+    "size_px": "face, px", "sharpness": "sharpness", "yaw": "turn to the side", "brightness": "brightness",
+    "quality": "quality",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +64,10 @@ class People:
         known = [row for row in rows if row.age_years is not None]
         names = sorted({name for row in known for name, _ in row.groups})
         groups = {name: np.array([dict(row.groups).get(name, "") for row in known], str) for name in names}
+        for name, edges in _VIEWS.items():
+            values = [dict(row.view).get(name, math.nan) for row in known]
+            if not all(map(math.isnan, values)):
+                groups[_VIEW_NAMES[name]] = np.array([_between(value, edges) for value in values], str)
         return cls(
             np.array([math.floor(row.age_years or 0) for row in known], int),
             np.array([row.answer_years if row.found else np.nan for row in known], float),
@@ -128,6 +141,16 @@ def report(rows: Sequence[Row], *, resamples: int = 1000) -> dict[str, Any]:
         },
         "curve": _curve(people, minors & people.answered, adults & people.answered),
     }  # fmt: skip
+
+
+def _between(value: float, edges: Sequence[float]) -> str:
+    """The stretch between two edges that a value lies in, in words; empty where it is not known."""
+    if math.isnan(value):
+        return ""
+    place = sum(value >= edge for edge in edges)
+    if place == 0:
+        return f"below {edges[0]:g}"
+    return f"from {edges[place - 1]:g}" if place == len(edges) else f"{edges[place - 1]:g} to {edges[place]:g}"
 
 
 def _within(people: People, years: range) -> Bools:

@@ -14,13 +14,13 @@ from ageinfer.types import Image
 from agetrain._files import replacing
 from agetrain._progress import progress
 from agetrain.crops.cache import picture_digest
-from agetrain.crops.labelled_face import crop_labelled_face, read_labelled_picture
+from agetrain.crops.labelled_face import crop_found_face, labelled_face, read_labelled_picture
 from agetrain.data import Data, opened
 from agetrain.datasets import Dataset, Sample
 from agetrain.datasets.base import samples_of
 from agetrain.datasets.own import Reading
 from agetrain.errors import DatasetError
-from agetrain.evaluation.figures import Answers, answers_from
+from agetrain.evaluation.figures import VIEW, Answers, answers_from
 from agetrain.evaluation.models import Model
 
 _CHUNK = 256
@@ -59,12 +59,15 @@ def answers_of(
     Raises:
         DatasetError: a picture cannot be read.
     """
+    from ageinfer.crop.quality import view_of
+
     n, size = len(samples), model.crop.size
     estimates, stds = np.full(n, np.nan), np.full(n, np.nan)
+    views = {name: np.full(n, np.nan) for name in VIEW}
     crops = np.empty((_CHUNK, size, size, 3), np.uint8)
     places: list[int] = []
     for i, sample in enumerate(progress(samples, title, "img")):
-        crop = None
+        face = None
         try:
             image = read_labelled_picture(sample.path)
         except DatasetError as error:
@@ -73,16 +76,21 @@ def answers_of(
             unreadable[sample.path] = str(error)
         else:
             image = vary(image) if vary else image
-            crop = crop_labelled_face(detector, image, model.crop, landmarks=landmarks, box_margin=box_margin)
-        if crop is not None:
+            face = labelled_face(detector, image)
+        if face is not None:
+            crop = crop_found_face(face, image, model.crop, landmarks=landmarks, box_margin=box_margin)
             crops[len(places)] = crop
             places.append(i)
+            if model.crop.kind != "resize":  # of whole pictures nothing is known of a face
+                view = view_of(crop, model.crop, face)
+                for name, values in views.items():
+                    values[i] = getattr(view, name)
         if places and (len(places) == _CHUNK or i == n - 1):
             estimates[places], stds[places] = model.estimate(crops[: len(places)])
             places = []
     if places:
         estimates[places], stds[places] = model.estimate(crops[: len(places)])
-    return answers_from(samples, estimates, stds, label, model.train_median)
+    return answers_from(samples, estimates, stds, label, model.train_median, views)
 
 
 def open_part(

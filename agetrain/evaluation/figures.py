@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ THRESHOLDS_YEARS = (18, 21, 25)
 FEWEST = 20  # pictures that a group needs for a figure of its own
 MOST_GROUPS = 50  # values of a column; one with more, as names and addresses have, makes no groups
 CHILDREN_BELOW_YEARS = 13
+# Of `ageinfer.crop.quality.View`.
+VIEW = ("size_px", "sharpness", "yaw", "pitch", "roll_degrees", "brightness", "contrast", "quality")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +38,8 @@ class Answers:
         label: ``real`` or ``apparent``.
         train_median: years, the answer for a picture without a face.
         lows, highs: ``[n]`` years, ends of the interval where no more is known than that; NaN where the age is exact.
+        views: how each face is seen: for each of `VIEW` the values ``[n]``, NaN where no face was found; empty where
+            nobody has looked.
     """
 
     labels: Array
@@ -50,6 +54,7 @@ class Answers:
     train_median: float
     lows: Array
     highs: Array
+    views: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def exact(self) -> npt.NDArray[np.bool_]:
@@ -58,7 +63,10 @@ class Answers:
 
     def rows(self, chosen: npt.NDArray[np.bool_]) -> "Answers":
         """Returns the answers to some of the pictures."""
-        picked: dict[str, Any] = {"attributes": {name: values[chosen] for name, values in self.attributes.items()}}
+        picked: dict[str, Any] = {
+            name: {key: values[chosen] for key, values in getattr(self, name).items()}
+            for name in ("attributes", "views")
+        }
         for each in fields(self):
             values = getattr(self, each.name)
             if isinstance(values, np.ndarray):
@@ -81,7 +89,10 @@ class Answers:
         return self.answers - np.where(self.exact, self.labels, np.clip(self.answers, self.lows, self.highs))
 
 
-def answers_from(samples: Sequence[Sample], estimates: Array, stds: Array, label: str, train_median: float) -> Answers:
+def answers_from(
+    samples: Sequence[Sample], estimates: Array, stds: Array, label: str, train_median: float,
+    views: Mapping[str, Array] | None = None,
+) -> Answers:  # fmt: skip
     """Puts estimates beside all that is known of the pictures.
 
     Args:
@@ -90,6 +101,7 @@ def answers_from(samples: Sequence[Sample], estimates: Array, stds: Array, label
         stds: ``[n]`` years, the same.
         label: ``real`` or ``apparent``.
         train_median: years, the answer for a picture without a face.
+        views: see `Answers`.
     """
 
     def years(name: str) -> Array:
@@ -102,7 +114,7 @@ def answers_from(samples: Sequence[Sample], estimates: Array, stds: Array, label
         others=years("other_years"), other_stds=years("other_std_years"),
         subjects=np.array([s.subject or f"picture {i}" for i, s in enumerate(samples)]),
         attributes={name: np.array([dict(s.attributes).get(name, "") for s in samples]) for name in names},
-        label=label, train_median=train_median, lows=ends[:, 0], highs=ends[:, 1],
+        label=label, train_median=train_median, lows=ends[:, 0], highs=ends[:, 1], views=views or {},
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ class Row:
         error_years: answer minus label; of an interval, how far the answer lies from it.
         found: a face was found.
         groups: what else is known of the picture.
+        view: how the face is seen, see `agetrain.evaluation.figures.VIEW`; empty where nobody has looked.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Row:
     error_years: float
     found: bool
     groups: tuple[tuple[str, str], ...]
+    view: tuple[tuple[str, float], ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -58,19 +60,22 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the row as plain values by column; a group is a column of its own."""
-        own = {name: getattr(self, name) for name in self.__slots__ if name != "groups"}
+        own = {name: getattr(self, name) for name in self.__slots__ if name not in ("groups", "view")}
+        own |= {f"face_{name}": value for name, value in self.view}
         return {**own, **{(name if name not in own else f"{name}_group"): value for name, value in self.groups}}
 
 
 def rows_of(model: str, dataset: str, part: str, samples: Sequence[Sample], answers: Answers) -> Iterator[Row]:
     """Yields a row for each picture, in the order of the samples."""
     columns = (answers.answers, answers.stds, answers.errors, answers.found)
-    for sample, answer, std, error, found in zip(samples, *(c.tolist() for c in columns), strict=True):
+    for i, (sample, answer, std, error, found) in enumerate(zip(samples, *(c.tolist() for c in columns), strict=True)):
+        view = tuple((name, round(float(values[i]), 4)) for name, values in answers.views.items())
         low, high = sample.interval_years or (None, None)
         yield Row(
             model, dataset, part, sample.path.as_posix(), sample.subject or "",
             sample.age_years if sample.interval_years is None else None, low, high, round(answer, 4),
             None if math.isnan(std) else round(std, 4), round(error, 4), found, sample.attributes,
+            view if found else (),
         )  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """The figures of age verification, counted again by other code, and on people whose errors are known."""
 
+import csv
 import json
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -156,6 +158,21 @@ def test_a_higher_cut_off_never_lets_more_minors_pass(people):
             assert at["false_positive"]["percent"] <= float(percent)
 
 
+def test_small_and_turned_faces_are_groups_of_their_own():
+    people = [
+        replace(row(15.0, 17.0 + 10 * (i % 2), i), view=(("size_px", 40.0 if i % 2 else 100.0), ("yaw", 0.2 * (i % 2))))
+        for i in range(200)
+    ]
+    at = aev.report(people)["cutoffs"]["21"]["false_positive"]
+    assert {name: figures["percent"] for name, figures in at["groups"]["face, px"].items()} == {
+        "below 48": 100, "96 to 192": 0,
+    }  # fmt: skip
+    assert {name: figures["n"] for name, figures in at["groups"]["turn to the side"].items()} == {
+        "below 0.1": 100, "from 0.2": 100,
+    }  # fmt: skip
+    assert "quality" not in at["groups"]
+
+
 def test_the_report_has_json_text_a_page_and_a_plot(record, tmp_path):
     aev_report.save(tmp_path, [record])
     assert json.loads((tmp_path / "aev.json").read_text())["aev"][0]["n"] == record["n"]
@@ -182,6 +199,10 @@ def test_the_command_writes_it_beside_the_evaluation(appa_real, tmp_path, capsys
     assert main([*arguments, "--out", str(tmp_path), "--report", "aev"]) == 0
     [record] = json.loads((tmp_path / "aev.json").read_text())["aev"]
     assert (record["model"], record["dataset"], record["n"]) == ("age-small.onnx", "appa-real", 8)
+    assert set(record["no_answer"]["groups"]) >= {"age", "face, px", "sharpness", "quality"}
+    with (tmp_path / "rows.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert all(0 < float(r["face_quality"]) <= 1 and float(r["face_size_px"]) > 20 for r in rows)
     assert "aev.html" in capsys.readouterr().out
     assert main([*arguments, "--report", "aev"]) == 2
     assert "--report writes into a folder; name it with --out DIR" in capsys.readouterr().err
