@@ -158,7 +158,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def curves(records: Sequence[Record]) -> bytes:
-    """Draws the detection-error trade-off of every record, with the cut-offs as points; returns a PNG.
+    """Draws the detection-error trade-off of every record, a panel for each set of pictures; returns a PNG.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -167,25 +167,25 @@ def curves(records: Sequence[Record]) -> bytes:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependencyError("plots need matplotlib: pip install 'ageinfer[train]'") from error
-    drawn = Figure(figsize=(8, 5.5), layout="constrained")
-    axes = drawn.subplots()
-    for record in records:
-        if not record["curve"]:
-            continue
-        cutoffs, positives, negatives = zip(*record["curve"], strict=True)
-        [line] = axes.plot(positives, negatives, label=f"{record['model']}, {record['dataset']} {record['part']}")
-        for years in map(int, record["cutoffs"]):
-            place = cutoffs.index(float(years))
-            axes.plot(positives[place], negatives[place], "o", color=line.get_color(), markersize=4)
-            axes.annotate(
-                str(years), (positives[place], negatives[place]), fontsize=8, xytext=(3, 3), textcoords="offset points"
-            )
-    axes.set(
-        xlabel="minors taken for older, %", ylabel="adults taken for younger, %", xlim=(0, 100), ylim=(0, 100),
-    )  # fmt: skip
-    axes.grid(alpha=0.3)
-    if axes.has_data():
-        axes.legend()
+    places = list(dict.fromkeys(f"{r['dataset']} {r['part']}" for r in records if r["curve"]))
+    models = list(dict.fromkeys(r["model"] for r in records))
+    drawn = Figure(figsize=(4.6 * max(1, len(places)), 4.6), layout="constrained")
+    panels = drawn.subplots(1, max(1, len(places)), squeeze=False)[0]
+    for axes, place in zip(panels, places, strict=False):
+        for record in (r for r in records if f"{r['dataset']} {r['part']}" == place and r["curve"]):
+            cutoffs, positives, negatives = zip(*record["curve"], strict=True)
+            colour = f"C{models.index(record['model']) % 10}"
+            axes.plot(positives, negatives, color=colour, label=record["model"])
+            for years in map(int, record["cutoffs"]):
+                point = positives[cutoffs.index(float(years))], negatives[cutoffs.index(float(years))]
+                axes.plot(*point, "o", color=colour, markersize=3)
+                axes.annotate(
+                    str(years), point, fontsize=8, color=colour, xytext=(3, 3), textcoords="offset points"
+                )  # fmt: skip
+        axes.set(title=place, xlabel="minors taken for older, %", ylabel="adults taken for younger, %")
+        axes.set(xlim=(0, 100), ylim=(0, 100))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
     stream = io.BytesIO()
     drawn.savefig(stream, format="png", dpi=110)
     return stream.getvalue()
