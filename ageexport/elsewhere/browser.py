@@ -3,7 +3,9 @@
 import base64
 import json
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -82,18 +84,25 @@ def rungs(comparison: Comparison, runtime: Path | None = None) -> list[Rung]:
 
 def site_rungs(site: Path, comparison: Comparison) -> list[Rung]:
     """Compares the answers of a site that is built, see `rungs`."""
+    given_up = threading.Event()
     # Playwright refuses to work in a thread that has an event loop, as notebooks have.
     with ThreadPoolExecutor(1) as executor:
-        return executor.submit(_site_rungs, site, comparison).result()
+        try:
+            return executor.submit(_site_rungs, site, comparison, given_up).result()
+        finally:
+            given_up.set()  # at Ctrl-C
 
 
-def _site_rungs(site: Path, comparison: Comparison) -> list[Rung]:
+def _site_rungs(site: Path, comparison: Comparison, given_up: threading.Event) -> list[Rung]:
+    if hasattr(signal, "pthread_sigmask"):  # the browser, which this thread starts, would end with lines of its own
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     found = []
     try:
         with _opened(site, comparison.paths) as (page, browser):
+            comparison.here()  # a picture that cannot be read is told before the browser is asked
             for way in page.evaluate(_WAYS):
                 try:
-                    name, there = _answers(page, way, comparison)
+                    name, there = _answers(page, way, comparison, given_up)
                 except RefusedError as error:
                     found.append(comparison.refused(browser, str(error)))
                 else:
@@ -138,7 +147,9 @@ def _opened(site: Path, paths: Sequence[Path]) -> Iterator[tuple[Any, str]]:
         browser.close()
 
 
-def _answers(page: Any, way: Sequence[Any], comparison: Comparison) -> tuple[str, Answers]:
+def _answers(
+    page: Any, way: Sequence[Any], comparison: Comparison, given_up: threading.Event
+) -> tuple[str, Answers]:  # fmt: skip
     """What one engine is called, and what it answers in its time.
 
     Raises:
@@ -152,7 +163,7 @@ def _answers(page: Any, way: Sequence[Any], comparison: Comparison) -> tuple[str
     faces: list[Any] = []
     end = time.monotonic() + comparison.seconds
     looked = 0
-    while looked < len(comparison.paths) and time.monotonic() < end:
+    while looked < len(comparison.paths) and time.monotonic() < end and not given_up.is_set():
         for face in _evaluated(page, _LOOK, looked):
             crop = np.frombuffer(base64.b64decode(face["crop"]), np.uint8).reshape(size, size, 3)
             faces.append((looked, face["box"], crop, face["age"], face["age_std"]))

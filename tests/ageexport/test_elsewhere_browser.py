@@ -4,8 +4,11 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import struct
+import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -231,6 +234,44 @@ def test_the_command_without_anything_to_compare_with(paths, capsys, tmp_path, m
     assert main(["age-small", str(paths[0])]) == ExitStatus.SOURCE
     assert "nothing could be compared: the npm package onnxruntime-web is not here" in capsys.readouterr().err
     assert main(["age-small", str(tmp_path / "none.jpg"), "--onnxruntime-web", str(tmp_path)]) == ExitStatus.SOURCE
+
+
+def test_a_picture_that_cannot_be_read_is_told_in_one_line(runtime, tmp_path, capfd):
+    (tmp_path / "cut.jpg").write_bytes((SAMPLES / "obama.jpg").read_bytes()[:2000])
+    arguments = ["age-small", str(SAMPLES / "astronaut.jpg"), str(tmp_path), "--onnxruntime-web", str(runtime)]
+    assert main(arguments) == ExitStatus.SOURCE
+    [line] = capfd.readouterr().err.splitlines()
+    assert line.endswith("cut.jpg: the picture is cut off before its end; copy it again")
+
+
+def test_ctrl_c_ends_it_with_one_line_and_without_the_browser(runtime, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "ageexport.elsewhere",
+        "age-small",
+        *[str(SAMPLES)] * 3,
+        "--onnxruntime-web",
+        str(runtime),
+    ]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    began = time.monotonic()
+    while not _of_session(running.pid, "chrom") and time.monotonic() < began + 30:
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=30)
+    assert (running.returncode, said) == (
+        ExitStatus.INTERRUPTED,
+        "ageexport.elsewhere: interrupted; nothing was written\n",
+    )
+    assert not _of_session(running.pid, "chrom")
+
+
+def _of_session(session, name):
+    """The processes of a session whose command has this in its name."""
+    found = subprocess.run(["ps", "-o", "comm=", "-s", str(session)], capture_output=True, text=True, check=False)
+    return [line for line in found.stdout.split() if name in line]
 
 
 def test_an_export_is_proved_in_the_browser_too(
