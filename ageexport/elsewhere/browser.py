@@ -1,9 +1,10 @@
 """The site of `ageexport.web` in headless Chromium, asked about picture files."""
 
 import base64
+import gc
 import json
+import logging
 import shutil
-import signal
 import tempfile
 import threading
 import time
@@ -94,11 +95,9 @@ def site_rungs(site: Path, comparison: Comparison) -> list[Rung]:
 
 
 def _site_rungs(site: Path, comparison: Comparison, given_up: threading.Event) -> list[Rung]:
-    if hasattr(signal, "pthread_sigmask"):  # the browser, which this thread starts, would end with lines of its own
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     found = []
     try:
-        with _opened(site, comparison.paths) as (page, browser):
+        with _asyncio_heard_unless(given_up), _opened(site, comparison.paths) as (page, browser):
             comparison.here()  # a picture that cannot be read is told before the browser is asked
             for way in page.evaluate(_WAYS):
                 try:
@@ -110,6 +109,22 @@ def _site_rungs(site: Path, comparison: Comparison, given_up: threading.Event) -
     except MissingDependencyError as error:
         return [comparison.not_measured("browser", str(error))]
     return found
+
+
+@contextmanager
+def _asyncio_heard_unless(given_up: threading.Event) -> Iterator[None]:
+    """Drops what asyncio logs once the work was given up: Ctrl-C ends Playwright's own process, too."""
+
+    def heard(_: logging.LogRecord) -> bool:
+        return not given_up.is_set()
+
+    log = logging.getLogger("asyncio")
+    log.addFilter(heard)
+    try:
+        yield
+    finally:
+        gc.collect()  # the complaint comes when a future goes
+        log.removeFilter(heard)
 
 
 @contextmanager
