@@ -283,7 +283,7 @@ def decades(years: Array) -> npt.NDArray[np.str_]:
 
 
 def by_group(values: npt.NDArray[np.str_], a: Answers, interval: Bootstrap) -> dict[str, dict[str, Any]]:
-    """Computes MAE and bias of each group; pictures whose group is not known are left out.
+    """Computes MAE, bias and the coverage of the deviation of each group; pictures of an unknown group are left out.
 
     Groups of fewer than 20 pictures are given with their number alone.
     """
@@ -300,6 +300,7 @@ def by_group(values: npt.NDArray[np.str_], a: Answers, interval: Bootstrap) -> d
                 "mae_interval_95": interval.of_mean(np.abs(a.errors), chosen),
                 "bias": round(float(errors.mean()), 4),
                 "detection_rate_percent": round(100 * float(a.found[chosen].mean()), 2),
+                **uncertainty(a.rows(chosen)),
             }
     return figures
 

@@ -134,12 +134,17 @@ def _exact(r: Record) -> list[str]:
         ("predicted decade", r["by_predicted_decade"]),
         *r["by_attribute"].items(),
     ):
-        lines += ["", f"| {title} | n | MAE | interval | bias | face found |", "|---|---|---|---|---|---|"]
+        lines += [
+            "",
+            f"| {title} | n | MAE | interval | bias | face found | within one std |",
+            "|---|---|---|---|---|---|---|",
+        ]
         for name, g in groups.items():
+            covered = f"{g['within_1_std_percent']:.1f} %" if "within_1_std_percent" in g else "-"
             figures = (
-                f"{g['mae']:.2f} | {_interval(g)} | {g['bias']:+.2f} | {g['detection_rate_percent']:.1f} %"
+                f"{g['mae']:.2f} | {_interval(g)} | {g['bias']:+.2f} | {g['detection_rate_percent']:.1f} % | {covered}"
                 if "mae" in g
-                else "too few | | | "
+                else "too few | | | | "
             )
             lines.append(f"| {name} | {g['n']} | {figures} |")
     worst, children = r["worst_group"], r["children"]
