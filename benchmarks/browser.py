@@ -129,7 +129,9 @@ def on_screen(browser: Any, site: Path, screen: str, viewport: dict[str, int], i
         for second in (3, 10):
             page.wait_for_timeout(max(0, 1000 * (started + second - time.perf_counter())))
             if images is not None:
-                page.screenshot(path=images / f"browser-{screen}-{second}s.png", full_page=True)
+                page.screenshot(
+                    path=images / f"browser-{screen}-{second}s.jpg", full_page=True, type="jpeg", quality=80
+                )
             frames.append(float(page.inner_text("#fps")))
     page.reload()  # its server has stopped
     page.wait_for_function(READY)
