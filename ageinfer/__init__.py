@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ageinfer.sinks.draw import AnnotatedFrame, blur_faces, draw_faces
     from ageinfer.sources import Source, open_camera, open_source, read_picture
     from ageinfer.types import Age, Detection, Face, Frame, FrameResult
+    from ageinfer.workers import Workers
 
 _HOMES = {
     "crop.cut": ("crop_face", "crop_faces"),
@@ -59,6 +60,7 @@ _HOMES = {
     "sinks.draw": ("AnnotatedFrame", "blur_faces", "draw_faces"),
     "sources": ("Source", "open_camera", "open_source", "read_picture"),
     "types": ("Age", "Detection", "Face", "Frame", "FrameResult"),
+    "workers": ("Workers",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -67,7 +69,7 @@ __all__ = [
     "CropSpec", "Crossing", "CsvSink", "Detection", "DlibCnn", "DlibHog", "Face", "FaceDetector", "FaceSnapshots",
     "FolderSink", "Frame", "FrameResult", "JsonlSink", "Line", "Looking", "People", "PeopleSink", "Person",
     "PictureSink", "Pipeline", "Places", "Sink", "Source", "VideoSink", "VideoTracker", "Window", "WindowSink",
-    "YuNet", "Zone", "blur_faces", "crop_face", "crop_faces", "draw_faces", "open_camera", "open_detector",
+    "Workers", "YuNet", "Zone", "blur_faces", "crop_face", "crop_faces", "draw_faces", "open_camera", "open_detector",
     "open_source", "read_picture", "record_schema",
 ]  # fmt: skip
 

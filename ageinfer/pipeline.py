@@ -18,7 +18,7 @@ from ageinfer.engine.cores import usable_cores
 from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.errors import SourceError
 from ageinfer.side_by_side import side_by_side
-from ageinfer.sources import LiveGroup, Source
+from ageinfer.sources import LiveGroup, SequenceSource, Source
 from ageinfer.sources.given import Picture, checked, frame_of
 from ageinfer.tracking.follower import FaceFollower
 from ageinfer.tracking.track import Track
@@ -30,8 +30,7 @@ __all__ = ["Located", "Looking", "Pipeline", "VideoTracker", "largest_look"]
 _BATCH_FACES, _BATCH_PIXELS = 16, 24_000_000
 # Decoded frames that wait, and what waits between the two halves of the work on a video, each in its own thread.
 _FRAMES_AHEAD, _STEPS_AHEAD, _BYTES_AHEAD = 8, 4, 48 << 20
-# Frames of a video file whose faces are estimated together: four faces at once take 0.85 of the time of four single
-# ones (one thread, AMD EPYC, a MobileNetV2 at 112 px), because the weights are read once.
+# Frames of a video file whose faces a GPU estimates together.
 _FRAMES_AT_ONCE = 4
 # The largest search of a whole frame; what only a larger one finds is too small for an age. (At 8 megapixels, a run
 # took 1.1 GB instead of 0.7, and 1.5 times as long.)
@@ -150,7 +149,8 @@ class Pipeline:
         """Processes a source as its kind needs it: `pictures` or `video`, ahead of whoever takes the results.
 
         Nothing is done ahead for a live source, so that its newest frame is the one that is shown. Those of a
-        `LiveGroup` each have a thread, and share the networks. Where ``looking`` leaves the choice, searches of whole
+        `LiveGroup` each have a thread, and share the networks. On a CPU the faces of one frame form a batch, so that no
+        other frame changes the last digits of an age. Where ``looking`` leaves the choice, searches of whole
         frames are reduced as `largest_look` says.
 
         Yields:
@@ -162,12 +162,14 @@ class Pipeline:
         if isinstance(source, LiveGroup):
             turns = Semaphore(max(1, int(usable_cores())))
             return side_by_side([self._watched(member, turns) for member in source.members])
+        if isinstance(source, SequenceSource):
+            return source.each(self.run)
         tracker = self.start(largest_side=largest_look(source))
         if source.kind == "camera":
             return tracker.estimated(map(tracker.locate, source))
         if source.kind != "video":
             pictures = ahead(source, _FRAMES_AHEAD, weight=_bytes_of, most_weight=_BYTES_AHEAD, pauses=True)
-            return self.pictures(pictures)
+            return self.pictures(pictures, batch_faces=self.batch_faces)
         frames = ahead(source, _FRAMES_AHEAD, weight=_bytes_of, most_weight=_BYTES_AHEAD)
         located = ahead(
             (tracker.locate(frame) for frame in frames),
@@ -175,14 +177,22 @@ class Pipeline:
             weight=lambda step: _bytes_of(step.frame),
             most_weight=_BYTES_AHEAD,
         )
-        return tracker.estimated(located, at_once=_FRAMES_AT_ONCE)
+        return tracker.estimated(located, at_once=_FRAMES_AT_ONCE if self.estimator.gains_from_batches else 1)
 
-    def pictures(self, frames: Iterable[Frame | None]) -> Generator[tuple[Frame, FrameResult]]:
+    @property
+    def batch_faces(self) -> int:
+        """How many faces of several pictures `run` estimates together."""
+        return _BATCH_FACES if self.estimator.gains_from_batches else 1
+
+    def pictures(
+        self, frames: Iterable[Frame | None], *, batch_faces: int = _BATCH_FACES
+    ) -> Generator[tuple[Frame, FrameResult]]:
         """Processes frames that have nothing to do with each other, in their order.
 
         Args:
             frames: uint8 BGR pictures of any sizes. Some are taken before the first is given back; None among them asks
                 for what was taken so far, because the next one is not there yet.
+            batch_faces: pictures wait for each other until they have so many faces; 1: each is estimated alone.
 
         Yields:
             Each frame with its result; where ``frames`` end with a `SourceError`, those before it come first.
@@ -212,7 +222,7 @@ class Pipeline:
             crops = self.crop(frame.image, detections)
             waiting.append((frame, detections, crops))
             faces, pixels = faces + len(crops), pixels + frame.image.size
-            if faces >= _BATCH_FACES or pixels >= _BATCH_PIXELS:
+            if faces >= batch_faces or pixels >= _BATCH_PIXELS:
                 yield from self._estimated(waiting)
                 waiting, faces, pixels = [], 0, 0
         yield from self._estimated(waiting)

@@ -127,11 +127,13 @@ def open_shown(
         AgeError: one of them cannot be opened.
     """
     from ageinfer import sinks
+    from ageinfer.sources import SequenceSource
 
     serves = options.serve or options.serve_at
     if serves:
         yield _open_web_view(options, source, pipeline, playback, boards)
     asked = serves or any(getattr(options, name) for name in ("window", "mqtt", *FILES))
+    asked = asked or isinstance(source, SequenceSource)  # of several films, nobody watches each
     if options.window or (not asked and source.kind in ("camera", "video") and sinks.display_works()):
         yield sinks.WindowSink(
             playback=playback, hold_pictures=source.kind != "camera", should_end=lambda: interrupts.requested
