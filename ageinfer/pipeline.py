@@ -16,6 +16,7 @@ from ageinfer.detect import FaceDetector, WholePicture, detect_as_told, open_det
 from ageinfer.detect.looking import Looking
 from ageinfer.engine.cores import usable_cores
 from ageinfer.engine.estimator import AgeEstimator
+from ageinfer.engine.sessions import GPU_PROVIDERS
 from ageinfer.errors import SourceError
 from ageinfer.side_by_side import side_by_side
 from ageinfer.sources import LiveGroup, SequenceSource, Source
@@ -177,12 +178,16 @@ class Pipeline:
             weight=lambda step: _bytes_of(step.frame),
             most_weight=_BYTES_AHEAD,
         )
-        return tracker.estimated(located, at_once=_FRAMES_AT_ONCE if self.estimator.gains_from_batches else 1)
+        return tracker.estimated(located, at_once=_FRAMES_AT_ONCE if self._has_gpu else 1)
 
     @property
     def batch_faces(self) -> int:
         """How many faces of several pictures `run` estimates together."""
-        return _BATCH_FACES if self.estimator.gains_from_batches else 1
+        return _BATCH_FACES if self._has_gpu else 1
+
+    @property
+    def _has_gpu(self) -> bool:
+        return self.estimator.provider in GPU_PROVIDERS
 
     def pictures(
         self, frames: Iterable[Frame | None], *, batch_faces: int = _BATCH_FACES

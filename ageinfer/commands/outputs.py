@@ -101,6 +101,7 @@ def open_files(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]
         AgeError: one of them cannot be opened.
     """
     from ageinfer import sinks
+    from ageinfer.sources import SequenceSource
 
     files = getattr(source, "files", ())
     if options.output:
@@ -114,7 +115,8 @@ def open_files(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]
             real_time = source.kind == "camera"
             yield sinks.VideoSink(path, source.fps, real_time=real_time, sound_of=sound_of, codec=options.codec)
     if options.faces:
-        yield sinks.FaceSnapshots(Path(options.faces), sources=names_of(source), untouchable=files)
+        films = list(map(str, source.films)) if isinstance(source, SequenceSource) else []
+        yield sinks.FaceSnapshots(Path(options.faces), sources=films or names_of(source), untouchable=files)
 
 
 def open_shown(

@@ -55,11 +55,12 @@ def open_workers(
         and several films of which every image would have to be handed over.
     """
     from ageinfer.engine.cores import usable_cores
+    from ageinfer.engine.sessions import GPU_PROVIDERS
     from ageinfer.sources import SequenceSource
 
     threads = 1 if options.threads is None else options.threads
     count = workers_of(options) or max(1, int(usable_cores()) // threads)
-    if count == 1 or pipeline.estimator.gains_from_batches or not _is_much(source):
+    if count == 1 or pipeline.estimator.provider in GPU_PROVIDERS or not _is_much(source):
         return None
     if isinstance(source, SequenceSource):
         if pixels:

@@ -106,11 +106,6 @@ class AgeEstimator:
         """The execution provider that the network really runs on."""
         return self.network.provider
 
-    @property
-    def gains_from_batches(self) -> bool:
-        """Whether the faces of several pictures should be asked together, which a GPU answers sooner."""
-        return self.provider in GPU_PROVIDERS
-
     def estimate(self, crops: Image) -> list[Age]:
         """Estimates the age of each crop, on a GPU all in one batch, on a CPU in batches that fit its cache.
 

@@ -189,9 +189,9 @@ class Audience:
 
     def _made(self, to_s: float) -> Window:
         tallies = {name: place.tally(self.bands, self._frames) for name, place in self._zones.items()}
-        several = self._of_pictures and self._frames > 1
+        source = f"{self._frames} pictures" if self._of_pictures and self._frames > 1 else self._source
         window = Window(
-            f"{self._frames} pictures" if several else self._source, self._model, self._from_s, to_s, self._watched_s, self._frames,
+            source, self._model, self._from_s, to_s, self._watched_s, self._frames,
             self._everywhere.tally(self.bands, self._frames), tuple(tallies.items()),
             tuple((name, dict(sides)) for name, sides in self._lines.items()), self._unsure,
         )  # fmt: skip

@@ -13,13 +13,12 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-import numpy as np
-
 from ageinfer.errors import AgeError, SourceError
 from ageinfer.images import cv2
 from ageinfer.pipeline import Pipeline
 from ageinfer.sources import PictureListSource, open_source
-from ageinfer.types import Frame, FrameResult
+from ageinfer.types import Frame, FrameResult, Image
+from ageinfer.workers.images import send_image
 from ageinfer.workers.messages import (
     DONE,
     FAILED,
@@ -120,22 +119,18 @@ class _Out:
         """Tells a result: at once with its image, or together with others."""
         self.add(result)
         if pixels:
-            image = np.ascontiguousarray(frame.image)
-            height, width = image.shape[:2]
-            self.send(IMAGE + SIZE.pack(height, width))
-            self._put(image.data.cast("B"))
+            self.send(IMAGE + SIZE.pack(*frame.image.shape[:2]), frame.image)
         elif len(self._events) >= _FRAMES_AT_ONCE:
             self.send(MORE)
 
-    def send(self, head: bytes) -> None:
+    def send(self, head: bytes, image: Image | None = None) -> None:
         """Sends what was collected."""
         with self._lock:
             events, self._events = self._events, []
-        self._put(head + encoded(events))
-
-    def _put(self, data: bytes | memoryview) -> None:
         try:
-            self._connection.send_bytes(data)
+            self._connection.send_bytes(head + encoded(events))
+            if image is not None:
+                send_image(self._connection, image)
         except OSError:  # nobody listens any longer
             os._exit(0)
 

@@ -13,6 +13,7 @@ from ageinfer.sources import PictureListSource, SequenceSource
 from ageinfer.types import Frame, FrameResult, Image
 from ageinfer.workers.handle import Worker
 from ageinfer.workers.held import Held
+from ageinfer.workers.images import receive_image
 from ageinfer.workers.messages import (
     DONE,
     FAILED,
@@ -35,6 +36,8 @@ _TASKS_AHEAD, _IMAGE_BYTES_AHEAD = 1024, 64 << 20
 _FAILED_STARTS = 3
 _TICK_S = 0.05  # where the next path is not there yet
 _NO_IMAGE: Image = np.zeros((0, 0, 3), np.uint8)
+
+log = logging.getLogger(__name__)
 
 
 class Pool(Protocol):
@@ -169,9 +172,8 @@ class Run:
             data, image = worker.connection.recv_bytes(), None
             kind, data = data[:1], data[1:]
             if kind == IMAGE:
-                image = np.empty((*SIZE.unpack_from(data), 3), np.uint8)
+                image = receive_image(worker.connection, *SIZE.unpack_from(data))
                 data = data[SIZE.size :]
-                worker.connection.recv_bytes_into(image.data.cast("B"))
         except (EOFError, OSError):
             self._lose(worker)
             return
@@ -196,6 +198,7 @@ class Run:
         """
         self._pool.running.remove(worker)
         reason = worker.end()
+        log.warning("a worker process has ended (%s); another one takes its place", reason)
         again = list(worker.tasks)
         if not worker.ready:
             self._failed_starts += 1

@@ -369,14 +369,28 @@ def test_large_frames_do_not_wait_for_each_other(pipeline):
     assert taken == [0]
 
 
-def test_the_faces_of_four_frames_of_a_file_are_estimated_together(
-    pipeline, persons, tmp_path, write_video, monkeypatch
+@pytest.mark.parametrize(("provider", "batches"), [("cuda", [4, 4, 3]), ("cpu", [1] * 11)])
+def test_a_gpu_estimates_the_faces_of_four_frames_of_a_file_together(
+    pipeline, persons, tmp_path, write_video, monkeypatch, provider, batches
 ):
     monkeypatch.setattr("ageinfer.ahead._LONGEST_WAIT_S", math.inf)
     clip = write_video(tmp_path / "clip.avi", [cv2.resize(persons[0], (240, 240))] * 11)
     counting = Counting(pipeline.estimator)
+    counting.provider = provider
     assert len(list(Pipeline(pipeline.detector, counting).run(open_source(clip)))) == 11
-    assert counting.batches == [4, 4, 3]
+    assert counting.batches == batches
+
+
+@pytest.mark.parametrize(("provider", "batches"), [("cuda", [3]), ("cpu", [1, 1, 1])])
+def test_a_gpu_estimates_the_faces_of_several_files_together(pipeline, persons, tmp_path, provider, batches):
+    for i, person in enumerate(persons):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), person)
+    counting = Counting(pipeline.estimator)
+    counting.provider = provider
+    together = Pipeline(pipeline.detector, counting)
+    with open_source(tmp_path) as source:
+        assert len(list(together.pictures(list(source), batch_faces=together.batch_faces))) == 3
+    assert counting.batches == batches
 
 
 def test_frames_that_come_slowly_do_not_wait_for_each_other(pipeline):
