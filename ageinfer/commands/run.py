@@ -75,7 +75,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
                 to_standard_output = JsonlSink("-", should_end=lambda: interrupts.requested)
                 files.append(until_the_end.enter_context(to_standard_output))
             workers = open_workers(
-                options, source, pipeline, pixels=any(sink.reads_images for sink in [*files, *shown])
+                options, source, pipeline, interrupts, pixels=any(sink.reads_images for sink in [*files, *shown])
             )
             announce(pipeline, shown, workers, quiet=options.quiet)
             pulse = Pulse(source.members if isinstance(source, LiveGroup) else [source])
@@ -103,7 +103,7 @@ def announce(pipeline: "Pipeline", shown: "Sequence[Sink]", workers: "Workers | 
         estimator = pipeline.estimator
         model = f"{estimator.metadata.name} on {estimator.provider} ({estimator.metadata.precision})"
         faces = f"faces by {pipeline.detector.identifier}"
-        shares = f"{estimator.threads} thread(s) a network" if workers is None else f"{workers.count} processes"
+        shares = f"{estimator.threads} thread(s) a network" if workers is None else f"up to {workers.count} processes"
         say(f"ageinfer {ageinfer.__version__}: {model}, {faces}, {shares}")
     for sink in shown:
         if isinstance(sink, WebSink):
@@ -185,9 +185,8 @@ class Run:
     def _results(self, source: "Source", sinks: "Sequence[Sink]") -> "Generator[tuple[Frame, FrameResult]]":
         if self.workers is None:
             return self.pipeline.run(source)
-        with self.interrupts.held():  # no process is left behind half started
-            self.workers.start()
-        return self.workers.run(source, pixels=any(sink.reads_images for sink in sinks))
+        pixels = any(sink.reads_images for sink in sinks)
+        return self.workers.run(source, pixels=pixels, meanwhile=self.pipeline)
 
     def stay(self, opened: "Callable[[], Source]", shown: "Sequence[Sink]", playback: "Playback") -> None:
         """Keeps page and window until a person ends them, and shows the recording again when one wants that.

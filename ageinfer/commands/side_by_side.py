@@ -4,6 +4,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ageinfer.commands.interrupts import Interrupts
 from ageinfer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -11,10 +12,7 @@ if TYPE_CHECKING:
     from ageinfer.sources import Source
     from ageinfer.workers import Workers
 
-# Fewer pictures are done before the processes are there.
-_LEAST_PICTURES = 100
 _MOST_WORKERS = 256
-_SOON_S = 0.1  # within which the paths of many pictures come
 
 
 def add_workers_option(parser: argparse.ArgumentParser) -> None:
@@ -40,19 +38,20 @@ def workers_of(options: argparse.Namespace) -> int:
 
 
 def open_workers(
-    options: argparse.Namespace, source: "Source", pipeline: "Pipeline", *, pixels: bool
+    options: argparse.Namespace, source: "Source", pipeline: "Pipeline", interrupts: Interrupts, *, pixels: bool
 ) -> "Workers | None":
-    """Makes the worker processes of a run; they are not started.
+    """Makes the worker processes of a run; they are started when the work takes longer than a moment.
 
     Args:
         options: of the command.
         source: that will be read.
         pipeline: that this process has opened.
+        interrupts: wait while a process is started.
         pixels: whether an output needs the images of frames.
 
     Returns:
-        None where this process does the work alone: a single picture or film, few pictures, live sources, a GPU,
-        and several films of which every image would have to be handed over.
+        None where this process does the work alone: a single picture or film, live sources, a GPU, and several films of
+        which every image would have to be handed over.
     """
     from ageinfer.engine.cores import usable_cores
     from ageinfer.engine.sessions import GPU_PROVIDERS
@@ -60,7 +59,7 @@ def open_workers(
 
     threads = 1 if options.threads is None else options.threads
     count = workers_of(options) or max(1, int(usable_cores()) // threads)
-    if count == 1 or pipeline.estimator.provider in GPU_PROVIDERS or not _is_much(source):
+    if count == 1 or pipeline.estimator.provider in GPU_PROVIDERS or not _has_parts(source):
         return None
     if isinstance(source, SequenceSource):
         if pixels:
@@ -69,14 +68,13 @@ def open_workers(
     from ageinfer.commands.options import pipeline_opener
     from ageinfer.workers import Workers
 
-    return Workers(partial(pipeline_opener(options), threads=threads), count)
+    return Workers(partial(pipeline_opener(options), threads=threads), count, undisturbed=interrupts.held)
 
 
-def _is_much(source: "Source") -> bool:
+def _has_parts(source: "Source") -> bool:
+    """Whether a source consists of files that can be read side by side."""
     from ageinfer.sources import PictureListSource, SequenceSource
 
-    if isinstance(source, PictureListSource) and source.coming is not None:
-        return source.coming.are_ready(_LEAST_PICTURES, _SOON_S)
-    if isinstance(source, SequenceSource) and len(source.films) > 1:
-        return True
-    return isinstance(source, PictureListSource | SequenceSource) and len(source.files) >= _LEAST_PICTURES
+    if not isinstance(source, PictureListSource | SequenceSource):
+        return False
+    return len(source.files) > 1 or (isinstance(source, PictureListSource) and source.coming is not None)

@@ -4,7 +4,6 @@ import codecs
 import os
 import queue
 import threading
-import time
 from collections.abc import Iterable, Iterator
 
 from ageinfer.errors import SourceError
@@ -12,7 +11,6 @@ from ageinfer.errors import SourceError
 _LONGEST_PATH = 4096  # bytes; the limit of Linux
 _LONGEST_ODD_NAME = 1 << 20  # bytes between null bytes; more is no list
 _PATHS_AHEAD = 1000
-_TICK_S = 0.01
 
 
 class ComingPaths(Iterator[str]):
@@ -40,21 +38,15 @@ class ComingPaths(Iterator[str]):
         """
         while True:
             try:
-                yield next(self) if self.are_ready(1, 0.0) else None
+                yield next(self) if self.is_ready else None
             except StopIteration:
                 return
 
-    def are_ready(self, count: int, within_s: float) -> bool:
-        """Whether so many paths are there, or come within some seconds."""
-        self._start()
-        end_s = time.monotonic() + within_s
-        while self._ready.qsize() < count and self._is_reading and time.monotonic() < end_s:
-            time.sleep(_TICK_S)
-        return self._ready.qsize() >= count
-
     @property
-    def _is_reading(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+    def is_ready(self) -> bool:
+        """Whether the next path is there, or their end."""
+        self._start()
+        return not self._ready.empty()
 
     def _start(self) -> None:
         if self._thread is None:

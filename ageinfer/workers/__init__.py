@@ -2,6 +2,7 @@
 
 import atexit
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,7 @@ class Workers:
         opener: opens the pipeline of a worker: a function that can be imported, or a `functools.partial` of one. None:
             the default pipeline, with one thread a network.
         count: of processes; None: one for each core that this process may use.
+        undisturbed: is entered while a process is started, for example to put off Ctrl-C.
 
     Example:
         >>> from functools import partial
@@ -38,17 +40,25 @@ class Workers:
         ...         print(result.source, len(result.faces))
     """
 
-    def __init__(self, opener: Callable[[], Pipeline] | None = None, count: int | None = None) -> None:
+    def __init__(
+        self, opener: Callable[[], Pipeline] | None = None, count: int | None = None, *,
+        undisturbed: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:  # fmt: skip
         self.count = max(1, int(usable_cores())) if count is None else count
         self.running: list[Worker] = []
+        self._undisturbed = undisturbed
         self._opener = opener or partial(Pipeline.default, threads=1)
 
-    def run(self, source: Source, *, pixels: bool = False) -> Generator[tuple[Frame, FrameResult]]:
+    def run(
+        self, source: Source, *, pixels: bool = False, meanwhile: Pipeline | None = None
+    ) -> Generator[tuple[Frame, FrameResult]]:
         """Processes a source as `Pipeline.run` does.
 
         Args:
             source: several pictures, or films and pictures; it is not iterated, but its counts are kept.
             pixels: whether the frames have their images; else they are empty, which saves the time to hand them over.
+            meanwhile: begins with the pictures in this process. Processes are started if that takes longer than half a
+                second, and take over when the first is ready.
 
         Yields:
             Each frame with its result.
@@ -62,14 +72,14 @@ class Workers:
             raise UsageError(f"{source.name}: workers read several pictures or films; give it to Pipeline.run")
         whole = False
         try:
-            yield from Run(self, source, pixels=pixels).results()
+            yield from Run(self, source, pixels=pixels, meanwhile=meanwhile).results()
             whole = True
         finally:
             if not whole:  # they are still at work
                 self.close()
 
     def start(self) -> None:
-        """Starts all processes now, and not as they are needed."""
+        """Starts all processes that are not running, and not only as they are needed."""
         while len(self.running) < self.count:
             self.start_one()
 
@@ -77,7 +87,8 @@ class Workers:
         """Starts a further process."""
         if not self.running:  # multiprocessing would wait for them at the end of the program
             atexit.register(self.close)
-        self.running.append(Worker.start(self._opener))
+        with self._undisturbed():
+            self.running.append(Worker.start(self._opener))
         return self.running[-1]
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """One source on its way through worker processes: hands out tasks, and gives the results in order."""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from multiprocessing.connection import wait
@@ -9,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from ageinfer.errors import AgeError, SourceError
+from ageinfer.pipeline import Pipeline
 from ageinfer.sources import PictureListSource, SequenceSource
 from ageinfer.types import Frame, FrameResult, Image
 from ageinfer.workers.handle import Worker
@@ -34,7 +36,9 @@ _TASKS_OF_WORKER = 2
 # Between the oldest task that is not done and the newest one; and bytes of images that are not due.
 _TASKS_AHEAD, _IMAGE_BYTES_AHEAD = 1024, 64 << 20
 _FAILED_STARTS = 3
-_TICK_S = 0.05  # where the next path is not there yet
+_TICK_S = 0.01  # where the next path is not there yet
+# Workers are there about a second after their start, and work that is done by then needs none.
+_ALONE_S = 0.5
 _NO_IMAGE: Image = np.zeros((0, 0, 3), np.uint8)
 
 log = logging.getLogger(__name__)
@@ -45,6 +49,9 @@ class Pool(Protocol):
 
     running: list[Worker]
     count: int
+
+    def start(self) -> None:
+        """Starts all of them that are not running."""
 
     def start_one(self) -> Worker:
         """Starts a further process."""
@@ -57,10 +64,13 @@ class Run:
         pool: of the processes.
         source: films and pictures; it is not iterated, but gets the counts.
         pixels: whether the images come back.
+        meanwhile: works on pictures in this process until the first worker is ready.
     """
 
-    def __init__(self, pool: Pool, source: PictureListSource | SequenceSource, *, pixels: bool) -> None:
-        self._pool, self._source, self._pixels = pool, source, pixels
+    def __init__(
+        self, pool: Pool, source: PictureListSource | SequenceSource, *, pixels: bool, meanwhile: Pipeline | None = None
+    ) -> None:
+        self._pool, self._source, self._pixels, self._meanwhile = pool, source, pixels, meanwhile
         self._tasks: Iterator[Task | None] = tasks_of(source, pixels=pixels)
         self._outstanding: deque[Task] = deque()  # those that are not taken, in order
         self._again: deque[Task] = deque()  # those of workers that have died, in order
@@ -73,6 +83,9 @@ class Run:
         """Yields each frame with its result, in the order of the source; see `ageinfer.workers.Workers.run`."""
         done = 0
         try:
+            for item in self._alone(self._meanwhile) if self._meanwhile is not None else ():
+                done += 1
+                yield item
             while True:
                 self._give()
                 if not self._outstanding and self._ended:
@@ -102,6 +115,28 @@ class Run:
         if self._error is not None:
             raise self._error
         self._source.refuse_none(done)
+
+    def _alone(self, pipeline: Pipeline) -> Generator[tuple[Frame, FrameResult]]:
+        """Works on pictures in this process, at first alone, and then until a worker is ready."""
+        worked_s = 0.0
+        while not any(worker.ready for worker in self._pool.running):
+            began_s = time.monotonic()
+            task = self._next_task()
+            if task is not None and task.is_film:
+                self._again.append(task)
+            if self._ended or self._again:
+                return
+            if task is None:
+                time.sleep(_TICK_S)
+                continue
+            self._outstanding.pop()
+            pictures = PictureListSource("pictures", task.files, len(task.files))
+            yield from pipeline.pictures(pictures.frames(), batch_faces=pipeline.batch_faces)
+            self._heed(Counts(pictures.failed, pictures.damaged))
+            worked_s += time.monotonic() - began_s
+            if worked_s >= _ALONE_S:
+                self._pool.start()
+                self._receive(0)
 
     def _heed(self, event: Event) -> None:
         if isinstance(event, Note):

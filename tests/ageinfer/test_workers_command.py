@@ -1,14 +1,17 @@
 """``ageinfer`` with worker processes: every output is the same as without them, and so is the exit status."""
 
+import json
 import subprocess
-import sys
+import threading
 
 import cv2
 import numpy as np
 import pytest
 from portraits import variation
+from worker_openers import IMPATIENT
 
 from ageinfer.commands import run, side_by_side
+from ageinfer.commands.interrupts import Interrupts
 from ageinfer.commands.main import main
 from ageinfer.commands.options import build_parser
 from ageinfer.errors import ExitStatus
@@ -32,9 +35,9 @@ def folder(tmp_path_factory, persons):
 
 @pytest.fixture
 def few(monkeypatch):
-    """Worker processes for few pictures; notes how many processes each run has."""
+    """Worker processes also for work that takes a moment; notes how many processes each run has."""
     counts = []
-    monkeypatch.setattr(side_by_side, "_LEAST_PICTURES", 10)
+    monkeypatch.setattr("ageinfer.workers.run._ALONE_S", 0.0)
     made = run.open_workers
 
     def counted(*arguments, **more):
@@ -149,7 +152,7 @@ def pipeline():
 def workers_for(source, pipeline, *options, pixels=False):
     parsed = build_parser().parse_args(["x", *options])
     with source:
-        workers = side_by_side.open_workers(parsed, source, pipeline, pixels=pixels)
+        workers = side_by_side.open_workers(parsed, source, pipeline, Interrupts(), pixels=pixels)
     return 1 if workers is None else workers.count
 
 
@@ -157,7 +160,8 @@ def workers_for(source, pipeline, *options, pixels=False):
     ("cores", "options", "count"),
     [
         (8.0, [], 8), (2.7, [], 2), (0.5, [], 1), (1.0, [], 1), (8.0, ["--workers", "3"], 3),
-        (8.0, ["--threads", "2"], 4), (8.0, ["--workers", "1"], 1), (1.0, ["--workers", "2"], 2), (8.0, ["--workers", "256"], 256),
+        (8.0, ["--threads", "2"], 4), (8.0, ["--workers", "1"], 1), (1.0, ["--workers", "2"], 2),
+        (8.0, ["--workers", "256"], 256),
     ],
 )  # fmt: skip
 def test_there_are_as_many_workers_as_this_process_may_use_cores(
@@ -167,10 +171,8 @@ def test_there_are_as_many_workers_as_this_process_may_use_cores(
     assert workers_for(open_source(folder), pipeline, *options) == count
 
 
-def test_little_work_and_a_gpu_stay_in_one_process(folder, clip, astronaut_path, monkeypatch, pipeline):
+def test_what_cannot_be_shared_out_stays_in_one_process(folder, clip, astronaut_path, monkeypatch, pipeline):
     monkeypatch.setattr("ageinfer.engine.cores.usable_cores", lambda: 4)
-    assert workers_for(open_source(folder), pipeline) == 1
-    monkeypatch.setattr(side_by_side, "_LEAST_PICTURES", 30)
     assert workers_for(open_source(folder), pipeline) == 4
     assert workers_for(open_source(clip), pipeline) == 1
     assert workers_for(open_source(astronaut_path), pipeline) == 1
@@ -178,34 +180,25 @@ def test_little_work_and_a_gpu_stay_in_one_process(folder, clip, astronaut_path,
     assert workers_for(open_source(folder), pipeline) == 1
 
 
-def test_many_paths_on_standard_input_are_shared_out_and_few_are_not(folder, tmp_path):
-    names = [str(folder / f"{i:02}.jpg") for i in range(4)]
-    said = {}
-    for count in (4, 120):
-        listed = "\n".join((names * 30)[:count])
-        command = [sys.executable, "-m", "ageinfer", "-", "--workers", "2", "--jsonl", "-", "--provider", "cpu"]
-        done = subprocess.run(command, input=listed, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == ExitStatus.OK
-        assert done.stdout.count("\n") == count
-        said[count] = done.stderr
-    assert "2 processes" in said[120]
-    assert "processes" not in said[4]
+def write(stream, paths):
+    stream.write("".join(f"{path}\n" for path in paths))
+    stream.flush()
 
 
-def test_a_path_is_answered_before_the_next_one_comes_with_workers_too(folder):
+def test_paths_on_standard_input_are_shared_out_and_each_is_answered_before_the_next_one_comes(folder):
     names = [str(folder / f"{i:02}.jpg") for i in range(4)]
-    command = [sys.executable, "-m", "ageinfer", "-", "--workers", "2", "--jsonl", "-", "--provider", "cpu"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as run:
-        run.stdin.write("\n".join(names * 26) + "\n")
-        run.stdin.flush()
-        for _ in range(104):
-            assert run.stdout.readline()
-        for name in names:
-            run.stdin.write(f"{name}\n")
-            run.stdin.flush()
-            assert name in run.stdout.readline()
+    command = [*IMPATIENT, "-", "--workers", "2", "--jsonl", "-", "--provider", "cpu"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        for count in (800, 1, 1, 1):
+            given = (names * 200)[:count]
+            threading.Thread(target=write, args=(run.stdin, given)).start()
+            assert [json.loads(run.stdout.readline())["source"] for _ in range(count)] == given
         run.stdin.close()
-        assert "2 processes" in run.stderr.read()
         assert run.wait(30) == ExitStatus.OK
+
+
+def test_work_of_a_moment_starts_no_process(folder, monkeypatch, tmp_path):
+    started = []
+    monkeypatch.setattr("ageinfer.workers.Workers.start_one", started.append)
+    assert main([str(folder), "--workers", "2", "--jsonl", str(tmp_path / "r"), "--quiet"]) == ExitStatus.DAMAGED
+    assert started == []

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,12 @@ from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.errors import ModelError
 from ageinfer.pipeline import Pipeline
 
+# ``ageinfer`` that starts workers at once, also for little work.
+IMPATIENT = [
+    sys.executable,
+    "-c",
+    "from ageinfer.workers import run; run._ALONE_S = 0.0; from ageinfer.__main__ import command; command()",
+]
 # Their colours are what the detectors below look for; JPEG would change them.
 DEADLY = np.full((40, 40, 3), (0, 0, 255), np.uint8)
 SLOW = np.full((40, 40, 3), (0, 255, 0), np.uint8)
