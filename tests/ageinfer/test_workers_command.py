@@ -35,9 +35,9 @@ def folder(tmp_path_factory, persons):
 
 @pytest.fixture
 def few(monkeypatch):
-    """Worker processes also for work that takes a moment; notes how many processes each run has."""
+    """Workers do all the work, however little it is; notes how many processes each run has."""
     counts = []
-    monkeypatch.setattr("ageinfer.workers.run._ALONE_S", 0.0)
+    monkeypatch.setattr("ageinfer.workers.run.Run._alone", lambda *_: ())
     made = run.open_workers
 
     def counted(*arguments, **more):
@@ -59,7 +59,7 @@ def run_with(workers, source, out, *options):
     return main([*map(str, source), *options, "--workers", workers, "--quiet", "--provider", "cpu"]), everything_in(out)
 
 
-def test_every_output_is_byte_for_byte_the_same(folder, tmp_path, monkeypatch, few, capsys):
+def test_every_output_is_byte_for_byte_the_same(folder, tmp_path, few, capsys):
     written = []
     for workers in ("1", "2"):
         out = tmp_path / workers
@@ -164,9 +164,7 @@ def workers_for(source, pipeline, *options, pixels=False):
         (8.0, ["--workers", "256"], 256),
     ],
 )  # fmt: skip
-def test_there_are_as_many_workers_as_this_process_may_use_cores(
-    folder, few, monkeypatch, pipeline, cores, options, count
-):
+def test_there_are_as_many_workers_as_this_process_may_use_cores(folder, monkeypatch, pipeline, cores, options, count):
     monkeypatch.setattr("ageinfer.engine.cores.usable_cores", lambda: cores)
     assert workers_for(open_source(folder), pipeline, *options) == count
 
@@ -189,8 +187,8 @@ def test_paths_on_standard_input_are_shared_out_and_each_is_answered_before_the_
     names = [str(folder / f"{i:02}.jpg") for i in range(4)]
     command = [*IMPATIENT, "-", "--workers", "2", "--jsonl", "-", "--provider", "cpu"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
-        for count in (800, 1, 1, 1):
-            given = (names * 200)[:count]
+        for count in (600, 1, 1, 1):
+            given = (names * 150)[:count]
             threading.Thread(target=write, args=(run.stdin, given)).start()
             assert [json.loads(run.stdout.readline())["source"] for _ in range(count)] == given
         run.stdin.close()

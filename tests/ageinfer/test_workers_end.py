@@ -18,10 +18,10 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="ch
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory, persons):
-    """Some seconds of work: 1220 names of twenty pictures."""
+    """Some seconds of work: 820 names of twenty pictures."""
     folder = tmp_path_factory.mktemp("many")
     for path in write_portraits(folder, persons[0], range(20)):
-        for i in range(60):
+        for i in range(40):
             path.with_name(f"{path.stem}-{i:02}.jpg").hardlink_to(path)
     return folder
 
@@ -47,7 +47,7 @@ def is_running(number):
         return False
 
 
-def started(many, records, *, least=600, **more):
+def started(many, records, *, least=400, **more):
     """A run with two workers that has written some records, and its children."""
     command = [*IMPATIENT, many, "--workers", "2", "--jsonl", records, "--provider", "cpu"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **more)
@@ -57,7 +57,7 @@ def started(many, records, *, least=600, **more):
     return process, children(process)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_ends_it_with_whole_records(many, tmp_path, number):
     records = tmp_path / "r.jsonl"
     process, workers = started(many, records, start_new_session=True)
@@ -69,11 +69,11 @@ def test_a_signal_to_the_whole_group_ends_it_with_whole_records(many, tmp_path, 
     assert "Traceback" not in said
     written = records.read_text()
     assert written.endswith("}\n")
-    assert 600 <= written.count("\n") < 1220
+    assert 400 <= written.count("\n") < 820
     assert all_gone(workers)
 
 
-@pytest.mark.parametrize("wait_s", [0.05, 0.3, 0.5, 0.7, 0.9, 1.1])
+@pytest.mark.parametrize("wait_s", [0.05, 0.4, 0.8])
 def test_ctrl_c_while_workers_start_says_one_line(many, tmp_path, wait_s):
     process, _ = started(many, tmp_path / "r.jsonl", least=0, start_new_session=True)
     time.sleep(wait_s)
@@ -98,7 +98,7 @@ def test_workers_end_when_the_process_is_gone_that_has_started_them(many, tmp_pa
 def test_a_reader_that_has_gone_ends_the_run_and_its_workers(many):
     command = [*IMPATIENT, many, "--workers", "2", "--provider", "cpu", "--quiet"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        for _ in range(600):
+        for _ in range(400):
             assert process.stdout.readline().endswith("}\n")
         workers = children(process)
         process.stdout.close()
@@ -123,7 +123,7 @@ def test_a_worker_that_is_killed_costs_no_record(many, tmp_path):
     _, said = process.communicate(timeout=60)
     assert process.returncode == ExitStatus.OK
     assert "a worker process has ended (signal 9, perhaps for want of memory); another one takes its place" in said
-    assert records.read_text().count("\n") == 1220
+    assert records.read_text().count("\n") == 820
 
 
 def test_a_broken_model_is_named_in_one_line(many, tmp_path):
