@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         record_schema,
     )
     from ageinfer.sinks.draw import AnnotatedFrame, blur_faces, draw_faces
-    from ageinfer.sources import Source, open_camera, open_source, read_picture
+    from ageinfer.sources import Source, open_camera, open_source, open_sources, read_picture
     from ageinfer.types import Age, Detection, Face, Frame, FrameResult
     from ageinfer.workers import Workers
 
@@ -58,7 +58,7 @@ _HOMES = {
         "VideoSink", "WindowSink", "record_schema",
     ),
     "sinks.draw": ("AnnotatedFrame", "blur_faces", "draw_faces"),
-    "sources": ("Source", "open_camera", "open_source", "read_picture"),
+    "sources": ("Source", "open_camera", "open_source", "open_sources", "read_picture"),
     "types": ("Age", "Detection", "Face", "Frame", "FrameResult"),
     "workers": ("Workers",),
 }  # fmt: skip
@@ -70,7 +70,7 @@ __all__ = [
     "FolderSink", "Frame", "FrameResult", "JsonlSink", "Line", "Looking", "People", "PeopleSink", "Person",
     "PictureSink", "Pipeline", "Places", "Sink", "Source", "VideoSink", "VideoTracker", "Window", "WindowSink",
     "Workers", "YuNet", "Zone", "blur_faces", "crop_face", "crop_faces", "draw_faces", "open_camera", "open_detector",
-    "open_source", "read_picture", "record_schema",
+    "open_source", "open_sources", "read_picture", "record_schema",
 ]  # fmt: skip
 
 

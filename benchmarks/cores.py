@@ -3,7 +3,8 @@
     python benchmarks/cores.py FOLDER ... [--pictures 3000] [--rounds 3] [--before DIR]
 
 The bare steps are decoding, finding, cropping and estimating, one after the other in one thread of one process, without
-any record. Their rate times the cores is the bound. Beside it: ``ageinfer FOLDER --jsonl F`` with ``--workers 1`` and
+any record. Their rate times the cores is the bound. As many processes with the bare steps at the same time show what of
+it the machine really gives. Beside it: ``ageinfer FOLDER --jsonl F`` with ``--workers 1`` and
 with a worker for each core, each a new process, with its start; workers that have started already, without records; and
 the checkout of an earlier version (``--before``).
 
@@ -14,6 +15,8 @@ compared. The round that others disturbed least counts, each for itself.
 
 import argparse
 import json
+import multiprocessing
+import multiprocessing.pool
 import os
 import re
 import subprocess
@@ -21,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +62,25 @@ def pss_mb(pid: int) -> float:
     return int(re.search(r"^Pss: +(\d+)", text, re.MULTILINE)[1]) / 1024  # type: ignore[index]
 
 
-def bare(files: Sequence[Path]) -> None:
-    pipeline = Pipeline.default(threads=1)
+@cache
+def pipeline() -> Pipeline:
+    return Pipeline.default(threads=1)
+
+
+def bare(files: Sequence[Path]) -> float:
+    """The bare steps; returns the processor time."""
+    steps = pipeline()
+    began_s = time.process_time()
     for file in files:
         image = read_picture(file)
-        detections = pipeline.find(image)
-        pipeline.ages(pipeline.crop(image, detections), detections)
+        detections = steps.find(image)
+        steps.ages(steps.crop(image, detections), detections)
+    return time.process_time() - began_s
+
+
+def bare_side_by_side(pool: multiprocessing.pool.Pool, files: Sequence[Path]) -> dict[str, float]:
+    groups = [files[start : start + 16] for start in range(0, len(files), 16)]
+    return {"cpu_s": sum(pool.imap_unordered(bare, groups))}
 
 
 def command(folder: Path, records: Path, workers: int | None, checkout: Path) -> Callable[[], None]:
@@ -100,7 +117,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--before", type=Path, metavar="DIR", help="a checkout of an earlier version")
     options = parser.parse_args()
+    pipeline()
     here, cores = Path(__file__).parent.parent, max(1, int(usable_cores()))
+    others = multiprocessing.get_context("spawn").Pool(cores)
     for folder in options.folders:
         found = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
         with tempfile.TemporaryDirectory() as place, Workers(count=cores) as pool:
@@ -109,11 +128,13 @@ def main() -> None:
             for file in found[:: max(1, len(found) // options.pictures)][: options.pictures]:
                 (chosen / file.name).symlink_to(file.resolve())
             files = sorted(chosen.iterdir())
+            bare_side_by_side(others, files[: 64 * cores])
             for _ in pool.run(PictureListSource("pictures", files[: 64 * cores], 64 * cores)):
                 pass
             records = {name: Path(place, name) for name in ("one", "all", "before")}
             ways: dict[str, Callable[[], Any]] = {
-                "bare steps": lambda files=files: bare(files),
+                "bare steps": lambda files=files: {"cpu_s": bare(files)},
+                f"bare steps, {cores} processes": lambda files=files: bare_side_by_side(others, files),
                 "one process": command(chosen, records["one"], 1, here),
                 f"{cores} workers": command(chosen, records["all"], cores, here),
                 f"{cores} workers, started": started(pool, files, pixels=False),

@@ -34,7 +34,7 @@ from ageinfer.workers.tasks import Task, tasks_of
 # One that a worker works on and one that waits, so that no worker waits for this process.
 _TASKS_OF_WORKER = 2
 # Between the oldest task that is not done and the newest one; and bytes of images that are not due.
-_TASKS_AHEAD, _IMAGE_BYTES_AHEAD = 1024, 64 << 20
+_MOST_TASKS, _MOST_IMAGE_BYTES = 1024, 64 << 20
 _FAILED_STARTS = 3
 _TICK_S = 0.01  # where the next path is not there yet
 # Workers are there about a second after their start, and work that is done by then needs none.
@@ -151,7 +151,7 @@ class Run:
     def _give(self) -> None:
         """Gives tasks to workers as long as one has room."""
         self._awaits_path = False
-        while self._again or (not self._ended and len(self._outstanding) < _TASKS_AHEAD):
+        while self._again or (not self._ended and len(self._outstanding) < _MOST_TASKS):
             if not self._has_room():
                 return
             task = self._again.popleft() if self._again else self._next_task()
@@ -192,7 +192,7 @@ class Run:
 
     def _receive(self, timeout_s: float | None) -> None:
         """Takes a message of each worker that has one; not images that wait for others, where there are many."""
-        full = self._held.image_bytes >= _IMAGE_BYTES_AHEAD
+        full = self._held.image_bytes >= _MOST_IMAGE_BYTES
         due = self._outstanding[0] if self._outstanding else None
         heard = {
             worker.connection: worker

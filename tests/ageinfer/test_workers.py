@@ -141,7 +141,7 @@ def test_a_worker_that_cannot_work_is_an_error(portraits, opener, error, said):
 
 @pytest.mark.skipif(os.name == "nt", reason="no signals")
 def test_what_waits_for_a_slow_picture_is_bounded(tmp_path, persons, monkeypatch):
-    monkeypatch.setattr(run_module, "_TASKS_AHEAD", 3)
+    monkeypatch.setattr(run_module, "_MOST_TASKS", 3)
     images = [worker_openers.SLOW, *(cv2.resize(persons[0], (100, 100)) for _ in range(99))]
     folder, marks = write(tmp_path / "in", images), tmp_path / "marks"
     marks.mkdir()
@@ -164,7 +164,7 @@ def test_what_waits_for_a_slow_picture_is_bounded(tmp_path, persons, monkeypatch
 
 @pytest.mark.skipif(os.name == "nt", reason="no signals")
 def test_images_that_wait_for_a_slow_picture_are_bounded(tmp_path, persons, monkeypatch):
-    monkeypatch.setattr(run_module, "_IMAGE_BYTES_AHEAD", 5 * 30_000)
+    monkeypatch.setattr(run_module, "_MOST_IMAGE_BYTES", 5 * 30_000)
     images = [worker_openers.SLOW, *(cv2.resize(persons[0], (100, 100)) for _ in range(39))]
     folder, marks = write(tmp_path / "in", images), tmp_path / "marks"
     marks.mkdir()
