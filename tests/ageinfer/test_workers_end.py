@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -93,6 +94,26 @@ def test_workers_end_when_the_process_is_gone_that_has_started_them(many, tmp_pa
     process.communicate()
     assert len(workers) >= 2
     assert all_gone(workers)
+
+
+@pytest.mark.parametrize("end", ["kill", "forget"])
+def test_workers_without_work_end_with_the_process_that_has_started_them(end):
+    script = """
+from ageinfer.workers import Workers
+workers = Workers(count=1)
+workers.start()
+print(workers.running[0].process.pid, workers.running[0].connection.recv_bytes(), flush=True)
+input()
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        number = int(process.stdout.readline().split()[0])
+        assert is_running(number)
+        if end == "kill":
+            process.kill()
+        process.stdin.close()
+        process.wait(10)
+    assert all_gone([number])
 
 
 def test_a_reader_that_has_gone_ends_the_run_and_its_workers(many):
