@@ -94,7 +94,6 @@ class Run:
                 if task is None or not (task.messages or task.done):
                     self._receive(_TICK_S if self._awaits_path else None)
                     continue
-                self._receive(0)
                 if not task.messages:
                     self._outstanding.popleft()
                     continue
@@ -110,6 +109,7 @@ class Run:
                         yield Frame(event.source, event.index, event.time_s, image, damaged=event.damaged), event
                     else:
                         self._heed(event)
+                self._receive(0)
         finally:
             self._held.close()
         if self._error is not None:

@@ -12,6 +12,9 @@ import pytest
 import worker_openers
 from portraits import variation
 
+from ageinfer.detect import YuNet
+from ageinfer.detect.looking import Looking
+from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.errors import AgeError, ModelError, SourceError, UsageError
 from ageinfer.pipeline import Pipeline
 from ageinfer.sources import PictureListSource, open_source, open_sources
@@ -121,6 +124,36 @@ def test_the_pictures_of_a_worker_that_dies_once_are_done_by_another(tmp_path, p
     assert done == [(str(folder / f"{i:02}.png"), 40 * 40 * 3 * pixels if i == 3 else size) for i in range(20)]
     assert (source.failed, len(list(marks.iterdir()))) == (0, 1)
     assert ["another one takes its place" in text for text in caplog.messages] == [True]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals")
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_film_whose_worker_dies_goes_on_where_it_was_and_a_second_death_ends_it(
+    tmp_path, persons, write_video, caplog, deaths
+):
+    face = cv2.resize(persons[0], (96, 96))
+    films = [write_video(tmp_path / f"{i}.avi", [np.roll(face, j % 7, axis=1) for j in range(120)]) for i in range(2)]
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    with open_sources(films) as source:
+        pipeline = Pipeline(YuNet(threads=1), AgeEstimator(threads=1), Looking(every=1))
+        expected = [result for _, result in pipeline.run(source)]
+    with open_sources(films) as source, Workers(partial(worker_openers.mortal_in_films, marks, deaths), 1) as workers:
+        done = []
+        for _, result in workers.run(source):
+            done.append(result)
+            while len(done) == 1 and workers.running[0].process.is_alive():  # what it sent before is not taken yet
+                time.sleep(0.01)
+    assert len(list(marks.iterdir())) == deaths
+    ended = [text for text in caplog.messages if "died twice" in text]
+    if deaths == 1:
+        assert (done, source.failed, ended) == (expected, 0, [])
+    else:
+        assert [result for result in done if result.source == str(films[1])] == expected[120:]
+        first = [result for result in done if result.source == str(films[0])]
+        assert first == expected[: len(first)]
+        assert 32 <= len(first) < 120
+        assert (source.failed, len(ended)) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ageinfer.detect import YuNet
+from ageinfer.detect.looking import Looking
 from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.errors import ModelError
 from ageinfer.pipeline import Pipeline
@@ -51,6 +52,22 @@ def once_mortal(marks) -> Pipeline:
     pipeline = mortal(marks)
     if any(marks.iterdir()):
         pipeline.detector.detect = pipeline.detector._yunet.detect
+    return pipeline
+
+
+def mortal_in_films(marks, deaths) -> Pipeline:
+    """Kills its process at the 110th search, so many times, and notes its number."""
+    pipeline = Pipeline(_Changed(None), AgeEstimator(threads=1), Looking(every=1))
+    detect, calls = pipeline.detector.detect, []
+
+    def counted(image):
+        calls.append(1)
+        if len(calls) == 110 and len(list(marks.iterdir())) < deaths:
+            (marks / str(os.getpid())).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return detect(image)
+
+    pipeline.detector.detect = counted
     return pipeline
 
 
