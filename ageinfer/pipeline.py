@@ -31,7 +31,7 @@ __all__ = ["Located", "Looking", "Pipeline", "VideoTracker", "largest_look"]
 _BATCH_FACES, _BATCH_PIXELS = 16, 24_000_000
 # Decoded frames that wait, and what waits between the two halves of the work on a video, each in its own thread.
 _FRAMES_AHEAD, _STEPS_AHEAD, _BYTES_AHEAD = 8, 4, 48 << 20
-# Frames of a video file whose faces a GPU estimates together.
+# Frames of a video file whose faces are estimated one after the other, on a GPU together.
 _FRAMES_AT_ONCE = 4
 # The largest search of a whole frame; what only a larger one finds is too small for an age. (At 8 megapixels, a run
 # took 1.1 GB instead of 0.7, and 1.5 times as long.)
@@ -170,7 +170,7 @@ class Pipeline:
             return tracker.estimated(map(tracker.locate, source))
         if source.kind != "video":
             pictures = ahead(source, _FRAMES_AHEAD, weight=_bytes_of, most_weight=_BYTES_AHEAD, pauses=True)
-            return self.pictures(pictures, batch_faces=self.batch_faces)
+            return self.pictures(pictures)
         frames = ahead(source, _FRAMES_AHEAD, weight=_bytes_of, most_weight=_BYTES_AHEAD)
         located = ahead(
             (tracker.locate(frame) for frame in frames),
@@ -178,26 +178,14 @@ class Pipeline:
             weight=lambda step: _bytes_of(step.frame),
             most_weight=_BYTES_AHEAD,
         )
-        return tracker.estimated(located, at_once=_FRAMES_AT_ONCE if self._has_gpu else 1)
+        return tracker.estimated(located, at_once=_FRAMES_AT_ONCE)
 
-    @property
-    def batch_faces(self) -> int:
-        """How many faces of several pictures `run` estimates together."""
-        return _BATCH_FACES if self._has_gpu else 1
-
-    @property
-    def _has_gpu(self) -> bool:
-        return self.estimator.provider in GPU_PROVIDERS
-
-    def pictures(
-        self, frames: Iterable[Frame | None], *, batch_faces: int = _BATCH_FACES
-    ) -> Generator[tuple[Frame, FrameResult]]:
+    def pictures(self, frames: Iterable[Frame | None]) -> Generator[tuple[Frame, FrameResult]]:
         """Processes frames that have nothing to do with each other, in their order.
 
         Args:
             frames: uint8 BGR pictures of any sizes. Some are taken before the first is given back; None among them asks
                 for what was taken so far, because the next one is not there yet.
-            batch_faces: pictures wait for each other until they have so many faces; 1: each is estimated alone.
 
         Yields:
             Each frame with its result; where ``frames`` end with a `SourceError`, those before it come first.
@@ -227,7 +215,7 @@ class Pipeline:
             crops = self.crop(frame.image, detections)
             waiting.append((frame, detections, crops))
             faces, pixels = faces + len(crops), pixels + frame.image.size
-            if faces >= batch_faces or pixels >= _BATCH_PIXELS:
+            if faces >= _BATCH_FACES or pixels >= _BATCH_PIXELS:
                 yield from self._estimated(waiting)
                 waiting, faces, pixels = [], 0, 0
         yield from self._estimated(waiting)
@@ -283,6 +271,21 @@ class Pipeline:
         views = (view_of(crop, spec, detection) for crop, detection in zip(crops, detections, strict=True))
         return [replace(age, quality=view.quality) for age, view in zip(ages, views, strict=True)]
 
+    def ages_of(self, frames: Sequence[tuple[Image, Sequence[Detection]]]) -> list[Age]:
+        """The ages of the faces of several frames, in their order; on a GPU in one batch.
+
+        On a CPU each frame is a batch, so that no other frame changes the last digits of an age. One after the other
+        they take less time than each after the search for its faces, which has other weights in the cache.
+
+        Args:
+            frames: the crops of each, as `crop` gives them, and its faces.
+        """
+        if self.estimator.provider in GPU_PROVIDERS:
+            return self.ages(
+                np.concatenate([crops for crops, _ in frames]), [face for _, some in frames for face in some]
+            )
+        return [age for crops, some in frames for age in self.ages(crops, some)]
+
     def result(self, frame: Frame, faces: Iterable[Face]) -> FrameResult:
         """The result of a frame with these faces."""
         height, width = frame.image.shape[:2]
@@ -294,9 +297,7 @@ class Pipeline:
         if not waiting:
             return
         with self.timer("age"):
-            ages = iter(
-                self.ages(np.concatenate([crops for _, _, crops in waiting]), [d for _, ds, _ in waiting for d in ds])
-            )
+            ages = iter(self.ages_of([(crops, detections) for _, detections, crops in waiting]))
         for frame, detections, _ in waiting:
             yield frame, self.result(frame, [Face(d, next(ages)) for d in detections])
 
@@ -431,7 +432,7 @@ class VideoTracker:
     def _ages_of(self, faces: Sequence[tuple[Located, list[int]]]) -> list[Age]:
         chosen = [[step.detections[i] for i in places] for step, places in faces]
         crops = [self._pipeline.crop(step.frame.image, some) for (step, _), some in zip(faces, chosen, strict=True)]
-        return self._pipeline.ages(np.concatenate(crops), [detection for some in chosen for detection in some])
+        return self._pipeline.ages_of(list(zip(crops, chosen, strict=True)))
 
 
 def largest_look(source: Source) -> int | None:

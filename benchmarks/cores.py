@@ -9,8 +9,8 @@ with a worker for each core, each a new process, with its start; workers that ha
 the checkout of an earlier version (``--before``).
 
 Of each: pictures a second; processor time for a picture in milliseconds, of all processes together; what share of the
-cores other programs took meanwhile; and memory (PSS) in MB, of the parent and of each worker. Records of all ways are
-compared. The round that others disturbed least counts, each for itself.
+cores other programs took meanwhile, and what share of the rest was used; and memory (PSS) in MB, of the parent and of
+each worker. Records of all ways are compared. The round that others disturbed least counts, each for itself.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from ageinfer.engine.cores import usable_cores
+from ageinfer.images import cv2
 from ageinfer.pipeline import Pipeline
 from ageinfer.sources import PICTURE_SUFFIXES, PictureListSource, read_picture
 from ageinfer.workers import Workers
@@ -53,8 +54,10 @@ def measured(pictures: int, work: Callable[[], Any]) -> dict[str, Any]:
     found = work() or {}
     wall_s, own, busy = time.monotonic() - began_s, own_s() - own, busy_s() - busy
     own = found.pop("cpu_s", own)
-    others = max(0.0, busy - own) / wall_s / (os.cpu_count() or 1)
-    return {"rate": pictures / wall_s, "cpu_ms": 1000 * own / pictures, "others": others, **found}
+    cores = os.cpu_count() or 1
+    others = max(0.0, busy - own) / wall_s / cores
+    used = own / wall_s / cores / (1 - others)
+    return {"rate": pictures / wall_s, "cpu_ms": 1000 * own / pictures, "others": others, "used": used, **found}
 
 
 def pss_mb(pid: int) -> float:
@@ -64,6 +67,7 @@ def pss_mb(pid: int) -> float:
 
 @cache
 def pipeline() -> Pipeline:
+    cv2.setNumThreads(1)
     return Pipeline.default(threads=1)
 
 
@@ -87,7 +91,7 @@ def command(folder: Path, records: Path, workers: int | None, checkout: Path) ->
     def run() -> None:
         more = [] if workers is None else ["--workers", str(workers)]
         arguments = [sys.executable, "-m", "ageinfer", str(folder), "--jsonl", str(records), "--quiet", *more]
-        subprocess.run(arguments, check=True, env=os.environ | {"PYTHONPATH": str(checkout)})
+        subprocess.run(arguments, check=True, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)})
 
     return run
 

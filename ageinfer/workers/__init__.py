@@ -52,7 +52,7 @@ class Workers:
     def run(
         self, source: Source, *, pixels: bool = False, meanwhile: Pipeline | None = None
     ) -> Generator[tuple[Frame, FrameResult]]:
-        """Processes a source as `Pipeline.run` does.
+        """Processes a source as `Pipeline.run` does; one source at a time.
 
         Args:
             source: several pictures, or films and pictures; it is not iterated, but its counts are kept.

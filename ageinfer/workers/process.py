@@ -92,7 +92,7 @@ def _do(task: dict[str, Any], pipeline: Pipeline, out: "_Out") -> None:
         out.add(counts)
     else:
         pictures = PictureListSource("pictures", task["files"], len(task["files"]))
-        for frame, result in pipeline.pictures(pictures.frames(), batch_faces=pipeline.batch_faces):
+        for frame, result in pipeline.pictures(pictures.frames()):
             out.answer(frame, result, pixels=pixels)
         out.add(Counts(pictures.failed, pictures.damaged))
     out.send(DONE)

@@ -131,7 +131,7 @@ class Run:
                 continue
             self._outstanding.pop()
             pictures = PictureListSource("pictures", task.files, len(task.files))
-            yield from pipeline.pictures(pictures.frames(), batch_faces=pipeline.batch_faces)
+            yield from pipeline.pictures(pictures.frames())
             self._heed(Counts(pictures.failed, pictures.damaged))
             worked_s += time.monotonic() - began_s
             if worked_s >= _ALONE_S:
