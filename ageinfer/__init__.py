@@ -40,8 +40,9 @@ if TYPE_CHECKING:
         record_schema,
     )
     from ageinfer.sinks.draw import AnnotatedFrame, blur_faces, draw_faces
-    from ageinfer.sources import Source, open_camera, open_source, read_picture
+    from ageinfer.sources import Source, open_camera, open_source, open_sources, read_picture
     from ageinfer.types import Age, Detection, Face, Frame, FrameResult
+    from ageinfer.workers import Workers
 
 _HOMES = {
     "crop.cut": ("crop_face", "crop_faces"),
@@ -57,8 +58,9 @@ _HOMES = {
         "VideoSink", "WindowSink", "record_schema",
     ),
     "sinks.draw": ("AnnotatedFrame", "blur_faces", "draw_faces"),
-    "sources": ("Source", "open_camera", "open_source", "read_picture"),
+    "sources": ("Source", "open_camera", "open_source", "open_sources", "read_picture"),
     "types": ("Age", "Detection", "Face", "Frame", "FrameResult"),
+    "workers": ("Workers",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -67,8 +69,8 @@ __all__ = [
     "CropSpec", "Crossing", "CsvSink", "Detection", "DlibCnn", "DlibHog", "Face", "FaceDetector", "FaceSnapshots",
     "FolderSink", "Frame", "FrameResult", "JsonlSink", "Line", "Looking", "People", "PeopleSink", "Person",
     "PictureSink", "Pipeline", "Places", "Sink", "Source", "VideoSink", "VideoTracker", "Window", "WindowSink",
-    "YuNet", "Zone", "blur_faces", "crop_face", "crop_faces", "draw_faces", "open_camera", "open_detector",
-    "open_source", "read_picture", "record_schema",
+    "Workers", "YuNet", "Zone", "blur_faces", "crop_face", "crop_faces", "draw_faces", "open_camera", "open_detector",
+    "open_source", "open_sources", "read_picture", "record_schema",
 ]  # fmt: skip
 
 

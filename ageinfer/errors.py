@@ -33,7 +33,7 @@ STATUS_TEXTS = {
     ExitStatus.MODEL: "a model, a checkpoint or its weights are missing, broken, changed or not this project's",
     ExitStatus.OUTPUT: "a result cannot be written",
     ExitStatus.MISSING: "a package, a display or an execution provider is missing",
-    ExitStatus.SOME_FAILED: "some pictures could not be read; the others are done",
+    ExitStatus.SOME_FAILED: "some pictures or videos could not be read; the others are done",
     ExitStatus.TRUNCATED: "the video is cut off; what can be decoded of it is done",
     ExitStatus.DIVERGED: "the loss of a training run is no longer a number",
     ExitStatus.UNPROVED: "a model answers otherwise than its checkpoint, or elsewhere, or its 8 bits save too little",

@@ -36,7 +36,7 @@ class Recorder:
     """
 
     def __init__(self, estimator: AgeEstimator) -> None:
-        self.metadata, self.identifier = estimator.metadata, estimator.identifier
+        self.metadata, self.identifier, self.provider = estimator.metadata, estimator.identifier, estimator.provider
         self._estimator = estimator
         self.crops: Image | None = None
 

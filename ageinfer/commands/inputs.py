@@ -89,7 +89,7 @@ def inputs_of(options: argparse.Namespace) -> list[Input]:
 
 
 def check_live_outputs(options: argparse.Namespace) -> None:
-    """Refuses outputs that hold one source only.
+    """Refuses outputs that hold one live source only.
 
     Raises:
         UsageError: one of them was asked for.
@@ -97,6 +97,18 @@ def check_live_outputs(options: argparse.Namespace) -> None:
     for name in ("output", "window"):
         if getattr(options, name):
             raise UsageError(f"--{name} is for one source; use --serve, --jsonl or --faces for several")
+
+
+def check_film_outputs(options: argparse.Namespace) -> None:
+    """Refuses outputs that hold one video only.
+
+    Raises:
+        UsageError: one of them was asked for.
+    """
+    for name in ("output", "window", "serve", "serve_at", "mqtt"):
+        if getattr(options, name):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} is for one video; give videos one by one, or use --jsonl, --people or --faces")
 
 
 def opener_of(inputs: Sequence[Input], reconnect_for: float | None) -> "Callable[[], Source]":

@@ -4,11 +4,13 @@ import argparse
 import os
 import stat
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 import ageinfer
 from ageinfer.commands.inputs import Input, check_live_outputs
 from ageinfer.commands.people_options import add_people_options, check_people_options
+from ageinfer.commands.side_by_side import add_workers_option, workers_of
 from ageinfer.errors import ExitStatus, UsageError, status_table
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "source", nargs="*", metavar="SOURCE",
         help="a picture, a folder of pictures, a pattern ('*.jpg'), a video, the address of a stream (rtsp, http), "
-        "/dev/videoN, a GStreamer pipeline, or - to read picture paths from standard input; several pictures and "
-        "folders may be given, or several cameras and streams",
+        "/dev/videoN, a GStreamer pipeline, or - to read picture paths from standard input; several pictures, "
+        "folders and videos may be given, or several cameras and streams",
     )  # fmt: skip
     parser.add_argument(
         "--camera", type=int, action="append", metavar="N", help="open this camera; 0 is the first; may be repeated"
@@ -60,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="try to reopen a lost camera or stream for this many seconds (default: 60, with several sources for ever; "
         "0: do not try; inf: for ever)",
     )  # fmt: skip
+    add_workers_option(parser)
     parser.set_defaults(inputs=())  # those of --config
     out = parser.add_argument_group("output")
     out.add_argument(
@@ -206,6 +209,7 @@ def check_options(options: argparse.Namespace, inputs: Sequence[Input]) -> None:
         if getattr(options, name) == "-":
             raise UsageError(f"--{name} -: only records go to standard output; name a place (./- for one named so)")
     check_people_options(options)
+    workers_of(options)
     if options.mqtt:
         mqtt_address(options)
     elif options.mqtt_ca:
@@ -249,11 +253,20 @@ def open_pipeline(options: argparse.Namespace) -> "Pipeline":
     Raises:
         AgeError: one of them cannot be opened.
     """
+    return pipeline_opener(options)()
+
+
+def pipeline_opener(options: argparse.Namespace) -> "partial[Pipeline]":
+    """Returns what opens detector and model, also in another process.
+
+    Raises:
+        UsageError: see `looking_of`.
+    """
     from ageinfer.pipeline import Pipeline
 
     looking = looking_of(options)
-    return Pipeline.default(
-        options.model, options.detector, detector_file=options.detector_file, looking=looking,
+    return partial(
+        Pipeline.default, options.model, options.detector, detector_file=options.detector_file, looking=looking,
         precision=options.precision, provider=options.provider, threads=options.threads,
     )  # fmt: skip
 

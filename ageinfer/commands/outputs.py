@@ -101,6 +101,7 @@ def open_files(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]
         AgeError: one of them cannot be opened.
     """
     from ageinfer import sinks
+    from ageinfer.sources import SequenceSource
 
     files = getattr(source, "files", ())
     if options.output:
@@ -114,7 +115,8 @@ def open_files(options: argparse.Namespace, source: "Source") -> "Iterator[Sink]
             real_time = source.kind == "camera"
             yield sinks.VideoSink(path, source.fps, real_time=real_time, sound_of=sound_of, codec=options.codec)
     if options.faces:
-        yield sinks.FaceSnapshots(Path(options.faces), sources=names_of(source), untouchable=files)
+        films = list(map(str, source.films)) if isinstance(source, SequenceSource) else []
+        yield sinks.FaceSnapshots(Path(options.faces), sources=films or names_of(source), untouchable=files)
 
 
 def open_shown(
@@ -127,11 +129,13 @@ def open_shown(
         AgeError: one of them cannot be opened.
     """
     from ageinfer import sinks
+    from ageinfer.sources import SequenceSource
 
     serves = options.serve or options.serve_at
     if serves:
         yield _open_web_view(options, source, pipeline, playback, boards)
     asked = serves or any(getattr(options, name) for name in ("window", "mqtt", *FILES))
+    asked = asked or isinstance(source, SequenceSource)  # of several films, nobody watches each
     if options.window or (not asked and source.kind in ("camera", "video") and sinks.display_works()):
         yield sinks.WindowSink(
             playback=playback, hold_pictures=source.kind != "camera", should_end=lambda: interrupts.requested

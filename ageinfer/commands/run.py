@@ -3,17 +3,18 @@
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import ageinfer
-from ageinfer.commands.inputs import boards_of, inputs_of, opener_of
+from ageinfer.commands.inputs import boards_of, check_film_outputs, inputs_of, opener_of
 from ageinfer.commands.interrupts import Interrupts
 from ageinfer.commands.options import check_options, open_pipeline
 from ageinfer.commands.outputs import open_files, open_mqtt, open_people, open_records, open_shown
 from ageinfer.commands.progress_line import ProgressLine
+from ageinfer.commands.side_by_side import open_workers
 from ageinfer.console import put, say
 from ageinfer.errors import ExitStatus, UsageError
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ageinfer.pipeline import Pipeline
     from ageinfer.sinks import Playback, Sink
     from ageinfer.sources import Source
+    from ageinfer.types import Frame, FrameResult
+    from ageinfer.workers import Workers
 
 _IDLE_S = 0.03
 
@@ -42,7 +45,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     check_options(options, inputs)
     from ageinfer.commands.service import Pulse, ServiceManager
     from ageinfer.sinks import JsonlSink, Playback
-    from ageinfer.sources import LiveGroup
+    from ageinfer.sources import LiveGroup, SequenceSource
 
     boards = boards_of(inputs, options)
     pipeline = open_pipeline(options)
@@ -54,6 +57,8 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
                 raise UsageError(
                     "--people, --mqtt, --zone and --line are for videos and cameras; --audience also counts pictures"
                 )
+            if isinstance(source, SequenceSource):
+                check_film_outputs(options)
             files = [until_the_end.enter_context(sink) for sink in open_records(options, source, interrupts)]
             files += [until_the_end.enter_context(sink) for sink in open_people(options, source, interrupts, boards)]
             files += [until_the_end.enter_context(sink) for sink in open_mqtt(options, boards)]
@@ -69,11 +74,14 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
             if not files and not shown:
                 to_standard_output = JsonlSink("-", should_end=lambda: interrupts.requested)
                 files.append(until_the_end.enter_context(to_standard_output))
-            announce(pipeline, shown, quiet=options.quiet)
+            workers = open_workers(
+                options, source, pipeline, interrupts, pixels=any(sink.reads_images for sink in [*files, *shown])
+            )
+            announce(pipeline, shown, workers, quiet=options.quiet)
             pulse = Pulse(source.members if isinstance(source, LiveGroup) else [source])
             manager = until_nobody_watches.enter_context(ServiceManager(pulse.goes_on))
             manager.say_ready(f"reading {source.name}")
-            running = Run(options, interrupts, pipeline, boards, pulse)
+            running = Run(options, interrupts, pipeline, boards, pulse, workers)
             running.process(source, [*files, *shown], playback if shown else None)
         if interrupts.requested:
             raise KeyboardInterrupt
@@ -86,7 +94,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     return ExitStatus.SOME_FAILED if source.failed else ExitStatus.OK
 
 
-def announce(pipeline: "Pipeline", shown: "Sequence[Sink]", *, quiet: bool) -> None:
+def announce(pipeline: "Pipeline", shown: "Sequence[Sink]", workers: "Workers | None" = None, *, quiet: bool) -> None:
     """Says what the run works with, and where its page is."""
     from ageinfer.web import WebSink
     from ageinfer.web.listening import shown as shown_address
@@ -94,8 +102,9 @@ def announce(pipeline: "Pipeline", shown: "Sequence[Sink]", *, quiet: bool) -> N
     if not quiet:
         estimator = pipeline.estimator
         model = f"{estimator.metadata.name} on {estimator.provider} ({estimator.metadata.precision})"
-        faces = f"faces by {pipeline.detector.identifier}, {estimator.threads} thread(s) a network"
-        say(f"ageinfer {ageinfer.__version__}: {model}, {faces}")
+        faces = f"faces by {pipeline.detector.identifier}"
+        shares = f"{estimator.threads} thread(s) a network" if workers is None else f"up to {workers.count} processes"
+        say(f"ageinfer {ageinfer.__version__}: {model}, {faces}, {shares}")
     for sink in shown:
         if isinstance(sink, WebSink):
             say(f"the page: {shown_address(sink.url)}")
@@ -111,6 +120,7 @@ class Run:
         pipeline: finds faces and ages.
         boards: know zones and lines.
         pulse: is told of each result.
+        workers: do the work instead of the pipeline, the first time.
     """
 
     options: argparse.Namespace
@@ -118,6 +128,7 @@ class Run:
     pipeline: "Pipeline"
     boards: "Boards"
     pulse: "Pulse"
+    workers: "Workers | None" = None
 
     def process(
         self, source: "Source", sinks: "Sequence[Sink]", playback: "Playback | None" = None, *, quiet: bool = False
@@ -143,7 +154,7 @@ class Run:
 
         quiet = quiet or options.quiet
         progress = ProgressLine(source.frame_count, quiet=quiet, count_faces=not options.only_counts)
-        results = self.pipeline.run(source)
+        results = self._results(source, sinks)
         try:
             for frame, result in results:
                 if playback is not None:
@@ -163,11 +174,19 @@ class Run:
             interrupts.hold()  # until the sinks have completed what they wrote
             source.close()  # wakes whoever waits for it
             results.close()
+            if self.workers is not None:
+                self.workers.close()
             progress.clear()
             if progress.frames and not quiet:
                 rate = f" ({progress.frames / progress.seconds:.0f} frames a second)" if progress.frames > 1 else ""
                 faces = "" if options.only_counts else f"faces {progress.faces}, "
                 say(f"frames {progress.frames}, {faces}{progress.seconds:.1f} s{rate}")
+
+    def _results(self, source: "Source", sinks: "Sequence[Sink]") -> "Generator[tuple[Frame, FrameResult]]":
+        if self.workers is None:
+            return self.pipeline.run(source)
+        pixels = any(sink.reads_images for sink in sinks)
+        return self.workers.run(source, pixels=pixels, meanwhile=self.pipeline)
 
     def stay(self, opened: "Callable[[], Source]", shown: "Sequence[Sink]", playback: "Playback") -> None:
         """Keeps page and window until a person ends them, and shows the recording again when one wants that.

@@ -19,8 +19,9 @@ from ageinfer.engine.sessions import GPU_PROVIDERS, Network, first_provider, int
 from ageinfer.errors import ModelError, UsageError
 from ageinfer.types import Age, Image
 
-# What a thread of a CPU is given at once, in pixels of crops: what the layers of more faces hand on leaves its cache.
+# What a CPU is given at once, in pixels of crops: what the layers of more faces hand on leaves its cache.
 # In one piece, 20 faces took 1.1 to 1.3 times as long (one thread, AMD EPYC, the shipped models of 2026-11-26).
+# It does not grow with the threads: the last digits of an answer depend on what was asked together.
 _CPU_PIXELS = 1 << 16
 # So far outside of the range in the metadata an answer may lie: rounding errors of a mean over all ages; and of a
 # network that gives years as they are, without limits, what it makes of very young and very old faces.
@@ -84,7 +85,7 @@ class AgeEstimator:
         self._at_once: int | None = None  # faces; None: all
         side_by_side = 1
         if self.provider == "cpu":
-            self._at_once = max(1, _CPU_PIXELS * self.threads // self.metadata.crop.size**2)
+            self._at_once = max(1, _CPU_PIXELS // self.metadata.crop.size**2)
             side_by_side = max(1, int(usable_cores()) // self.threads)
         self._batches = Batches(self._answers, most_rows=self._at_once, side_by_side=side_by_side)
         size = self.metadata.crop.size

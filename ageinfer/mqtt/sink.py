@@ -46,6 +46,8 @@ class MqttSink(Sink):
         ...     sink.write(annotated)
     """
 
+    reads_images = False
+
     def __init__(
         self, address: Address, audience: Audience, people: People | None, thresholds: Sequence[int] = THRESHOLDS, *,
         authority: str | Path | None = None,

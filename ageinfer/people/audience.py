@@ -87,6 +87,7 @@ class Audience:
         self._source = self._model = ""
         self._last_s = 0.0
         self._seen_before = False  # whether there was a frame of this source
+        self._of_pictures = False  # and not of a video
         self._begin(-math.inf)
 
     def anew(self) -> "Audience":
@@ -108,7 +109,7 @@ class Audience:
         """Takes the result of the next frame; returns the windows that have ended before it."""
         time_s, windows = time_of(result), []
         other = result.source != self._source or time_s < self._last_s
-        if self._frames and other and result.time_s is not None:  # pictures are all of one kind
+        if self._frames and other and not (self._of_pictures and result.time_s is None):  # pictures are of one kind
             windows += self.end()
         elif self._frames and self._from_s != self._window_of(time_s):
             windows.append(self._window(self._from_s + (self.every_s or 0.0)))
@@ -149,6 +150,7 @@ class Audience:
             self._watched_s += max(0.0, min(time_s - self._last_s, time_s - self._from_s))
         self._frames += 1
         self._source, self._model, self._last_s, self._seen_before = result.source, result.model, time_s, True
+        self._of_pictures = result.time_s is None
         alone = [face.age for face in result.faces if face.track is None and self._is_good(face)]
         here = [visit for visit in self._visits.present.values() if visit.seen]
         self._everywhere.see(len(here) + len(alone), sum(visit.step_s for visit in here))
@@ -187,8 +189,9 @@ class Audience:
 
     def _made(self, to_s: float) -> Window:
         tallies = {name: place.tally(self.bands, self._frames) for name, place in self._zones.items()}
+        source = f"{self._frames} pictures" if self._of_pictures and self._frames > 1 else self._source
         window = Window(
-            self._source, self._model, self._from_s, to_s, self._watched_s, self._frames,
+            source, self._model, self._from_s, to_s, self._watched_s, self._frames,
             self._everywhere.tally(self.bands, self._frames), tuple(tallies.items()),
             tuple((name, dict(sides)) for name, sides in self._lines.items()), self._unsure,
         )  # fmt: skip

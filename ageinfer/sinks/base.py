@@ -20,6 +20,7 @@ class Sink(AbstractContextManager["Sink", None]):
     Attributes:
         stop_requested: whether a person at the sink wants the run to end.
         stays: whether a person may still look at it when the source has ended.
+        reads_images: whether it needs the images of frames, and not the results alone.
 
     Example:
         >>> with JsonlSink("records.jsonl") as sink:  # doctest: +SKIP
@@ -29,6 +30,7 @@ class Sink(AbstractContextManager["Sink", None]):
 
     stop_requested = False
     stays = False
+    reads_images = True
 
     def write(self, annotated: AnnotatedFrame) -> None:
         """Writes or shows the next frame.

@@ -121,6 +121,8 @@ def _locks(number: int) -> bool:
 class TextSink(Sink):
     """Writes whole lines of text to a file, or to standard output for ``-``, each one at once."""
 
+    reads_images = False
+
     def __init__(
         self, path: str, *, untouchable: Iterable[str | Path] = (), should_end: Callable[[], bool] | None = None
     ) -> None:

@@ -54,7 +54,7 @@ class FaceSnapshots(Sink):
         margin: shown around the box on every side, as a fraction of its longer side, as far as the frame reaches.
         max_faces: the largest number of files; further faces are left out, with one warning.
         max_bytes: the largest size of all files together; a face that begins below it is still written.
-        sources: the names of several live sources, which begin the names of their files.
+        sources: the names of several live sources or films, which begin the names of their files.
         untouchable: pictures that must not be overwritten, see `FolderSink`.
 
     Raises:

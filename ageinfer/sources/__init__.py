@@ -27,6 +27,7 @@ from ageinfer.sources.pictures import (
     open_picture,
     open_standard_input,
 )
+from ageinfer.sources.sequence import SequenceSource
 from ageinfer.sources.streams import open_gstreamer, open_stream
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
 _PLAYLIST = re.compile(rb"\A(#EXTM3U|ffconcat)|<MPD|^c=IN IP", re.IGNORECASE | re.MULTILINE)
 
 __all__ = [
-    "PICTURE_SUFFIXES", "FolderSource", "LiveGroup", "LiveSource", "PictureListSource", "PictureSource", "Source",
-    "VideoSource", "is_live", "name_of", "open_camera", "open_source", "open_sources", "read_picture", "redacted",
+    "PICTURE_SUFFIXES", "FolderSource", "LiveGroup", "LiveSource", "PictureListSource", "PictureSource",
+    "SequenceSource", "Source", "VideoSource", "is_live", "name_of", "open_camera", "open_source", "open_sources",
+    "read_picture", "redacted",
 ]  # fmt: skip
 
 
@@ -103,30 +105,44 @@ def open_source(source: str | Path, *, stall_s: float = 5.0, reconnect_for_s: fl
 
 
 def open_sources(sources: Sequence[str | Path], *, reconnect_for_s: float | None = 60.0) -> Source:
-    """Opens several pictures and folders of pictures as one list, in the order given.
+    """Opens several pictures, folders of pictures and films, in the order given.
 
     Args:
         sources: paths, as a shell makes them of a pattern; a single one may be anything that `open_source` takes.
         reconnect_for_s: see `open_source`.
 
+    Returns:
+        A `PictureListSource`, or a `SequenceSource` where there are films.
+
     Raises:
-        SourceError: one is missing, or is neither a picture nor a folder of pictures.
+        SourceError: one is missing, or is neither a picture, a folder of pictures nor a film.
     """
     if len(sources) == 1:
         return open_source(sources[0], reconnect_for_s=reconnect_for_s)
-    files: list[str | Path] = []
+    parts: list[str | Path | list[str | Path]] = []
+    counts: list[int | None] = []
     for source in sources:
         path = Path(source)
         if not path.is_dir() and not path.is_file():
-            raise SourceError(f"{redacted(str(source))}: no such picture or folder; give other sources one by one")
+            raise SourceError(f"{redacted(str(source))}: no such picture, folder or film; give others one by one")
         with open_source(path) as opened:
-            if isinstance(opened, PictureListSource):
-                files += opened.files
-            elif opened.kind == "picture" or isinstance(opened, AnimationSource):  # of which the first frame is read
-                files.append(path)
+            files = opened.files if isinstance(opened, PictureListSource) else [path]
+            is_film = opened.kind == "video" and not isinstance(opened, AnimationSource)  # of which one frame is read
+            counts.append(opened.frame_count if is_film else len(files))
+            if is_film:
+                parts.append(path)
+            elif parts and isinstance(parts[-1], list):
+                parts[-1] += files
             else:
-                raise SourceError(f"{path}: a video among several sources; give videos one by one")
-    return PictureListSource(f"{len(sources)} sources", files, len(files))
+                parts.append(list(files))
+    if len(parts) == 1 and isinstance(parts[0], list):
+        return PictureListSource(f"{len(sources)} sources", parts[0], len(parts[0]))
+    known = [count for count in counts if count is not None]
+    return SequenceSource(
+        [tuple(part) if isinstance(part, list) else part for part in parts],
+        open_source,
+        sum(known) if len(known) == len(counts) else None,
+    )
 
 
 def __getattr__(name: str) -> Any:

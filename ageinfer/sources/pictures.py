@@ -1,8 +1,6 @@
 """Sources of pictures: a single file, a folder, a pattern, or paths that come on standard input."""
 
-import codecs
 import logging
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from ageinfer.sources import formats
 from ageinfer.sources.animation import AnimationSource
 from ageinfer.sources.base import Source
 from ageinfer.sources.decoding import CAN_ANIMATE, Picture, damage_of, decode, decode_page, pages_of, read_file
+from ageinfer.sources.paths import ComingPaths, paths_from
 from ageinfer.sources.pattern import paths_matching
 from ageinfer.types import Frame
 
@@ -22,8 +21,6 @@ PICTURE_SUFFIXES = frozenset(
         ".avif", ".heic", ".heif",
     }
 )  # fmt: skip
-_LONGEST_PATH = 4096  # bytes; the limit of Linux
-_LONGEST_ODD_NAME = 1 << 20  # bytes between null bytes; more is no list
 
 # A recording of a camera: JPEG pictures one after the other, of which the first looks like a picture.
 MOTION_JPEG_SUFFIXES = (".mjpeg", ".mjpg")
@@ -77,6 +74,7 @@ class PictureListSource(_Pictures):
 
     Attributes:
         files: the paths if they are known before reading, else an empty tuple.
+        coming: the paths if they come while they are read, else None.
 
     Raises:
         SourceError: while iterating: the list is empty, or none of its pictures can be read.
@@ -87,23 +85,45 @@ class PictureListSource(_Pictures):
     def __init__(self, name: str, files: Iterable[str | Path], frame_count: int | None) -> None:
         self.name = name
         self.files: Sequence[str | Path] = files if isinstance(files, Sequence) else ()
+        self.coming = files if isinstance(files, ComingPaths) else None
         self.frame_count = frame_count
         self._files = files
 
     def __iter__(self) -> Iterator[Frame]:
-        self._begin()
         done = 0
+        for frame in self.frames():
+            done += 1
+            yield frame
+        if not self._closed:
+            self.refuse_none(done)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yields the frames as the source itself does; that there is none is no error.
+
+        Raises:
+            SourceError: the source was read or closed before.
+        """
+        self._begin()
         for file in self._files:
             for frame in self._frames_of(str(file)):
                 if self._closed:
                     return
-                done += 1
                 yield frame
             if self._closed:
                 return
+
+    def refuse_none(self, done: int) -> None:
+        """Refuses a list of which no picture could be read.
+
+        Args:
+            done: how many pictures could be.
+
+        Raises:
+            SourceError: it is 0.
+        """
+        if done == 0 and self.failed:
+            raise SourceError(f"{self.name}: none of its {self.failed} pictures can be read; copy them again")
         if done == 0:
-            if self.failed:
-                raise SourceError(f"{self.name}: none of its {self.failed} pictures can be read; copy them again")
             raise SourceError(f"{self.name}: no picture was named; give one path on each line")
 
     def _read(self, file: str) -> bytes:
@@ -217,57 +237,7 @@ def open_standard_input() -> PictureListSource:
         descriptor = sys.stdin.fileno()
     except (AttributeError, OSError, ValueError):  # it is None, closed, or an object without a descriptor
         raise SourceError("standard input cannot be read; pipe paths of pictures into it, one on each line") from None
-    return PictureListSource("standard input", paths_from(descriptor), None)
-
-
-def paths_from(descriptor: int) -> Iterator[str]:
-    """Yields the paths from an open file, each as soon as it is complete, and skips empty lines.
-
-    Args:
-        descriptor: the descriptor of the file. A null byte in it separates paths, else a line break does.
-
-    Raises:
-        SourceError: the data cannot be paths.
-    """
-    # Not through sys.stdin: Python aborts at its end if a thread still waits in there.
-    rest, separator, begun = b"", b"", False
-    while chunk := _read(descriptor):
-        rest += chunk
-        if not begun and len(rest) >= len(codecs.BOM_UTF8):
-            begun = True
-            if rest.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise SourceError("standard input: the list is in UTF-16; save it in UTF-8")
-            rest = rest.removeprefix(codecs.BOM_UTF8)
-        separator = separator or (b"\0" if b"\0" in rest else b"\n" if b"\n" in rest else b"")
-        if separator:
-            *complete, rest = rest.split(separator)
-            yield from filter(None, (_as_path(line, separator) for line in complete))
-        if len(rest) > _longest(separator):
-            break
-    if path := _as_path(rest, separator):
-        yield path
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 1 << 16)
-    except OSError as error:
-        raise SourceError(f"standard input cannot be read: {error.strerror}; pipe paths of pictures into it") from error
-
-
-def _longest(separator: bytes) -> int:
-    return _LONGEST_ODD_NAME if separator == b"\0" else _LONGEST_PATH
-
-
-def _as_path(line: bytes, separator: bytes) -> str:
-    if separator == b"\0":  # any name may stand there, and who reads it says what is wrong; but not a picture
-        is_no_path = line.startswith((b"\xff\xd8\xff", b"\x89PNG"))
-    else:
-        line = line.removesuffix(b"\r")
-        is_no_path = any(byte < 32 and byte not in b"\t\r\n" for byte in line)
-    if is_no_path or len(line) > _longest(separator):
-        raise SourceError("standard input holds no paths; write one on each line, or give the picture as the source")
-    return os.fsdecode(line)
+    return PictureListSource("standard input", ComingPaths(paths_from(descriptor)), None)
 
 
 def _is_meant(file: Path) -> bool:

@@ -19,7 +19,7 @@ from ageinfer.engine import graph, modelfile, sessions
 from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.errors import ExitStatus, ModelError, SourceError, UsageError
 from ageinfer.sinks import FaceSnapshots, encoder, snapshots
-from ageinfer.sources import animation, decoding, formats, open_source, pictures, probe
+from ageinfer.sources import animation, decoding, formats, open_source, paths, probe
 from ageinfer.sources.base import sensible_fps
 from ageinfer.types import Age, Detection, Face, Frame, FrameResult
 
@@ -117,16 +117,16 @@ def test_a_film_at_an_address_may_be_so_large_and_no_larger(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(("end", "limit"), [(b"\n", "_LONGEST_PATH"), (b"\0", "_LONGEST_ODD_NAME")])
 def test_a_path_on_standard_input_may_be_so_long_and_no_longer(end, limit):
-    longest = getattr(pictures, limit)
+    longest = getattr(paths, limit)
 
-    def paths(length):
+    def lengths(length):
         read, write = os.pipe()
         with os.fdopen(write, "wb") as out:
             thread = threading.Thread(target=lambda: out.write(b"a" + end + b"b" * length + end) or out.flush())
             thread.start()
             found = []
             try:
-                for path in pictures.paths_from(read):
+                for path in paths.paths_from(read):
                     found.append(len(path))
                     if len(found) == 2:
                         break
@@ -135,9 +135,9 @@ def test_a_path_on_standard_input_may_be_so_long_and_no_longer(end, limit):
                 thread.join()
         return found
 
-    assert paths(longest) == [1, longest]
+    assert lengths(longest) == [1, longest]
     with pytest.raises(SourceError, match="standard input holds no paths"):
-        paths(longest + 1)
+        lengths(longest + 1)
 
 
 def test_a_frame_rate_is_believed_up_to_the_highest():

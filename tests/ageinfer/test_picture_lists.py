@@ -17,8 +17,8 @@ from media_files import encode, frames_of, ftyp
 
 from ageinfer.errors import ExitStatus, SourceError
 from ageinfer.sources import open_source
+from ageinfer.sources.paths import paths_from
 from ageinfer.sources.pattern import paths_matching
-from ageinfer.sources.pictures import paths_from
 
 pytest_plugins = ["media_files"]
 

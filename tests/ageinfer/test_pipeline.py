@@ -66,14 +66,16 @@ class Slow:
         return [Age(30.0, 5.0)] * len(crops)
 
 
-def test_faces_of_several_pictures_share_a_batch_and_every_picture_keeps_its_own(pipeline, persons):
+@pytest.mark.parametrize(("provider", "batches"), [("cuda", [5]), ("cpu", [1, 1, 0, 1, 1, 1])])
+def test_faces_of_several_pictures_share_a_batch_and_every_picture_keeps_its_own(pipeline, persons, provider, batches):
     images = [cv2.resize(persons[i % 3], None, fx=s, fy=s) for i, s in enumerate((0.4, 0.6, 0.9, 0.5, 0.7))]
     images.insert(2, np.zeros((90, 70, 3), np.uint8))
     counting = Counting(pipeline.estimator)
+    counting.provider = provider
     frames = [Frame(f"{i}.jpg", 0, None, image) for i, image in enumerate(images)]
     done = list(Pipeline(pipeline.detector, counting).pictures(frames))
     assert [frame.source for frame, _ in done] == [frame.source for frame in frames]
-    assert counting.batches == [5]
+    assert counting.batches == batches
     for frame, result in done:
         alone = pipeline(frame)
         assert result.source == frame.source
@@ -288,7 +290,7 @@ class Seeing(Moving):
 class Brightness:
     """An estimator for which the brightness of a crop's centre is an age; remembers how many faces it was given."""
 
-    provider, threads, identifier = "cpu", 1, "made-up@fp32"
+    provider, threads, identifier = "cuda", 1, "made-up@fp32"
 
     def __init__(self, metadata):
         self.metadata, self.batches = metadata, []
@@ -369,14 +371,16 @@ def test_large_frames_do_not_wait_for_each_other(pipeline):
     assert taken == [0]
 
 
-def test_the_faces_of_four_frames_of_a_file_are_estimated_together(
-    pipeline, persons, tmp_path, write_video, monkeypatch
+@pytest.mark.parametrize(("provider", "batches"), [("cuda", [4, 4, 3]), ("cpu", [1] * 11)])
+def test_a_gpu_estimates_the_faces_of_four_frames_of_a_file_together(
+    pipeline, persons, tmp_path, write_video, monkeypatch, provider, batches
 ):
     monkeypatch.setattr("ageinfer.ahead._LONGEST_WAIT_S", math.inf)
     clip = write_video(tmp_path / "clip.avi", [cv2.resize(persons[0], (240, 240))] * 11)
     counting = Counting(pipeline.estimator)
+    counting.provider = provider
     assert len(list(Pipeline(pipeline.detector, counting).run(open_source(clip)))) == 11
-    assert counting.batches == [4, 4, 3]
+    assert counting.batches == batches
 
 
 def test_frames_that_come_slowly_do_not_wait_for_each_other(pipeline):

@@ -42,12 +42,36 @@ def test_pictures_and_folders_may_be_mixed(folder, astronaut_path):
         ]
 
 
-def test_a_video_among_several_and_a_missing_file_are_named(folder, tmp_path, write_video, persons):
-    clip = write_video(tmp_path / "clip.avi", [cv2.resize(persons[0], (64, 64))] * 2)
-    with pytest.raises(SourceError, match=r"clip\.avi: a video among several sources"):
-        open_sources([folder / "0.png", clip])
-    with pytest.raises(SourceError, match=r"gone\.png: no such picture or folder"):
+def test_a_missing_file_among_several_is_named(folder):
+    with pytest.raises(SourceError, match=r"gone\.png: no such picture, folder or film"):
         open_sources([folder / "0.png", folder / "gone.png"])
+
+
+def test_videos_and_pictures_are_read_in_the_order_given(folder, tmp_path, write_video, persons):
+    clips = [write_video(tmp_path / f"{i}.avi", [cv2.resize(persons[0], (64, 64))] * (2 + i)) for i in range(2)]
+    with open_sources([clips[0], folder / "0.png", folder, clips[1]]) as source:
+        assert source.frame_count == 2 + 4 + 3
+        frames = [(frame.source, frame.index) for frame in source]
+    pictures = [str(folder / f"{i}.png") for i in (0, 0, 1, 2)]
+    films = [[(str(clip), i) for i in range(2 + number)] for number, clip in enumerate(clips)]
+    assert frames == [*films[0], *((name, 0) for name in pictures), *films[1]]
+
+
+def test_a_video_that_cannot_be_read_is_named_and_the_others_go_on(tmp_path, write_video, persons, caplog):
+    clips = [write_video(tmp_path / f"{i}.avi", [cv2.resize(persons[0], (64, 64))] * 2) for i in range(3)]
+    with open_sources(clips) as source:
+        clips[1].write_bytes(b"gone by now")
+        assert {frame.source for frame in source} == {str(clips[0]), str(clips[2])}
+        assert source.failed == 1
+    [text] = caplog.messages
+    assert text.startswith(f"{clips[1]}: ")
+    assert text.endswith("; the others go on")
+    clips[1].write_bytes(clips[0].read_bytes())
+    with open_sources(clips) as source:
+        for clip in clips:
+            clip.write_bytes(b"gone by now")
+        with pytest.raises(SourceError, match="none of the 3 sources can be read"):
+            list(source)
 
 
 def test_an_output_that_would_replace_one_of_several_sources_is_refused(folder, capsys):

@@ -50,7 +50,7 @@ def test_an_example_of_the_documents_runs(block, folder, capsys):
         for name in re.findall(r"\b(?:agetrain|ageexport)(?:\.\w+)+", block.text):
             assert resolve(name) is not None, name
         return
-    exec(code, {})  # noqa: S102
+    exec(code, {"__name__": "__main__"})  # noqa: S102
     if "print(" in block.text:
         assert capsys.readouterr().out.strip()
 

@@ -22,7 +22,7 @@ INNER = {
     "tracking.follower._MOST_FRAMES_WITHOUT_FACE", "tracking.track._LONGEST_PREDICTION_S",
     "tracking.tracker._LARGEST_DETOUR",
     "tracking.tracker._LARGEST_GROWTH", "tracking.tracker._LARGEST_JUMP", "tracking.tracker._LONGEST_GAP_S",
-    "web.serving._ACCEPTED_AT_ONCE",
+    "web.serving._ACCEPTED_AT_ONCE", "workers.process._FRAMES_AT_ONCE",
 }  # fmt: skip
 
 
