@@ -78,7 +78,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
               "test_limits.py::test_an_animation_of_the_most_pixels_is_read_and_one_of_more_is_not"),
         Limit("pages of a TIFF, its previews among them", ("sources.formats.MOST_PAGES",), number, REFUSED, "",
               "test_limits.py::test_a_tiff_of_the_most_pages_is_read_and_one_of_more_is_not"),
-        Limit("size of the file of a picture", ("sources.decoding._LARGEST_FILE",), megabytes,
+        Limit("size of the file of a picture", ("sources.decoding.LARGEST_FILE",), megabytes,
               "not read, status 3; in a folder 7", "",
               "test_limits.py::test_a_picture_file_of_the_largest_size_is_read_and_one_of_more_is_not"),
         Limit("size of a picture at an address", ("sources.probe._LARGEST_PICTURE",), megabytes,
