@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ageinfer.archive.plan import Shard
@@ -32,7 +31,8 @@ def cluster(address: str | None) -> Iterator[None]:
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would report how it is used
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it writes lines of its own on standard error
+    # What Ray's own processes and libraries have to say is in their files; here it would stand between our lines.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         import ray.data
@@ -40,13 +40,14 @@ def cluster(address: str | None) -> Iterator[None]:
         raise MissingDependencyError("archives need Ray: pip install 'ageinfer[archive]'") from error
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
-        if address is None:
-            ray.init(
-                num_cpus=max(1, round(usable_cores())), include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES, **quiet,
-            )  # fmt: skip
-        else:
-            ray.init(address=address, **quiet)
+        with _native_stderr_closed():
+            if address is None:
+                ray.init(
+                    num_cpus=max(1, round(usable_cores())), include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE_BYTES, **quiet,
+                )  # fmt: skip
+            else:
+                ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise SourceError(f"--address {address}: {reason}; check the address of the cluster") from error
@@ -55,6 +56,20 @@ def cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """Drops what is written to the descriptor of standard error: Ray tells there which of its settings it has read."""
+    kept = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def workers_here(asked: int | None, gpus: int) -> int:
@@ -92,7 +107,7 @@ def run(
     strategy = ray.data.ActorPoolStrategy(size=min(workers, len(shards)), max_tasks_in_flight_per_actor=2)
     rows = [{"number": shard.number} for shard in shards]
     results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        _Worker, batch_size=1, compute=strategy, fn_constructor_args=(place, replace(work), ray.put(model)),
+        _Worker, batch_size=1, compute=strategy, fn_constructor_args=(place, work, model),
         num_cpus=1, num_gpus=1 if gpus else None,
     )  # fmt: skip
     yield from results.iter_rows()
@@ -101,10 +116,8 @@ def run(
 class _Worker:
     """A worker in a process of Ray, on any machine."""
 
-    def __init__(self, place: str, work: Work, model: Any) -> None:
-        import ray
-
-        self._worker = ShardWorker(place, work, ray.get(model))
+    def __init__(self, place: str, work: Work, model: bytes) -> None:
+        self._worker = ShardWorker(place, work, model)
 
     def __call__(self, batch: "dict[str, np.ndarray]") -> dict[str, list[Any]]:
         """Does the shard of a batch."""
