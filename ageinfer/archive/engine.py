@@ -1,15 +1,18 @@
 """Runs the shards of an archive on Ray Data: on the cores of this machine, or on a cluster."""
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ageinfer.archive.plan import Shard
 from ageinfer.archive.shard import ShardWorker, Work
 from ageinfer.engine.cores import usable_cores
-from ageinfer.errors import AgeError, MissingDependencyError, SourceError
+from ageinfer.errors import AgeError, MissingDependencyError, SourceError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,44 +21,66 @@ if TYPE_CHECKING:
 _OBJECT_STORE_BYTES = 128 << 20
 
 
+def workers_here(asked: int | None, gpus: int) -> int:
+    """How many workers run on this machine at the same time: as many as were asked for, else as GPUs or cores."""
+    return asked or gpus or max(1, round(usable_cores()))
+
+
 @contextmanager
-def cluster(address: str | None) -> Iterator[None]:
+def cluster(address: str | None, asked: int | None = None, gpus: int = 0) -> Iterator[int]:
     """Joins a cluster, or starts Ray on this machine alone for as long as the context lasts.
 
     Args:
-        address: of a cluster, as Ray takes it (``HOST:PORT``, ``auto``, ``ray://HOST:PORT``); None: this machine.
+        address: of a cluster (``HOST:PORT``, or ``auto`` on one of its machines); None: this machine.
+        asked: so many workers; None: as many as there are GPUs or cores.
+        gpus: so many workers have a GPU; 0: none.
+
+    Yields:
+        How many workers run at the same time.
 
     Raises:
         MissingDependencyError: Ray is not installed.
-        SourceError: the cluster does not answer.
+        SourceError: Ray cannot be started, or the cluster does not answer.
+        UsageError: the cluster has too few cores or GPUs.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would report how it is used
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # What Ray's own processes and libraries have to say is in their files; here it would stand between our lines.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Two of its processes hold the pipe by which they would learn that we have been killed, so let them look for it.
+    os.environ.setdefault("RAY_enable_pipe_based_agent_to_parent_health_check", "0")
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise MissingDependencyError("archives need Ray: pip install 'ageinfer[archive]'") from error
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:
+        options |= {"num_cpus": workers_here(asked, gpus), "object_store_memory": _OBJECT_STORE_BYTES}
+        options |= {"include_dashboard": False, "address": "local"}  # not one that RAY_ADDRESS names
+    else:
+        options["address"] = address
     try:
         with _native_stderr_closed():
-            if address is None:
-                ray.init(
-                    num_cpus=max(1, round(usable_cores())), include_dashboard=False,
-                    object_store_memory=_OBJECT_STORE_BYTES, **quiet,
-                )  # fmt: skip
-            else:
-                ray.init(address=address, **quiet)
+            ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise SourceError(f"--address {address}: {reason}; check the address of the cluster") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        where = f"--address {address}" if address else "Ray cannot be started"
+        raise SourceError(f"{where}: {reason}; check the cluster, or leave out --address") from error
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     try:
-        yield
+        # Ray prints there what became of its own processes.
+        with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
+            yield _workers(ray.cluster_resources(), asked, gpus)
     finally:
         ray.shutdown()
+
+
+def _workers(found: dict[str, float], asked: int | None, gpus: int) -> int:
+    for name, wanted in (("CPU", asked or gpus or 1), ("GPU", gpus)):
+        if found.get(name, 0) < wanted:
+            raise UsageError(f"{wanted} workers: Ray finds {found.get(name, 0):.0f} {name}s; ask for fewer")
+    return asked or gpus or int(found["CPU"])
 
 
 @contextmanager
@@ -70,14 +95,6 @@ def _native_stderr_closed() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nothing)
-
-
-def workers_here(asked: int | None, gpus: int) -> int:
-    """How many workers run at the same time: as many as were asked for, else as there are GPUs or cores."""
-    import ray
-
-    found = ray.cluster_resources()
-    return asked or gpus or max(1, int(found.get("CPU", 1)))
 
 
 def run(
@@ -110,21 +127,25 @@ def run(
         _Worker, batch_size=1, compute=strategy, fn_constructor_args=(place, work, model),
         num_cpus=1, num_gpus=1 if gpus else None,
     )  # fmt: skip
-    yield from results.iter_rows()
+    yield from (json.loads(row["summary"]) for row in results.iter_rows())
 
 
 class _Worker:
     """A worker in a process of Ray, on any machine."""
 
-    def __init__(self, place: str, work: Work, model: bytes) -> None:
-        self._worker = ShardWorker(place, work, model)
+    def __init__(self, *about: Any) -> None:
+        self._about = about
+
+    @cached_property
+    def _worker(self) -> ShardWorker:
+        # Opened with the first shard: Ray does not tell why a worker cannot be made.
+        return ShardWorker(*self._about)
 
     def __call__(self, batch: "dict[str, np.ndarray]") -> dict[str, list[Any]]:
         """Does the shard of a batch."""
         number = int(batch["number"][0])
-        summary: dict[str, Any]
         try:
             summary = {"error": "", **self._worker(number)}
         except AgeError as error:
             summary = {"error": str(error), "number": number}
-        return {"summary": [summary]}
+        return {"summary": [json.dumps(summary)]}

@@ -3,15 +3,18 @@
 import fnmatch
 import glob
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
-from ageinfer.archive.store import file_system, is_remote
+from ageinfer.archive.store import file_system, is_remote, remote_file, shown, tried
 from ageinfer.errors import SourceError
-from ageinfer.sources.address import redacted
 from ageinfer.sources.pattern import paths_matching
 from ageinfer.sources.pictures import PICTURE_SUFFIXES
 
@@ -23,6 +26,7 @@ FILM_SUFFIXES = frozenset(
     }
 )  # fmt: skip
 TAR_SUFFIX = ".tar"
+_LINES, _AT_ONCE = 4096, 16  # of a list: lines that are held, files that are asked for at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,8 @@ class Item:
 
     @property
     def name(self) -> str:
-        """What rows call it: without the credentials and the options of an address."""
-        return redacted(self.path.partition("?")[0]) if is_remote(self.path) else self.path
+        """What rows call it, see `ageinfer.archive.store.shown`."""
+        return shown(self.path)
 
 
 def kind_of(name: str) -> Kind | None:
@@ -66,6 +70,7 @@ def items_of(sources: Sequence[str]) -> Iterator[Item]:
 
     Raises:
         SourceError: a source is not there.
+        StoreError: an object store does not answer.
     """
     several = len(sources) > 1 or any(source == "-" or source.startswith("@") for source in sources)
     seen: set[str] = set()
@@ -80,30 +85,33 @@ def items_of(sources: Sequence[str]) -> Iterator[Item]:
 
 def _of(source: str) -> Iterator[Item]:
     if source == "-":
-        yield from _listed(sys.stdin)
+        yield from _listed(sys.stdin.buffer)
     elif source.startswith("@"):
         try:
-            with Path(source[1:]).open(encoding="utf-8") as lines:
+            with Path(source[1:]).open("rb") as lines:
                 yield from _listed(lines)
-        except (OSError, UnicodeDecodeError) as error:
-            raise SourceError(f"{source}: cannot be read: {error}; name a text file with a path a line") from error
+        except OSError as error:
+            raise SourceError(f"{source}: {error.strerror}; name a text file with a path a line") from error
     elif is_remote(source):
         yield from _remote(source)
     else:
         yield from _local(source)
 
 
-def _listed(lines: Iterable[str]) -> Iterator[Item]:
+def _listed(lines: Iterable[bytes]) -> Iterator[Item]:
     """The items of a list; one that is not there is an item, too."""
-    for line in lines:
-        path = line.rstrip("\r\n")
-        if not path:
-            continue
-        if is_remote(path):
-            system, place = file_system(path)
-            yield _remote_item(system.get_file_info(place), path)
-        else:
-            yield _local_item(os.path.abspath(path))  # noqa: PTH100 - a link stays one
+    paths = (os.fsdecode(line.rstrip(b"\r\n")) for line in lines)
+    named = (path for path in paths if path)
+    with ThreadPoolExecutor(_AT_ONCE) as executor:
+        while some := list(islice(named, _LINES)):
+            yield from executor.map(_named, some)
+
+
+def _named(path: str) -> Item:
+    if not is_remote(path):
+        return _local_item(os.path.abspath(path))  # noqa: PTH100 - a link stays one
+    system, place = remote_file(path)
+    return _remote_item(tried(lambda: system.get_file_info(place), shown(path)), path)
 
 
 def _local(source: str) -> Iterator[Item]:
@@ -114,14 +122,14 @@ def _local(source: str) -> Iterator[Item]:
         yield _local_item(path)
     elif glob.has_magic(source):
         found = False
-        for match in sorted(paths_matching(path)):
+        for match in sorted(set(paths_matching(path))):
             if kind_of(match) is not None and os.path.isfile(match):  # noqa: PTH113
                 found = True
                 yield _local_item(match)
         if not found:
             raise SourceError(f"{source}: no picture, film or tar file matches this pattern; check it")
     else:
-        raise SourceError(f"{redacted(source)}: no such file or folder; check the path")
+        raise SourceError(f"{source}: no such file or folder; check the path")
 
 
 def _folder(path: str, above: frozenset[tuple[int, int]]) -> Iterator[Item]:
@@ -154,48 +162,42 @@ def _local_item(path: str) -> Item:
 
 
 def _remote(source: str) -> Iterator[Item]:
+    """The items of an address: of one file, of a folder with all below it, or of what matches a pattern."""
     from pyarrow import fs
 
-    pattern = source if glob.has_magic(source.partition("?")[0].partition("://")[2]) else None
-    # Up to the folder before the first wildcard; a question mark begins the options of an address.
-    base = source
-    if pattern is not None:
-        head = next(i for i, letter in enumerate(source) if letter in "*[")
-        base = source[: source.rindex("/", 0, head)]
-    system, place = file_system(base + _options(source) if pattern else base)
-    prefix = base.partition("?")[0].rstrip("/")
-    try:
-        info = system.get_file_info(place)
-        if info.type == fs.FileType.File:
-            yield _remote_item(info, source)
-            return
-        found = False
-        for item in _remote_folder(system, place, prefix, _options(source)):
-            name = item.path.partition("?")[0]
-            if pattern is None or fnmatch.fnmatchcase(name, pattern.partition("?")[0]):
-                found = True
-                yield item
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise SourceError(f"{redacted(source)}: cannot be listed: {reason}; check address and access") from error
+    address, mark, options = source.partition("?")  # so a question mark is no wildcard here
+    wild = glob.has_magic(address)
+    base = re.split(r"[*\[]", address, maxsplit=1)[0].rpartition("/")[0] if wild else address.rstrip("/")
+    system, place = file_system(base + mark + options)
+    info = tried(lambda: system.get_file_info(place), shown(source))
+    if info.type == fs.FileType.File:
+        yield _remote_item(info, source)
+        return
+    found = False
+    for item in _remote_folder(system, place, base, mark + options):
+        if not wild or _matches(item.name, address):
+            found = True
+            yield item
     if not found:
-        raise SourceError(f"{redacted(source)}: no picture, film or tar file there; check the address")
+        raise SourceError(f"{shown(source)}: no picture, film or tar file there; check the address")
 
 
-def _options(source: str) -> str:
-    """What follows the question mark of an address, which each of its items needs as well."""
-    options = source.partition("?")[2]
-    return f"?{options}" if options else ""
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a name matches a pattern, folder by folder; ``**`` stands for any of them."""
+    if "**" in pattern:
+        return fnmatch.fnmatchcase(name, pattern.replace("**/", "*"))
+    parts, patterns = name.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
 
 
 def _remote_folder(system: Any, place: str, prefix: str, options: str) -> Iterator[Item]:
     from pyarrow import fs
 
-    entries = sorted(system.get_file_info(fs.FileSelector(place, allow_not_found=True)), key=lambda e: e.base_name)
-    for entry in entries:
+    listed = tried(lambda: system.get_file_info(fs.FileSelector(place, allow_not_found=True)), prefix)
+    for entry in sorted(listed, key=lambda entry: entry.base_name):
         if entry.base_name.startswith("."):
             continue
-        below = f"{prefix}/{entry.base_name}"
+        below = f"{prefix}/{quote(entry.base_name)}"
         if entry.type == fs.FileType.Directory:
             yield from _remote_folder(system, entry.path, below, options)
         elif kind_of(entry.base_name) is not None:

@@ -1,7 +1,8 @@
 """Looks at the items of a shard, one after the other, and keeps the rows of what is found in them."""
 
 import itertools
-from collections import Counter
+import math
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,13 @@ from ageinfer.archive.attempts import Attempt
 from ageinfer.archive.items import Item, kind_of
 from ageinfer.archive.reading import as_file, members_of, read_ahead
 from ageinfer.archive.rows import person_row, person_schema, row_schema, rows_of, unreadable
+from ageinfer.archive.store import shown
 from ageinfer.errors import SourceError
 from ageinfer.people import People
 from ageinfer.pipeline import Pipeline
 from ageinfer.sources import Source, open_source
 from ageinfer.sources.decoding import decode, decode_page, pages_of
+from ageinfer.sources.formats import Page
 from ageinfer.types import Frame, FrameResult
 
 if TYPE_CHECKING:
@@ -109,9 +112,11 @@ class Looker:
         def pictures(group: Iterable[Item]) -> Iterator[_File]:
             for item, data in read_ahead(group):
                 why = attempt.begins(item) if attempt else None
-                yield item.name, None, SourceError(f"{item.name}: {why}") if why else data
+                yield item.name, None, SourceError(why) if why else data
 
-        for kind, group in itertools.groupby(items, key=lambda item: item.kind):
+        # Each by itself where one kills workers: in a batch nobody could tell which.
+        alone = itertools.count() if attempt and attempt.careful else itertools.repeat(0)
+        for (kind, _), group in itertools.groupby(items, key=lambda item: (item.kind, next(alone))):
             if kind == "picture":
                 self._look_at_files(pictures(group))
                 continue
@@ -124,59 +129,62 @@ class Looker:
                     self._film(item)
 
     def _look_at_files(self, files: Iterable[_File]) -> None:
-        """Looks at pictures, the faces of several in one batch; rows are put back into the order of the files."""
+        """Looks at pictures, the faces of several in one batch; rows come in the order of the files."""
         names: list[tuple[str, str | None]] = []
-        placed: list[tuple[int, int, dict[str, Any]]] = []  # number of the file, page, row
-
-        def fail(error: SourceError, page: int = 0) -> None:
-            source, member = names[-1]
-            reason = str(error).removeprefix(f"{source}: ")
-            placed.append((len(names) - 1, page, unreadable(source, self._shard, reason, member, page)))
+        failed: deque[tuple[int, int, SourceError]] = deque()  # number of the file, page
 
         def frames() -> Iterator[Frame]:
-            for source, member, data in files:
+            for number, (source, member, data) in enumerate(files):
                 names.append((source, member))
-                if isinstance(data, SourceError):
-                    fail(data)
-                    continue
+                pages: list[Page] = []
                 try:
+                    if isinstance(data, SourceError):
+                        raise data
                     pages = pages_of(data, source)
                 except SourceError as error:
-                    fail(error)
+                    failed.append((number, 0, error))
                     continue
                 for page in range(max(len(pages), 1)):
                     try:
                         picture = decode_page(data, pages[page], source) if len(pages) > 1 else decode(data, source)
                     except SourceError as error:
-                        fail(error, page)
+                        failed.append((number, page, error))
                     else:
-                        name = str(len(names) - 1)  # by which its row finds the file
-                        yield Frame(name, page, None, picture.image, damaged=picture.damaged)
+                        # The row finds the file by its number.
+                        yield Frame(str(number), page, None, picture.image, damaged=picture.damaged)
+
+        def add_failed(before: tuple[float, int]) -> None:
+            while failed and failed[0][:2] < before:
+                number, page, error = failed.popleft()
+                source, member = names[number]
+                reason = str(error).removeprefix(f"{source}: ")
+                self.rows.add([unreadable(source, self._shard, reason, member, page)])
 
         for frame, result in self._pipeline.pictures(frames()):
             number = int(frame.source)
+            add_failed((number, frame.index))
             source, member = names[number]
-            rows = rows_of(replace(result, source=source), self._shard, member)
-            placed += [(number, frame.index, row) for row in rows]
-        placed.sort(key=lambda one: one[:2])
-        self.rows.add(row for _, _, row in placed)
+            self.rows.add(rows_of(replace(result, source=source), self._shard, member))
+        add_failed((math.inf, 0))
 
     def _film(self, item: Item) -> None:
         people = People()
         frames = 0
+        prefix = f"{item.name}: "
         try:
-            with as_file(item) as path, open_source(path) as source:
-                source.name = item.name
-                for _, result in self._results(source):
-                    frames = result.index + 1
-                    self.rows.add(rows_of(replace(result, source=item.name), self._shard))
-                    if self._people:
-                        self.rows.add_people(person_row(person, self._shard) for person in people.add(result))
-                if source.truncated:
-                    raise SourceError(f"{item.name}: the film is cut off here; copy or record it again")
+            with as_file(item) as path:
+                prefix = f"{path}: "  # of a copy, where it comes from an object store
+                with open_source(path) as source:
+                    for _, found in self._results(source):
+                        result = replace(found, source=item.name)
+                        frames = result.index + 1
+                        self.rows.add(rows_of(result, self._shard))
+                        if self._people:
+                            self.rows.add_people(person_row(person, self._shard) for person in people.add(result))
+                    if source.truncated:
+                        raise SourceError("the film is cut off here; copy or record it again")
         except SourceError as error:
-            reason = str(error).removeprefix(f"{item.name}: ")
-            self.rows.add([unreadable(item.name, self._shard, reason, frame=frames)])
+            self.rows.add([unreadable(item.name, self._shard, str(error).removeprefix(prefix), frame=frames)])
         self.rows.add_people(person_row(person, self._shard) for person in people.end())
 
     def _results(self, source: Source) -> Iterator[tuple[Frame, FrameResult]]:
@@ -198,6 +206,6 @@ def _files_in(item: Item) -> Iterator[_File]:
     """The pictures in a tar file; from where it is broken on, one file that cannot be read stands for the rest."""
     try:
         for member, data in members_of(item, lambda name: kind_of(name) == "picture"):
-            yield item.name, member, data
+            yield item.name, shown(member), data
     except SourceError as error:
         yield item.name, None, error

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from ageinfer.archive.items import Item
-from ageinfer.archive.store import HIDDEN, Store
+from ageinfer.archive.store import HIDDEN, Store, tried
 from ageinfer.errors import SourceError
 
 PLAN = f"{HIDDEN}plan.parquet"
@@ -55,25 +57,27 @@ def groups_of(items: Iterable[Item], per_shard: int = ITEMS) -> Iterator[list[It
         per_shard: items of a shard on average; never more than twice as many.
     """
     group: list[Item] = []
+    size = 0
+    least = max(1, per_shard // 2)
     for item in items:
         group.append(item)
-        full = len(group) >= 2 * per_shard or sum(max(0, i.size) for i in group) >= BYTES
-        ends = len(group) >= per_shard // 2 and _digest(item.path) % max(1, per_shard // 2) == 0
-        if full or ends:
+        size += max(0, item.size)
+        full = len(group) >= 2 * per_shard or size >= BYTES
+        if full or (len(group) >= least and _digest(item.path) % least == 0):
             yield group
-            group = []
+            group, size = [], 0
     if group:
         yield group
 
 
 def _digest(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256(os.fsencode(text)).digest()[:8], "big")
 
 
 def _hash(items: list[Item], answers: str) -> str:
     digest = hashlib.sha256(answers.encode())
     for item in items:
-        digest.update(f"\n{item.path}\0{item.size}\0{item.stamp}".encode(errors="surrogateescape"))
+        digest.update(os.fsencode(f"\n{item.path}\0{item.size}\0{item.stamp}"))
     return digest.hexdigest()[:16]
 
 
@@ -96,15 +100,17 @@ class Plan:
     """
 
     def __init__(self, store: Store) -> None:
-        from pyarrow import ArrowInvalid
         from pyarrow import parquet as pq
 
         self.store = store
+        self._one_reads = Lock()
         try:
-            self._file = pq.ParquetFile(store.opened(PLAN))
+            self._file = tried(lambda: pq.ParquetFile(store.opened(PLAN)), f"{store.shown}/{PLAN}")
             self.about: dict[str, Any] = json.loads(self._file.metadata.metadata[_KEY])
-        except (OSError, ArrowInvalid, KeyError, ValueError) as error:
-            raise SourceError(f"{store.shown}: no archive, or a broken one: {error}; run it anew") from error
+        except FileNotFoundError as error:
+            raise SourceError(f"{store.shown}: no archive, it has no {PLAN}; check the place") from error
+        except (TypeError, KeyError, ValueError) as error:
+            raise SourceError(f"{store.shown}/{PLAN}: broken: {error}; remove it, then --resume") from error
 
     @cached_property
     def shards(self) -> list[Shard]:
@@ -120,8 +126,16 @@ class Plan:
         return self.shards[self._places[number]]
 
     def items(self, number: int) -> list[Item]:
-        """The items of a shard."""
-        return [Item(**row) for row in self._file.read_row_group(self._places[number]).to_pylist()]
+        """The items of a shard.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        with self._one_reads:
+            group = tried(lambda: self._file.read_row_group(self._places[number]), f"{self.store.shown}/{PLAN}")
+        columns = group.to_pydict()
+        columns["path"] = map(os.fsdecode, columns["path"])
+        return list(map(Item, *columns.values()))
 
 
 def write_plan(
@@ -145,7 +159,7 @@ def write_plan(
 
     schema = pa.schema(
         [
-            ("path", pa.string()),
+            ("path", pa.binary()),  # not every name of a file is text
             ("size", pa.int64()),
             ("stamp", pa.int64()),
             ("kind", pa.dictionary(pa.int8(), pa.string())),
@@ -159,7 +173,9 @@ def write_plan(
         file = Path(folder, "plan.parquet")
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for group in groups_of(items, per_shard):
-                writer.write_table(pa.Table.from_pylist([asdict(item) for item in group], schema))
+                columns = {name: [getattr(item, name) for item in group] for name in schema.names}
+                columns["path"] = list(map(os.fsencode, columns["path"]))
+                writer.write_table(pa.table(columns, schema))
                 shard_hash = _hash(group, text)
                 number = known.pop(shard_hash, None)
                 if number is None:

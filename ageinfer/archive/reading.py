@@ -2,83 +2,51 @@
 
 import tarfile
 import tempfile
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ageinfer.archive.items import Item
-from ageinfer.archive.store import file_system, is_remote
-from ageinfer.errors import OutputError, SourceError
+from ageinfer.archive.store import is_remote, remote_file, tried
+from ageinfer.errors import SourceError
 from ageinfer.sources.decoding import LARGEST_FILE, read_file
 
 T = TypeVar("T")
-_AHEAD = 8  # items of an object store that are read at the same time; its answers take long
-_TRIES, _PAUSE_S = 4, 0.5
-
-
-class StoreError(OutputError):
-    """An object store does not answer, so nobody can say what is in it."""
-
-
-@lru_cache(maxsize=64)
-def _folder(place: str) -> tuple[Any, str]:
-    return file_system(place)
-
-
-def _remote(path: str) -> tuple[Any, str]:
-    """The file system of an address, which is opened once for a folder, and the place in it."""
-    address, mark, options = path.partition("?")
-    parent, _, name = address.rpartition("/")
-    system, place = _folder(parent + mark + options)
-    return system, f"{place.rstrip('/')}/{name}"
+_AHEAD = 8  # items that are read at the same time; object stores answer slowly, as networks do
 
 
 def bytes_of(item: Item) -> bytes:
     """The bytes of a file.
 
     Raises:
-        SourceError: there is no such file, or it cannot be read.
+        SourceError: there is no such file, it cannot be read, or it is too large for a picture.
         StoreError: its object store does not answer.
     """
     if not is_remote(item.path):
         return read_file(item.path)
+    if item.size > LARGEST_FILE:
+        raise SourceError(f"{item.name}: the file is larger than {LARGEST_FILE >> 30} GB, too large for a picture")
 
     def read() -> bytes:
-        system, place = _remote(item.path)
+        system, place = remote_file(item.path)
         with system.open_input_stream(place) as stream:
             return stream.read()
 
-    return _tried(read, item)
+    return _found(read, item)
 
 
-def _tried(action: Callable[[], T], item: Item) -> T:
-    """Does what needs an object store, again where that fails.
-
-    Raises:
-        SourceError: there is no such file.
-        StoreError: it has failed too often.
-    """
-    for tries in range(1, _TRIES + 1):
-        try:
-            return action()
-        except FileNotFoundError as error:
-            raise SourceError(f"{item.name}: there is no such file") from error
-        except OSError as error:
-            if tries == _TRIES:
-                raise StoreError(
-                    f"{item.name}: cannot be read: {str(error).splitlines()[0]}; --resume goes on"
-                ) from error
-            time.sleep(_PAUSE_S * 2 ** (tries - 1))
-    raise AssertionError
+def _found(action: Callable[[], T], item: Item) -> T:
+    try:
+        return tried(action, item.name)
+    except FileNotFoundError as error:
+        raise SourceError(f"{item.name}: no such file") from error
 
 
 def read_ahead(items: Iterable[Item]) -> Iterator[tuple[Item, "bytes | SourceError"]]:
-    """Reads items in their order, those of an object store several at the same time.
+    """Reads items in their order, several at the same time.
 
     Yields:
         Each item with its bytes, or with why they cannot be read.
@@ -96,11 +64,6 @@ def read_ahead(items: Iterable[Item]) -> Iterator[tuple[Item, "bytes | SourceErr
     with ThreadPoolExecutor(_AHEAD) as executor:
         waiting: deque[tuple[Item, Future[bytes | SourceError]]] = deque()
         for item in items:
-            if not is_remote(item.path):
-                yield from ((each, future.result()) for each, future in waiting)
-                waiting.clear()
-                yield item, read(item)
-                continue
             waiting.append((item, executor.submit(read, item)))
             if len(waiting) >= _AHEAD:
                 first, future = waiting.popleft()
@@ -114,8 +77,7 @@ def as_file(item: Item) -> Iterator[Path]:
 
     Raises:
         SourceError: there is no such file.
-        StoreError: its object store does not answer.
-        OSError: there is no room for a copy.
+        StoreError: its object store does not answer, or there is no room for a copy.
     """
     if not is_remote(item.path):
         yield Path(item.path)
@@ -124,12 +86,12 @@ def as_file(item: Item) -> Iterator[Path]:
         copy = Path(folder, f"film{Path(item.path.partition('?')[0]).suffix}")
 
         def fetch() -> None:
-            system, place = _remote(item.path)
+            system, place = remote_file(item.path)
             with system.open_input_stream(place) as stream, copy.open("wb") as target:
                 while chunk := stream.read(1 << 22):
                     target.write(chunk)
 
-        _tried(fetch, item)
+        _found(fetch, item)
         yield copy
 
 
@@ -154,7 +116,7 @@ def members_of(item: Item, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
                     if not (member.isfile() and wanted(member.name)):
                         continue
                     if member.size > LARGEST_FILE:
-                        yield member.name, SourceError(f"{item.name}: {member.name} is too large for a picture")
+                        yield member.name, SourceError(f"{item.name}: too large for a picture")
                         continue
                     stream = opened.extractfile(member)
                     data = b"" if stream is None else stream.read()
@@ -162,6 +124,6 @@ def members_of(item: Item, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
                         raise tarfile.ReadError("unexpected end of data")
                     yield member.name, data
         except FileNotFoundError as error:
-            raise SourceError(f"{item.name}: there is no such file") from error
+            raise SourceError(f"{item.name}: no such file") from error
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
             raise SourceError(f"{item.name}: a broken tar file: {error}") from error

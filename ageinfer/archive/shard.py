@@ -3,7 +3,9 @@
 import hashlib
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ageinfer.archive.attempts import Attempt
@@ -53,8 +55,10 @@ class Work:
 
     def answers(self, model: bytes) -> dict[str, Any]:
         """All that rows depend on beside the items."""
+        files = (name for name in (self.detector, self.detector_file) if name and Path(name).is_file())
         return {
-            "model_sha256": hashlib.sha256(model).hexdigest(), "detector": self.detector,
+            "model_sha256": hashlib.sha256(model).hexdigest(), "detector": Path(self.detector).name,
+            "detector_sha256": [hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in files],
             "looking": asdict(self.looking), "every_s": self.every_s, "people": self.people,
             "columns": row_schema().names,
         }  # fmt: skip
@@ -82,15 +86,14 @@ class ShardWorker:
         """Does one shard, unless it is done.
 
         Returns:
-            Its summary, see `summary_of`.
+            Its summary, see `summary_in`.
 
         Raises:
-            OutputError: its file cannot be written.
+            OutputError: its file cannot be written, or an object store does not answer.
         """
         shard = self._plan.shard(number)
-        done = summary_of(self._store, shard.part)
-        if done is not None:
-            return done
+        with suppress(FileNotFoundError, ValueError):  # another worker has done it, and was lost before it said so
+            return summary_in(self._store.read(f"{FACES}/{shard.part}"))
         with Attempt(self._store, shard.hash) as attempt:
             began = time.monotonic()
             looker = Looker(self._pipeline, number, every_s=self._work.every_s, people=self._work.people)
@@ -103,19 +106,20 @@ class ShardWorker:
         return summary
 
 
-def summary_of(store: Store, part: str) -> dict[str, Any] | None:
-    """What the file of a shard says of itself; None where it is not there, or broken.
+def summary_in(data: bytes) -> dict[str, Any]:
+    """What the file of a shard says of itself.
 
     Its keys are those of `ageinfer.archive.plan.Shard`, ``rows``, ``frames`` (that were looked at), ``faces``,
     ``no_face``, ``damaged`` and ``unreadable`` (rows of each outcome), ``people``, and ``seconds``.
+
+    Raises:
+        ValueError: it is broken.
     """
-    from pyarrow import ArrowInvalid
+    import pyarrow as pa
     from pyarrow import parquet as pq
 
-    try:
-        return json.loads(pq.read_metadata(store.opened(f"{FACES}/{part}")).metadata[KEY])
-    except (OSError, ArrowInvalid, KeyError, ValueError):
-        return None
+    summary = (pq.read_metadata(pa.BufferReader(data)).metadata or {}).get(KEY, b"")
+    return json.loads(summary)
 
 
 def _as_parquet(table: "pa.Table", summary: dict[str, Any]) -> bytes:

@@ -2,11 +2,12 @@
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ageinfer.archive.items import Item
 from ageinfer.archive.looker import Looker
-from ageinfer.archive.plan import Plan
+from ageinfer.archive.plan import Plan, Shard
 from ageinfer.pipeline import Pipeline
 
 _SECONDS = 2.0
@@ -33,16 +34,21 @@ class Rate:
         return pictures * self.seconds / self.items if self.items else float("nan")
 
 
-def trial(plan: Plan, pipeline: Pipeline) -> Rate:
+def trial(plan: Plan, left: Sequence[Shard], pipeline: Pipeline) -> Rate:
     """Looks at some pictures of an archive, chosen by a seed, for about two seconds.
 
     Films and tar files are not tried: one alone may take minutes.
+
+    Args:
+        plan: of the archive.
+        left: shards of it, among which pictures are chosen.
+        pipeline: looks at them.
 
     Raises:
         StoreError: an object store does not answer.
     """
     chosen = random.Random(0)  # noqa: S311 - no secret
-    shards = [shard for shard in plan.shards if shard.pictures]
+    shards = [shard for shard in left if shard.pictures]
     items: list[Item] = []
     for shard in chosen.sample(shards, min(_SHARDS, len(shards))):
         items += [item for item in plan.items(shard.number) if item.kind == "picture" and item.size > 0]

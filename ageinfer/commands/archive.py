@@ -1,9 +1,12 @@
 """``ageinfer archive``: many pictures and films become one Parquet data set."""
 
 import argparse
-import math
+import os
 import re
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ageinfer.commands.interrupts import Interrupts
@@ -16,7 +19,9 @@ if TYPE_CHECKING:
     from ageinfer.archive.ledger import Left
     from ageinfer.archive.plan import Plan
     from ageinfer.archive.shard import Work
+    from ageinfer.pipeline import Pipeline
 
+_MOST_FAILURES = 20  # of shards, one after the other: the next ones would fail, too, and take as long
 STATUSES = status_table(
     ExitStatus.INTERNAL, ExitStatus.USAGE, ExitStatus.SOURCE, ExitStatus.MODEL, ExitStatus.OUTPUT, ExitStatus.MISSING,
     ExitStatus.SOME_FAILED, ExitStatus.INTERRUPTED,
@@ -60,31 +65,46 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
         AgeError: it cannot be planned, done or written.
     """
     from ageinfer.archive import engine, ledger
+    from ageinfer.archive.items import items_of
+    from ageinfer.archive.plan import Plan, write_plan
     from ageinfer.archive.store import Store
 
     if options.check:
-        counts = ledger.check(Store(options.check))
-        put(f"{options.check}: complete: {_counts_in_words(counts)}")
+        store = Store(options.check)
+        put(f"{store.shown}: complete: {_counts_in_words(ledger.check(store))}")
         return ExitStatus.OK
     _check_options(options)
-    model, work = _work(options)
-    plan, left = _planned(options, work, model)
-    if options.dry_run:
-        with engine.cluster(options.address):
-            _say_plan(options, plan, left, engine.workers_here(options.workers, options.gpus), work, model)
-        return ExitStatus.OK
-    failed: list[dict[str, Any]] = []
-    if left.shards:
-        with engine.cluster(options.address):
+    model, work, pipeline = _opened(options)
+    store = Store(options.output)
+    before = None
+    if store.names():
+        if not options.resume:
+            raise UsageError(f"{store.shown}: is not empty; --resume goes on with an archive, or choose another place")
+        before = Plan(store)
+    with ExitStack() as stack:
+        if options.dry_run:
+            planned = Store(stack.enter_context(tempfile.TemporaryDirectory(prefix="ageinfer-")))
+        plan = write_plan(
+            planned if options.dry_run else store,
+            items_of(options.source), work.answers(model), options.per_shard, before,
+        )  # fmt: skip
+        left = ledger.left_of(plan, store)
+        if not options.dry_run:
+            ledger.tidy(store, left)
+        _say_plan(options, left)
+        if left.shards:
             workers = engine.workers_here(options.workers, options.gpus)
-            _say_plan(options, plan, left, workers, work, model)
-            summaries = engine.run(plan.store.place, left.shards, work, model, workers, gpus=options.gpus)
-            failed = _followed(summaries, left, quiet=options.quiet)
-    if failed:
-        raise OutputError(f"{len(failed)} of {len(plan.shards)} shards are missing: {failed[0]['error']}")
+            if options.address or not options.dry_run:
+                workers = stack.enter_context(engine.cluster(options.address, options.workers, options.gpus))
+            _say_rate(options, plan, left, workers, pipeline)
+            if not options.dry_run:
+                summaries = engine.run(store.place, left.shards, work, model, workers, gpus=options.gpus)
+                _follow(summaries, left, len(plan.shards), quiet=options.quiet)
+    if options.dry_run:
+        return ExitStatus.OK
     manifest = ledger.write_manifest(plan)
     if not options.quiet:
-        say(f"{plan.store.shown}: {_counts_in_words(manifest)}")
+        say(f"{store.shown}: {_counts_in_words(manifest)}")
     return ExitStatus.SOME_FAILED if manifest["unreadable"] else ExitStatus.OK
 
 
@@ -101,20 +121,23 @@ def _check_options(options: argparse.Namespace) -> None:
         options.provider = "cuda"
 
 
-def _work(options: argparse.Namespace) -> "tuple[bytes, Work]":
-    """The bytes of the age model, and how items are looked at."""
+def _opened(options: argparse.Namespace) -> "tuple[bytes, Work, Pipeline]":
+    """The bytes of the age model, how items are looked at, and a pipeline of this machine's processor that does so.
+
+    Raises:
+        AgeError: a network is broken or missing; so it is told before anything is listed.
+    """
     from ageinfer.archive.shard import Work
-    from ageinfer.engine.estimator import AgeEstimator, chosen_file
+    from ageinfer.engine.estimator import chosen_file
     from ageinfer.engine.modelfile import read_model
 
-    path = chosen_file(options.model, options.precision, options.provider)
-    model = read_model(path)
-    AgeEstimator(path, precision=options.precision, provider="cpu", threads=1)  # a broken one is told before anything
+    model = read_model(chosen_file(options.model, options.precision, options.provider))
+    detector = os.path.abspath(options.detector) if options.detector.endswith(".onnx") else options.detector  # noqa: PTH100
     work = Work(
-        options.detector, options.detector_file, looking_of(options), options.precision, options.provider,
-        options.threads or 1, _seconds(options.every), options.people,
+        detector, options.detector_file and os.path.abspath(options.detector_file), looking_of(options),  # noqa: PTH100
+        options.precision, options.provider, options.threads or 1, _seconds(options.every), options.people,
     )  # fmt: skip
-    return model, work
+    return model, work, replace(work, provider="cpu").open(model)
 
 
 def _seconds(text: str | None) -> float | None:
@@ -127,54 +150,36 @@ def _seconds(text: str | None) -> float | None:
     return seconds
 
 
-def _planned(options: argparse.Namespace, work: "Work", model: bytes) -> "tuple[Plan, Left]":
-    """The plan of the archive, and what is left to do of it.
-
-    Raises:
-        UsageError: there is something else, or an archive that nobody wants to go on with.
-    """
-    from ageinfer.archive import ledger
-    from ageinfer.archive.items import items_of
-    from ageinfer.archive.plan import Plan, write_plan
-    from ageinfer.archive.store import Store
-
-    store = Store(options.output)
-    before = None
-    if not store.is_empty():
-        if not options.resume:
-            raise UsageError(f"{store.shown}: is not empty; --resume goes on with an archive, or choose another place")
-        before = Plan(store)
-    plan = write_plan(store, items_of(options.source), work.answers(model), options.per_shard, before)
-    left = ledger.left_of(plan)
-    if left.removed and not options.quiet:
-        say(f"{store.shown}: {left.removed} shards have changed or gone, and are made anew")
-    return plan, left
-
-
-def _say_plan(
-    options: argparse.Namespace, plan: "Plan", left: "Left", workers: int, work: "Work", model: bytes
-) -> None:  # fmt: skip
-    from ageinfer.archive.trial import trial
-
+def _say_plan(options: argparse.Namespace, left: "Left") -> None:
     if options.quiet and not options.dry_run:
         return
     todo = left.shards
     pictures, films, tars = (sum(getattr(shard, name) for shard in todo) for name in ("pictures", "films", "tars"))
     size = sum(shard.bytes for shard in todo)
+    done = f"; {left.done} shards are done" if left.done else ""
+    stale = f"; {len(left.stale)} shards have changed or gone" if left.stale else ""
     say(
         f"plan: {pictures} pictures, {films} films and {tars} tar files ({size / 1e6:,.0f} MB) in {len(todo)} shards"
-        + (f"; {left.done} shards are done" if left.done else "")
+        f"{done}{stale}"
     )
-    rate = trial(plan, work.open(model))
-    seconds = rate.seconds_for(pictures) / workers
-    if not math.isnan(seconds):
-        rest = " without films and tar files" if films or tars else ""
-        say(
-            f"plan: {workers} workers, each {rate.items / rate.seconds:.0f} pictures a second in a trial of "
-            f"{rate.items}: about {_in_words(seconds)}{rest}"
-        )
-    else:
-        say(f"plan: {workers} workers; how long films and tar files take is not known before")
+
+
+def _say_rate(options: argparse.Namespace, plan: "Plan", left: "Left", workers: int, pipeline: "Pipeline") -> None:
+    """Tells how long it may take, by a trial of two seconds on this machine's processor."""
+    from ageinfer.archive.trial import trial
+
+    if options.quiet and not options.dry_run:
+        return
+    rate = None if options.gpus else trial(plan, left.shards, pipeline)
+    if rate is None or not rate.items:
+        say(f"plan: {workers} workers; how long that takes is not known before")
+        return
+    pictures = sum(shard.pictures for shard in left.shards)
+    rest = " without films and tar files" if any(shard.films or shard.tars for shard in left.shards) else ""
+    say(
+        f"plan: {workers} workers, each {rate.items / rate.seconds:.0f} pictures a second in a trial of "
+        f"{rate.items}: about {_in_words(rate.seconds_for(pictures) / workers)}{rest}"
+    )
 
 
 def _in_words(seconds: float) -> str:
@@ -183,28 +188,32 @@ def _in_words(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _followed(summaries: Iterator[dict[str, Any]], left: "Left", *, quiet: bool) -> list[dict[str, Any]]:
-    """Shows how far the work is; returns the shards that failed."""
+def _follow(summaries: Iterator[dict[str, Any]], left: "Left", shards: int, *, quiet: bool) -> None:
+    """Shows how far the work is.
+
+    Raises:
+        OutputError: shards have failed; after 20 in a row no others are tried.
+    """
     progress = ProgressLine(sum(shard.items for shard in left.shards), quiet=quiet, what="files")
-    failed = []
+    missing, reason, in_a_row = len(left.shards), "", 0
     try:
-        for row in summaries:
-            summary = row["summary"]
+        for summary in summaries:
             if summary["error"]:
-                failed.append(summary)
+                reason, in_a_row = summary["error"], in_a_row + 1
+                if in_a_row >= _MOST_FAILURES:
+                    break
             else:
+                missing, in_a_row = missing - 1, 0
                 progress.step(summary["faces"], summary["items"])
     finally:
         progress.clear()
-    return failed
+    if missing:
+        raise OutputError(f"{missing} of {shards} shards are missing: {reason}")
 
 
 def _counts_in_words(counts: dict[str, Any]) -> str:
-    text = f"{counts['faces']} faces in {counts['frames']} pictures and frames of {counts['items']} files"
-    others = [
-        f"{counts[key]} {what}" for key, what in (("unreadable", "unreadable"), ("damaged", "damaged")) if counts[key]
-    ]
-    people = f", {counts['people']} people" if counts["people"] else ""
+    others = "".join(f", {counts[key]} {key}" for key in ("people", "unreadable", "damaged") if counts[key])
     return (
-        f"{text}{people}{''.join(f', {other}' for other in others)}; {counts['rows']} rows in {counts['shards']} shards"
+        f"{counts['faces']} faces in {counts['frames']} pictures and frames of {counts['items']} files{others}; "
+        f"{counts['rows']} rows in {counts['shards']} shards"
     )
