@@ -47,8 +47,6 @@ def cluster(address: str | None, asked: int | None = None, gpus: int = 0) -> Ite
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # What Ray's own processes and libraries have to say is in their files; here it would stand between our lines.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # Two of its processes hold the pipe by which they would learn that we have been killed, so let them look for it.
-    os.environ.setdefault("RAY_enable_pipe_based_agent_to_parent_health_check", "0")
     try:
         import ray
         import ray.data
@@ -56,6 +54,8 @@ def cluster(address: str | None, asked: int | None = None, gpus: int = 0) -> Ite
         raise MissingDependencyError("archives need Ray: pip install 'ageinfer[archive]'") from error
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
+        # If we are killed, two of its processes hold each other's pipe, by which they would learn it, and never end.
+        os.environ.setdefault("RAY_enable_pipe_based_agent_to_parent_health_check", "0")
         options |= {"num_cpus": workers_here(asked, gpus), "object_store_memory": _OBJECT_STORE_BYTES}
         options |= {"include_dashboard": False, "address": "local"}  # not one that RAY_ADDRESS names
     else:
