@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import cached_property
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # Of rows that go through it there are few and small ones: the pictures never do.
 _OBJECT_STORE_BYTES = 128 << 20
+_ANSWER_S = 10  # in which a cluster takes a connection
 
 
 def workers_here(asked: int | None, gpus: int) -> int:
@@ -61,9 +63,10 @@ def cluster(address: str | None, asked: int | None = None, gpus: int = 0) -> Ite
     else:
         options["address"] = address
     try:
+        _reach(address)
         with _native_stderr_closed():
             ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         where = f"--address {address}" if address else "Ray cannot be started"
         raise SourceError(f"{where}: {reason}; check the cluster, or leave out --address") from error
@@ -74,6 +77,17 @@ def cluster(address: str | None, asked: int | None = None, gpus: int = 0) -> Ite
             yield _workers(ray.cluster_resources(), asked, gpus)
     finally:
         ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """Asks whether somebody listens at an address; Ray would ask for minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), _ANSWER_S).close()
 
 
 def _workers(found: dict[str, float], asked: int | None, gpus: int) -> int:

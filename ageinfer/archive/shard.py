@@ -42,8 +42,8 @@ class Work:
     every_s: float | None = None
     people: bool = False
 
-    def open(self, model: bytes) -> Pipeline:
-        """Opens detector and model.
+    def open(self, model: bytes | Path) -> Pipeline:
+        """Opens detector and model, of which the bytes or the file is given.
 
         Raises:
             AgeError: one of them cannot be opened.

@@ -131,13 +131,13 @@ def _opened(options: argparse.Namespace) -> "tuple[bytes, Work, Pipeline]":
     from ageinfer.engine.estimator import chosen_file
     from ageinfer.engine.modelfile import read_model
 
-    model = read_model(chosen_file(options.model, options.precision, options.provider))
+    file = chosen_file(options.model, options.precision, options.provider)
     detector = os.path.abspath(options.detector) if options.detector.endswith(".onnx") else options.detector  # noqa: PTH100
     work = Work(
         detector, options.detector_file and os.path.abspath(options.detector_file), looking_of(options),  # noqa: PTH100
         options.precision, options.provider, options.threads or 1, _seconds(options.every), options.people,
     )  # fmt: skip
-    return model, work, replace(work, provider="cpu").open(model)
+    return read_model(file), work, replace(work, provider="cpu").open(file)
 
 
 def _seconds(text: str | None) -> float | None:
