@@ -17,6 +17,7 @@ from ageinfer.errors import SourceError
 
 PLAN = f"{HIDDEN}plan.parquet"
 ITEMS, BYTES = 256, 256 << 20  # that a shard has on average, and at most
+_AS_PICTURES = 32  # that a film or a tar file counts as, at least that much work
 _KEY = b"ageinfer"
 
 
@@ -54,18 +55,19 @@ def groups_of(items: Iterable[Item], per_shard: int = ITEMS) -> Iterator[list[It
 
     Args:
         items: in their order.
-        per_shard: items of a shard on average; never more than twice as many.
+        per_shard: pictures of a shard on average, never more than twice as many; a film or a tar file counts as 32.
     """
     group: list[Item] = []
-    size = 0
+    work = size = 0
     least = max(1, per_shard // 2)
     for item in items:
         group.append(item)
-        size += max(0, item.size)
-        full = len(group) >= 2 * per_shard or size >= BYTES
-        if full or (len(group) >= least and _digest(item.path) % least == 0):
+        one = 1 if item.kind == "picture" else _AS_PICTURES
+        work, size = work + one, size + max(0, item.size)
+        full = work >= 2 * per_shard or size >= BYTES
+        if full or (work >= least and _digest(item.path) % max(1, least // one) == 0):
             yield group
-            group, size = [], 0
+            group, work, size = [], 0, 0
     if group:
         yield group
 

@@ -54,7 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--address", metavar="A", help="join this Ray cluster (default: this machine alone)")
     group.add_argument("--gpus", type=int, default=0, metavar="N", help="use so many GPUs, one a worker (default: 0)")
     group.add_argument(
-        "--per-shard", type=int, default=ITEMS, metavar="N", help="files of a shard, on average (default: %(default)s)"
+        "--per-shard",
+        type=int,
+        default=ITEMS,
+        metavar="N",
+        help="pictures of a shard, on average; a film or a tar file counts as 32 of them (default: %(default)s)",
     )
 
 

@@ -39,7 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="other commands:\n"
         "  ageinfer doctor        show what this machine has, what works and how fast\n"
         "  ageinfer bench SOURCE  measure each stage on a source\n"
-        "  ageinfer api           answer pictures over HTTP\n\n"
+        "  ageinfer api           answer pictures over HTTP\n"
+        "  ageinfer archive       turn many pictures and films into one Parquet data set\n\n"
         + status_table(*(s for s in ExitStatus if s not in (ExitStatus.DIVERGED, ExitStatus.UNPROVED))),
     )
     parser.add_argument(

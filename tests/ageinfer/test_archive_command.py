@@ -11,9 +11,11 @@ import pytest
 from archive_runs import archive, rows_in
 from ray_runs import ended, environment, left_behind, parts, run, started, wait_for_nobody, wait_for_parts
 
-from ageinfer.archive.ledger import MANIFEST
+from ageinfer.archive.ledger import MANIFEST, Left
+from ageinfer.archive.plan import Shard
+from ageinfer.commands.archive import _follow
 from ageinfer.commands.main import main
-from ageinfer.errors import ExitStatus
+from ageinfer.errors import ExitStatus, OutputError
 
 pytest.importorskip("ray")
 pytest_plugins = ["archive_runs", "command_line"]
@@ -159,6 +161,20 @@ def test_ray_sends_no_statistics_and_is_asked_for_where_it_is_missing(pictures, 
     assert ran.stdout == "statistics: 0\n"
     assert ran.returncode == ExitStatus.MISSING
     assert ran.stderr.splitlines()[-1] == "ageinfer: archives need Ray: pip install 'ageinfer[archive]'"
+
+
+def test_so_many_failures_in_a_row_end_a_run():
+    shards = tuple(Shard(number, "", 1, 1, 0, 0, 0) for number in range(100))
+    failed = [{"error": f"disk {number} is full"} for number in range(60)]
+    done = {"error": "", "faces": 1, "items": 1}
+    left = Left(shards, 0, ())
+    told = iter([*failed[:19], done, *failed])
+    with pytest.raises(OutputError, match="99 of 100 shards are missing: disk 19 is full"):
+        _follow(told, left, 100, quiet=True)
+    assert len(list(told)) == 40
+    with pytest.raises(OutputError, match="1 of 100 shards are missing: disk 3 is full"):
+        _follow(iter([*[done] * 50, failed[3], *[done] * 49]), left, 100, quiet=True)
+    _follow(iter([done] * 100), left, 100, quiet=True)
 
 
 @linux

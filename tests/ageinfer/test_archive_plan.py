@@ -52,6 +52,15 @@ def test_large_files_end_a_shard():
     assert [len(group) for group in groups_of(items, 200)] == [4, 4, 2]
 
 
+def test_films_are_in_small_shards_which_stay_when_one_comes_or_goes():
+    films = [Item(f"/films/{n:04d}.mp4", 10**6, 1, "film") for n in range(800)]
+    before = list(groups_of(films))
+    assert 800 / len(before) == pytest.approx(8, rel=0.2)
+    assert max(map(len, before)) == 16
+    after = list(groups_of(films[:100] + films[101:]))
+    assert sum(group not in before for group in after) <= 6
+
+
 def test_a_plan_is_read_as_it_was_written_one_shard_at_a_time(tmp_path):
     items = [*ITEMS[:50], Item(os.fsdecode(b"/\xff.mp4"), -1, 0, "film"), Item("s3://b/x.tar?region=z", 7, 8, "tar")]
     plan = write_plan(Store(str(tmp_path)), items, {"a": 1}, 8)

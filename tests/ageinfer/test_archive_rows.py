@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import sys
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import pytest
@@ -12,6 +14,7 @@ from archive_runs import WORK, archive, people_in, rows_in, rows_of_records
 from media_files import encode, several
 
 from ageinfer.archive import looker, reading
+from ageinfer.archive.items import items_of
 from ageinfer.archive.rows import person_schema, row_schema
 from ageinfer.commands.main import main
 
@@ -179,6 +182,24 @@ def test_many_rows_are_packed_in_between_and_none_is_lost(faces, tmp_path, monke
     archive(tmp_path / "pieces", faces)
     assert rows_in(tmp_path / "pieces") == rows_in(tmp_path / "whole")
     assert len(rows_in(tmp_path / "pieces")) == 30
+
+
+def test_so_many_files_are_read_ahead_and_no_more(faces, monkeypatch):
+    read = []
+    items = list(items_of([str(faces)]))
+    monkeypatch.setattr(reading, "bytes_of", lambda item: read.append(item.path) or item.path.encode())
+    pairs = reading.read_ahead(items)
+    first = [next(pairs) for _ in range(3)]
+    assert len(read) <= 3 + reading._AHEAD
+    assert [*first, *pairs] == [(item, item.path.encode()) for item in items]
+
+
+def test_the_guide_has_every_column_with_its_type():
+    found = {}
+    text = Path(__file__, "../../../docs/how-to/archive.md").resolve().read_text()
+    for names, kind, _ in re.findall(r"^\| (`.*?) \| (\w+) \| (.*) \|$", text, re.MULTILINE):
+        found |= dict.fromkeys(re.findall(r"`(\w+)`", names), kind)
+    assert list(found.items()) == [(field.name, str(field.type)) for field in row_schema()]
 
 
 def test_files_of_an_archive_have_the_columns_of_the_schemas(faces, tmp_path):
