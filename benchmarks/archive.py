@@ -3,11 +3,12 @@
     python benchmarks/archive.py DATA [--pictures 20000] [--clips 200] [--rounds 2] [--json F]
 
 DATA has the folders UTKFace, appa-real-release, all-age-faces and videos. Links to some of their files become one tree.
-A round measures, one after the other: the bare steps of a part of the pictures (read, decode, find the faces, crop,
-estimate, one picture after the other, in one thread, no records) in one process and in two side by side, then archives
-of one worker and of two. Other work on the machine takes what it wants, so beside the time by the clock there is that
-of the processor. The rate of an archive is that between its first and its last shard; what comes before is the start.
-Of the clips, the bound is `Pipeline.run` in one process. Linux.
+A round makes an archive with one worker and then one with two. Before and after each, the bare steps of a part of the
+pictures (read, decode, find the faces, crop, estimate, one picture after the other, in one thread, no records) are
+measured in as many processes; the bound is the mean of the two. Other work on the machine takes what it wants, so
+beside the time by the clock there is that of the processor, and workers have the priority of other programs, which Ray
+would take from them. The rate of an archive is that between its first and its last shard; what comes before is the
+start. Of the clips, the bound is `Pipeline.run` in one process. Linux.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import json
 import multiprocessing
 import os
 import re
+import statistics
 import sys
 import tempfile
 import threading
@@ -26,6 +28,7 @@ from random import Random
 ROOT = Path(__file__).parent.parent
 sys.path += [str(ROOT), str(ROOT / "tests" / "ageinfer")]
 
+import numpy as np  # noqa: E402
 from ray_runs import Ran, ended, started  # noqa: E402
 
 from ageinfer.pipeline import Pipeline  # noqa: E402
@@ -98,6 +101,7 @@ class Watch:
     def __init__(self, driver: int) -> None:
         self.peak_mb = {"driver": 0.0, "worker": 0.0, "ray": 0.0}
         self._cpu: dict[int, tuple[str, float]] = {}
+        self._worked: list[tuple[float, float]] = []  # times, and what all workers have taken by then
         self._driver, self._over = driver, threading.Event()
         self._thread = threading.Thread(target=self._look)
         self._thread.start()
@@ -107,6 +111,11 @@ class Watch:
         self._over.set()
         self._thread.join()
         return {kind: sum(s for k, s in self._cpu.values() if k == kind) for kind in self.peak_mb}
+
+    def workers_s(self, at: float) -> float:
+        """What all workers had taken of the processor at a time, in seconds."""
+        times, seconds = zip(*self._worked, strict=True)
+        return float(np.interp(at, times, seconds))
 
     def _look(self) -> None:
         while not self._over.wait(0.5):
@@ -121,6 +130,7 @@ class Watch:
                 if memory := re.search(r"RssAnon:\s+(\d+)", status):
                     now[kind].append(int(memory[1]) / 1e3)
                 self._cpu[pid] = kind, (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK")
+            self._worked.append((time.time(), sum(s for kind, s in self._cpu.values() if kind == "worker")))
             for kind, sizes in now.items():
                 here = sum(sizes) if kind == "ray" else max(sizes, default=0)
                 self.peak_mb[kind] = max(self.peak_mb[kind], here)
@@ -141,6 +151,7 @@ def archive(source: Path, workers: int) -> dict[str, object]:
         manifest = json.loads((out / "_manifest.json").read_text())
         done = sorted(((out / "faces" / part["part"]).stat().st_mtime, part) for part in manifest["parts"])
     frames = sum(part["frames"] for _, part in done[workers:])
+    used_s = watch.workers_s(done[-1][0]) - watch.workers_s(done[workers - 1][0])
     working_s = done[-1][0] - done[0][0] + done[0][1]["seconds"]
     steady_s = done[-1][0] - done[workers - 1][0]
     return {
@@ -148,7 +159,7 @@ def archive(source: Path, workers: int) -> dict[str, object]:
         "per_second": frames / steady_s, "start_s": done[0][0] - done[0][1]["seconds"] - began, "whole_s": whole_s,
         "end_s": began + whole_s - done[-1][0],
         "busy_share": sum(part["seconds"] for _, part in done) / workers / working_s,
-        "cpu_ms": cpu_s["worker"] * 1e3 / manifest["frames"], "cpu_s": cpu_s, "peak_mb": watch.peak_mb,
+        "cpu_ms": used_s * 1e3 / frames, "cpu_s": cpu_s, "peak_mb": watch.peak_mb,
         "unreadable": manifest["unreadable"],
     }  # fmt: skip
 
@@ -161,35 +172,46 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    result: dict[str, list] = {"bare": [], "side_by_side": [], "pictures": [], "bare_clips": [], "clips": []}
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - so it is written
+    result: dict[str, list] = {"pictures": [], "clips": []}
     with tempfile.TemporaryDirectory() as folder:
         tree(options.data.resolve(), Path(folder), options.pictures, options.clips)
         files = sorted(map(str, Path(folder, "pictures").rglob("*.jpg")))[:: max(1, options.pictures // BARE)]
         with multiprocessing.get_context("spawn").Pool(2) as pool:
+
+            def steps(processes: int) -> tuple[float, float]:
+                """Pictures a second in so many processes together, and milliseconds of the processor a picture."""
+                each = pool.map(bare, [files] * processes, chunksize=1)
+                cpu_ms = sum(found["cpu_s"] for found in each) * 1e3 / len(files) / processes
+                return sum(len(files) / found["s"] for found in each), cpu_ms
+
             for _ in range(options.rounds):
-                result["bare"].append(pool.apply(bare, (files,)))
-                result["side_by_side"].append(pool.map(bare, [files] * 2, chunksize=1))
                 for workers in WORKERS:
-                    result["pictures"].append(archive(Path(folder, "pictures"), workers))
-                    print(json.dumps(result["pictures"][-1]), file=sys.stderr)
+                    before = steps(workers)
+                    found = archive(Path(folder, "pictures"), workers)
+                    after = steps(workers)
+                    found |= {"bare_per_second": (before[0], after[0]), "bare_cpu_ms": (before[1], after[1])}
+                    found["of_bound"] = found["per_second"] / statistics.fmean(found["bare_per_second"])
+                    found["of_bound_cpu"] = statistics.fmean(found["bare_cpu_ms"]) / found["cpu_ms"]
+                    result["pictures"].append(found)
+                    print(json.dumps(found), file=sys.stderr)
             if options.clips:
                 clips = sorted(map(str, Path(folder, "clips").iterdir()))[:9]
-                result["bare_clips"].append(pool.apply(bare_clips, (clips,)))
-                result["clips"].append(archive(Path(folder, "clips"), 2))
+                result["clips"] = [pool.apply(bare_clips, (clips,)), archive(Path(folder, "clips"), 2)]
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
-    steps = max(len(files) / each["s"] for each in result["bare"])
-    beside = max(sum(len(files) / each["s"] for each in pair) for pair in result["side_by_side"])
-    steps_ms = min(each["cpu_s"] for each in result["bare"]) * 1e3 / len(files)
-    print(f"bare steps: {steps:.0f} a second in one process, {beside:.0f} in two; {steps_ms:.2f} ms of the processor")
-    print("| workers | pictures a second | of the bound | ms of the processor a picture | of the bare steps |")
-    print("|---|---|---|---|---|")
-    for workers in WORKERS:
-        rounds = [each for each in result["pictures"] if each["workers"] == workers]
-        rate, cpu_ms = max(each["per_second"] for each in rounds), min(each["cpu_ms"] for each in rounds)
-        print(f"| {workers} | {rate:.0f} | {rate / steps / workers:.2f} | {cpu_ms:.2f} | {steps_ms / cpu_ms:.2f} |")
-    for each in (*result["pictures"], *result["bare_clips"], *result["clips"]):
-        print(json.dumps(each))
+    print(
+        "| workers | pictures a second | bare steps | of the bound | ms of the processor | bare steps | of the bound |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for found in result["pictures"]:
+        bare_per_second, bare_ms = (statistics.fmean(found[key]) for key in ("bare_per_second", "bare_cpu_ms"))
+        print(
+            f"| {found['workers']} | {found['per_second']:.0f} | {bare_per_second:.0f} | {found['of_bound']:.2f} "
+            f"| {found['cpu_ms']:.2f} | {bare_ms:.2f} | {found['of_bound_cpu']:.2f} |"
+        )
+    for found in (*result["pictures"], *result["clips"]):
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 import cv2  # noqa: E402
 from archive_runs import archive, rows_in  # noqa: E402
 from portraits import variation  # noqa: E402
-from ray_runs import ended, parts, started, wait_for_parts  # noqa: E402
+from ray_runs import Ran, ended, parts, started, wait_for_parts  # noqa: E402
 
 from ageinfer.archive import engine, ledger  # noqa: E402
 from ageinfer.archive.items import items_of  # noqa: E402
@@ -97,9 +97,16 @@ class Trial:
         )
         return started(*command, *where)
 
+    def end(self, process: subprocess.Popen) -> Ran:
+        """Waits for the end of a run, which may say one line, what is missing, and nothing else."""
+        ran = ended(process, 300)
+        if ran.out or len(ran.err.splitlines()) > 1:
+            raise SystemExit(f"it has said more than one line: {ran.out}{ran.err}")
+        return ran
+
     def go_on(self) -> int:
         """Runs it to its end; returns the exit status."""
-        return ended(self.start(), 300).status
+        return self.end(self.start()).status
 
     def shards(self) -> int:
         while not (self.out / "_plan.parquet").exists():
@@ -144,7 +151,7 @@ def node_killed(trial: Trial) -> str:
     process = trial.start()
     wait_for_parts(process, trial.out, trial.shards() // 4)
     trial.cluster.remove_node(trial.cluster.second, allow_graceful=False)
-    return f"status {ended(process, 300).status}"
+    return f"status {trial.end(process).status}"
 
 
 def workers_killed(trial: Trial) -> str:
@@ -157,7 +164,7 @@ def workers_killed(trial: Trial) -> str:
         if alive := workers():
             os.kill(rng.choice(alive), signal.SIGKILL)
             killed += 1
-    return f"{killed} killed, status {ended(process, 300).status}"
+    return f"{killed} killed, status {trial.end(process).status}"
 
 
 def driver_killed(trial: Trial) -> str:
@@ -168,7 +175,7 @@ def driver_killed(trial: Trial) -> str:
         shards = trial.shards()
         wait_for_parts(process, trial.out, (number + 1) * shards // 4)
         process.kill()
-        ended(process)
+        trial.end(process)
         said.append(str(len(parts(trial.out))))
     return f"killed with {', '.join(said)} of {shards} shards, then status {trial.go_on()}"
 
@@ -180,7 +187,7 @@ def interrupted(trial: Trial) -> str:
         process = trial.start()
         wait_for_parts(process, trial.out, (number + 1) * trial.shards() // 4)
         process.send_signal(signal.SIGINT)
-        said.append(str(ended(process).status))
+        said.append(str(trial.end(process).status))
     return f"statuses {', '.join(said)}, then {trial.go_on()}"
 
 
@@ -191,7 +198,7 @@ def full_disk(trial: Trial) -> str:
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         raise PermissionError("nothing can be mounted here")
     try:
-        first = ended(trial.start(), 300)
+        first = trial.end(trial.start())
         done = len(parts(trial.out))
         subprocess.run(["mount", "-o", "remount,size=64m", str(trial.out)], check=True)
         second = trial.go_on()
@@ -200,8 +207,6 @@ def full_disk(trial: Trial) -> str:
         subprocess.run(["umount", str(trial.out)], check=True)
     trial.out.rmdir()
     trial.out.with_name("kept").rename(trial.out)
-    if first.err.count("\n") != 1:
-        raise SystemExit(first.err)
     return f"status {first.status} with {done} shards: {first.err.split(': ')[-1].strip()}; then status {second}"
 
 

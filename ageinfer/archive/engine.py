@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,7 @@ def cluster(address: str | None, asked: int | None = None, gpus: int = 0) -> Ite
         UsageError: the cluster has too few cores or GPUs.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would report how it is used
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # one of its threads would start another Ray while this one ends
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # What Ray's own processes and libraries have to say is in their files; here it would stand between our lines.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -71,12 +72,12 @@ def cluster(address: str | None, asked: int | None = None, gpus: int = 0) -> Ite
         where = f"--address {address}" if address else "Ray cannot be started"
         raise SourceError(f"{where}: {reason}; check the cluster, or leave out --address") from error
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    try:
-        # Ray prints there what became of its own processes.
-        with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
+    # Ray prints there what became of its own processes.
+    with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
+        try:
             yield _workers(ray.cluster_resources(), asked, gpus)
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 def _reach(address: str | None) -> None:
@@ -113,7 +114,7 @@ def _native_stderr_closed() -> Iterator[None]:
 
 def run(
     place: str, shards: Sequence[Shard], work: Work, model: bytes, workers: int, *, gpus: int = 0
-) -> Iterator[dict[str, Any]]:  # fmt: skip
+) -> Generator[dict[str, Any]]:  # fmt: skip
     """Does shards, in any order.
 
     A worker that dies is replaced, and its shard done again; so is that of a node that is lost.
@@ -126,8 +127,10 @@ def run(
         workers: that run at the same time.
         gpus: so many of the workers have a GPU; 0: none.
 
+    Close it before the cluster is left, so that nothing goes on in the background.
+
     Yields:
-        The summary of each shard, see `ageinfer.archive.shard.summary_of`; or, of one that failed, ``number`` and
+        The summary of each shard, see `ageinfer.archive.shard.summary_in`; or, of one that failed, ``number`` and
         ``error``.
     """
     import ray
@@ -141,7 +144,8 @@ def run(
         _Worker, batch_size=1, compute=strategy, fn_constructor_args=(place, work, model),
         num_cpus=1, num_gpus=1 if gpus else None,
     )  # fmt: skip
-    yield from (json.loads(row["summary"]) for row in results.iter_rows())
+    for row in results.iter_rows():
+        yield json.loads(row["summary"])
 
 
 class _Worker:

@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--address", metavar="A", help="join this Ray cluster (default: this machine alone)")
     group.add_argument("--gpus", type=int, default=0, metavar="N", help="use so many GPUs, one a worker (default: 0)")
     group.add_argument(
-        "--per-shard",
-        type=int,
-        default=ITEMS,
-        metavar="N",
+        "--per-shard", type=int, default=ITEMS, metavar="N",
         help="pictures of a shard, on average; a film or a tar file counts as 32 of them (default: %(default)s)",
-    )
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
@@ -102,8 +99,9 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
                 workers = stack.enter_context(engine.cluster(options.address, options.workers, options.gpus))
             _say_rate(options, plan, left, workers, pipeline)
             if not options.dry_run:
-                summaries = engine.run(store.place, left.shards, work, model, workers, gpus=options.gpus)
-                _follow(summaries, left, len(plan.shards), quiet=options.quiet)
+                running = engine.run(store.place, left.shards, work, model, workers, gpus=options.gpus)
+                with closing(running) as summaries:
+                    _follow(summaries, left, len(plan.shards), quiet=options.quiet)
     if options.dry_run:
         return ExitStatus.OK
     manifest = ledger.write_manifest(plan)
