@@ -244,22 +244,18 @@ SCENARIOS: dict[str, tuple[Callable[[Trial], str], bool]] = {  # and whether it 
 }  # fmt: skip
 
 
-def key(row: dict[str, Any]) -> str:
-    return json.dumps(row, sort_keys=True)
-
-
 def compared(trial: Trial, expected: Counter[str]) -> str:
     """Counts an archive again; says how its rows differ from those of an undisturbed run, or nothing."""
     ledger.check(Store(str(trial.out)))
     rows = rows_in(trial.out)
-    found = Counter(key(row) for row in rows)
+    found = Counter(map(json.dumps, rows))
     died = [row for row in rows if row["reason"] == "2 workers died at it"]
     if died:  # its row is another one than without deaths
         [row] = died
         if not row["source"].endswith("/deadly.png"):
             return f"{row['source']} was left out"
         expected = Counter({text: n for text, n in expected.items() if json.loads(text)["source"] != row["source"]})
-        found -= Counter([key(row)])
+        found -= Counter([json.dumps(row)])
     missing, more = expected - found, found - expected
     return f"{missing.total()} rows are missing, {more.total()} are too many" if missing or more else ""
 
@@ -274,7 +270,7 @@ def main() -> int:
         source = pictures(Path(folder, "in"), options.pictures)
         whole = Trial(source, Path(folder, "whole"))
         archive(whole.out, source, per_shard=PER_SHARD)
-        expected = Counter(key(row) for row in rows_in(whole.out))
+        expected = Counter(map(json.dumps, rows_in(whole.out)))
         if expected.total() != len(expected):
             raise SystemExit("the undisturbed run has rows twice")
         print("| scenario | what became of it | seconds | rows | as undisturbed |\n|---|---|---|---|---|")

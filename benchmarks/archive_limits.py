@@ -4,7 +4,7 @@
 
 The items of the plan are made up, the parts of the manifest hold a summary and no row, and the workers of the driver do
 nothing, so that what is measured is all that does not grow with the number of machines. Each measurement has a process
-of its own; its memory is the peak of that process. Linux.
+of its own, but for the last; its memory is the peak of that process. Linux.
 """
 
 import argparse
@@ -104,7 +104,7 @@ class Idle:
         return {"summary": [json.dumps({"error": "", "number": int(batch["number"][0]), "faces": 0, "items": 0})]}
 
 
-def driver(_: str, shards: int) -> dict[str, float]:
+def driver(shards: int) -> dict[str, float]:
     """Hands shards to two workers that do nothing."""
     engine._Worker = Idle
     todo = [Shard(number, f"{number:016x}", 0, 0, 0, 0, 0) for number in range(shards)]
@@ -142,10 +142,12 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=10_000)
     options = parser.parse_args()
 
+    def tell(function: Callable[..., dict[str, float]], found: dict[str, float]) -> None:
+        print(f"{function.__name__}: {', '.join(f'{name} {value:,.4g}' for name, value in found.items())}", flush=True)
+
     def measure(function: Callable[..., dict[str, float]], folder: str, *arguments: int) -> None:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found = pool.apply(function, (folder, *arguments))
-        print(f"{function.__name__}: {', '.join(f'{name} {value:,.4g}' for name, value in found.items())}", flush=True)
+            tell(function, pool.apply(function, (folder, *arguments)))
 
     with tempfile.TemporaryDirectory() as folder:
         measure(requests, folder)
@@ -155,7 +157,7 @@ def main() -> None:
         measure(plan, folder, options.items)
         measure(opened, folder)
         measure(manifest, folder)
-    measure(driver, "", options.shards)
+    tell(driver, driver(options.shards))  # here, because Ray sends a class of the main module to its workers
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import cv2
 import pytest
 from archive_runs import MODEL, WORK, planned, rows_in
 
@@ -10,6 +11,7 @@ from ageinfer.archive import attempts, ledger
 from ageinfer.archive.attempts import Attempt
 from ageinfer.archive.shard import ShardWorker
 from ageinfer.errors import OutputError
+from ageinfer.pipeline import Pipeline
 from ageinfer.sources import decoding
 
 pytest_plugins = ["archive_runs"]
@@ -62,6 +64,27 @@ def test_a_picture_that_kills_three_workers_is_left_out_and_the_others_are_done(
     assert (row["outcome"], row["reason"]) == ("unreadable", "2 workers died at it")
     assert ledger.write_manifest(plan)["unreadable"] == 1
     assert plan.store.names("_attempts") == []
+
+
+def test_a_picture_whose_faces_kill_workers_is_found_among_those_of_its_batch(faces, tmp_path, monkeypatch):
+    file = faces / "0" / "000004.jpg"
+    cv2.imwrite(str(file), cv2.resize(cv2.imread(str(file)), (333, 333)))
+    crop, ages = Pipeline.crop, Pipeline.ages
+
+    def remembering(pipeline, image, detections):
+        pipeline.deadly = getattr(pipeline, "deadly", False) or image.shape[1] == 333
+        return crop(pipeline, image, detections)
+
+    def dying(pipeline, *arguments):
+        if pipeline.deadly:
+            raise Death
+        return ages(pipeline, *arguments)
+
+    monkeypatch.setattr(Pipeline, "crop", remembering)
+    monkeypatch.setattr(Pipeline, "ages", dying)
+    planned(tmp_path / "out", faces / "0", per_shard=50)
+    assert work_until_done(tmp_path / "out", 0, monkeypatch) == 3
+    assert [row["source"] for row in rows_in(tmp_path / "out") if row["outcome"] != "face"] == [str(file)]
 
 
 def test_deaths_at_other_places_leave_nothing_out(faces, tmp_path, monkeypatch):

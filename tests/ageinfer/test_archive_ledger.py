@@ -173,6 +173,10 @@ def damage(out, what):
     elif what == "row twice instead of another":
         rewritten(first, lambda table: pa.concat_tables([table.slice(0, 1), table.slice(0, table.num_rows - 1)]))
         with_hash(out, first)
+    elif what == "frame twice instead of another":
+        film_rows = sorted((out / "faces").iterdir())[-1]
+        rewritten(film_rows, lambda table: pa.concat_tables([table[:-1], table[-2:-1]]))
+        with_hash(out, film_rows)
     elif what == "missing people":
         film.unlink()
     elif what == "changed people":
@@ -200,6 +204,7 @@ def damage(out, what):
         ("doubled part", "part-000000"),
         ("row too many", "part-000000"),
         ("row twice instead of another", "part-000000"),
+        ("frame twice instead of another", r"has a row of \S+clip.avi twice"),
         ("missing people", "in people 0"),
         ("changed people", "people/part-.* was changed"),
         ("people too few", "has 0 rows, the manifest says 1"),
