@@ -48,6 +48,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
         "ageinfer doctor": ageinfer_command.build_command_parser("doctor"),
         "ageinfer bench": ageinfer_command.build_command_parser("bench"),
         "ageinfer api": ageinfer_command.build_command_parser("api"),
+        "ageinfer archive": ageinfer_command.build_command_parser("archive"),
     }
     for name in TRAINING:
         command = "python -m agetrain" if name == "train" else f"python -m agetrain.{name}"

@@ -15,7 +15,8 @@ settings.load_profile("no-deadline")
 
 # Their assertions say what they compared, as those of the tests do.
 pytest.register_assert_rewrite(
-    "api_clients", "command_line", "fake_cameras", "media_files", "mqtt_senders", "sink_frames", "web_viewers",
+    "api_clients", "archive_runs", "command_line", "fake_cameras", "media_files", "mqtt_senders", "sink_frames",
+    "web_viewers",
 )  # fmt: skip
 
 ROOT = Path(__file__).parent.parent

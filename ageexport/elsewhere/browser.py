@@ -97,7 +97,7 @@ def site_rungs(site: Path, comparison: Comparison) -> list[Rung]:
 def _site_rungs(site: Path, comparison: Comparison, given_up: threading.Event) -> list[Rung]:
     found = []
     try:
-        with _asyncio_heard_unless(given_up), _opened(site, comparison.paths) as (page, browser):
+        with _asyncio_unheard(), _opened(site, comparison.paths) as (page, browser):
             comparison.here()  # a picture that cannot be read is told before the browser is asked
             for way in page.evaluate(_WAYS):
                 try:
@@ -112,11 +112,11 @@ def _site_rungs(site: Path, comparison: Comparison, given_up: threading.Event) -
 
 
 @contextmanager
-def _asyncio_heard_unless(given_up: threading.Event) -> Iterator[None]:
-    """Drops what asyncio logs once the work was given up: Ctrl-C ends Playwright's own process, too."""
+def _asyncio_unheard() -> Iterator[None]:
+    """Drops what asyncio logs: Ctrl-C also ends Playwright's own process, and it complains of what everybody knows."""
 
     def heard(_: logging.LogRecord) -> bool:
-        return not given_up.is_set()
+        return False
 
     log = logging.getLogger("asyncio")
     log.addFilter(heard)

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None, *, interrupts: Interrupts | Non
         interrupts: see `command`.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    name = arguments[0] if arguments and arguments[0] in ("doctor", "bench", "api") else None
+    name = arguments[0] if arguments and arguments[0] in ("doctor", "bench", "api", "archive") else None
     # OpenCV and the FFmpeg inside it would print their own lines beside ours.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None, *, interrupts: Interrupts | Non
         def prepared() -> Namespace:
             if getattr(options, "log", "text") == "json":
                 to_the_end.enter_context(json_on_stderr())
-            whole = options if name == "doctor" else with_config(parser, words, options)
+            whole = options if name in ("doctor", "archive") else with_config(parser, words, options)
             if getattr(whole, "log", "text") != getattr(options, "log", "text"):
                 to_the_end.enter_context(json_on_stderr())
             if getattr(whole, "quiet", False):
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None, *, interrupts: Interrupts | Non
 
 
 def build_command_parser(name: str) -> ArgumentParser:
-    """Builds the parser of ``ageinfer doctor``, ``ageinfer bench`` or ``ageinfer api``."""
+    """Builds the parser of ``ageinfer doctor``, ``bench``, ``api`` or ``archive``."""
     if name == "doctor":
         from ageinfer.commands import doctor
 
@@ -103,6 +103,16 @@ def build_command_parser(name: str) -> ArgumentParser:
         api.add_arguments(parser)
         add_pipeline_options(parser, threads=1)
         parser.add_argument("--config", metavar="F", help="take options that are not given here from this TOML file")
+        add_message_options(parser)
+    elif name == "archive":
+        from ageinfer.commands import archive
+
+        parser = Parser(
+            prog="ageinfer archive", formatter_class=RawDescriptionHelpFormatter, epilog=archive.STATUSES,
+            description="Turn many pictures and films into one Parquet data set, on every core or on many machines.",
+        )  # fmt: skip
+        archive.add_arguments(parser)
+        add_pipeline_options(parser, threads=1)
         add_message_options(parser)
     else:
         parser = Parser(prog="ageinfer bench", description="Measure every stage on a source.")
@@ -133,6 +143,10 @@ def _run(name: str | None, options: Namespace, interrupts: Interrupts) -> ExitSt
         from ageinfer.commands import api
 
         return api.run(options, interrupts)
+    if name == "archive":
+        from ageinfer.commands import archive
+
+        return archive.run(options, interrupts)
     from ageinfer.commands.run import run
 
     return run(options, interrupts)

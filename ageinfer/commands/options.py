@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import ageinfer
 from ageinfer.commands.inputs import Input, check_live_outputs
 from ageinfer.commands.people_options import add_people_options, check_people_options
-from ageinfer.commands.side_by_side import add_workers_option, workers_of
+from ageinfer.commands.workers_option import add_workers_option, workers_of
 from ageinfer.errors import ExitStatus, UsageError, status_table
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="other commands:\n"
         "  ageinfer doctor        show what this machine has, what works and how fast\n"
         "  ageinfer bench SOURCE  measure each stage on a source\n"
-        "  ageinfer api           answer pictures over HTTP\n\n"
+        "  ageinfer api           answer pictures over HTTP\n"
+        "  ageinfer archive       turn many pictures and films into one Parquet data set\n\n"
         + status_table(*(s for s in ExitStatus if s not in (ExitStatus.DIVERGED, ExitStatus.UNPROVED))),
     )
     parser.add_argument(

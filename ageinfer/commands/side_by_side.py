@@ -5,36 +5,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ageinfer.commands.interrupts import Interrupts
-from ageinfer.errors import UsageError
+from ageinfer.commands.options import pipeline_opener
+from ageinfer.commands.workers_option import workers_of
 
 if TYPE_CHECKING:
     from ageinfer.pipeline import Pipeline
     from ageinfer.sources import Source
     from ageinfer.workers import Workers
-
-_MOST_WORKERS = 256
-
-
-def add_workers_option(parser: argparse.ArgumentParser) -> None:
-    """Adds the option to a parser."""
-    parser.add_argument(
-        "--workers", default="auto", metavar="N",
-        help="read many pictures, or several videos, in this many processes side by side; auto (default): one for each "
-        "core; 1: in this process alone",
-    )  # fmt: skip
-
-
-def workers_of(options: argparse.Namespace) -> int:
-    """The number of processes that ``--workers`` asks for; 0 for ``auto``.
-
-    Raises:
-        UsageError: it is neither ``auto`` nor a number.
-    """
-    if options.workers == "auto":
-        return 0
-    if not options.workers.isdecimal() or not 1 <= int(options.workers) <= _MOST_WORKERS:
-        raise UsageError(f"--workers {options.workers}: use auto, or 1 to {_MOST_WORKERS}")
-    return int(options.workers)
 
 
 def open_workers(
@@ -65,7 +42,6 @@ def open_workers(
         if pixels:
             return None
         count = min(count, len(source.files))
-    from ageinfer.commands.options import pipeline_opener
     from ageinfer.workers import Workers
 
     return Workers(partial(pipeline_opener(options), threads=threads), count, undisturbed=interrupts.held)

@@ -75,7 +75,7 @@ class AgeEstimator:
         if isinstance(model, bytes):
             data, path = model, Path("the model")
         else:
-            path = _chosen(model_files(model), precision, provider)
+            path = chosen_file(model, precision, provider)
             data = read_model(path)
         self.metadata = check_age_model(data, path)
         _check_precision(precision, [self.metadata.precision], path)
@@ -181,8 +181,14 @@ def _by_precision(paths: Sequence[Path]) -> dict[str, Path]:
     return files
 
 
-def _chosen(paths: Sequence[Path], precision: str, provider: str) -> Path:
-    """The file that is opened: the one that was asked for, else 8 bits on a CPU and 32 bits on a GPU."""
+def chosen_file(model: str | Path | None, precision: str = "auto", provider: str = "auto") -> Path:
+    """The file that is opened for a model: the one that was asked for, else 8 bits on a CPU and 32 bits on a GPU.
+
+    Raises:
+        ModelError: there is no such model.
+        UsageError: it is not there in that precision.
+    """
+    paths = model_files(model)
     if len(paths) == 1:
         return paths[0]
     files = _by_precision(paths)

@@ -17,7 +17,7 @@ from ageinfer.sources.formats import MOST_PIXELS
 from ageinfer.sources.jpeg import Jpeg, largest_break
 from ageinfer.types import Image
 
-_LARGEST_FILE = 1 << 30  # bytes
+LARGEST_FILE = 1 << 30  # bytes
 _ODD_FILES = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 CAN_ANIMATE = hasattr(cv2, "imdecodeanimation")  # OpenCV 4.12 has it, 4.10 does not
 # Since this version a JPEG whose data end too early is refused and not filled with grey.
@@ -73,9 +73,9 @@ def read_file(path: str | Path) -> bytes:
     try:
         status = os.stat(path)  # noqa: PTH116, making a Path is slower, for many pictures
         refuse_odd_files(path, status.st_mode)
-        if status.st_size > _LARGEST_FILE:
+        if status.st_size > LARGEST_FILE:
             raise SourceError(
-                f"{path}: the file is larger than {_LARGEST_FILE >> 30} GB, too large for a picture; make it smaller"
+                f"{path}: the file is larger than {LARGEST_FILE >> 30} GB, too large for a picture; make it smaller"
             )
         return Path(path).read_bytes()
     except OSError as error:

@@ -157,7 +157,7 @@ def test_the_proof_is_written_down(exported):
     assert ("parity.npz" if linear else "proof0 valid") in proof["origin"]
     rungs = proof["rungs"]
     assert [r["level"] for r in rungs] == sorted(r["level"] for r in rungs)
-    assert {r["level"] for r in rungs} == {"L0", "L1", "L2", "L3", "L4"}
+    assert {r["level"] for r in rungs} == {"L0", "L1", "L2", "L3", "L4", "L5"}
     for rung in rungs:
         assert rung["status"] != "failed"
         if rung["status"] == "passed" and rung["unit"] == "years":

@@ -83,9 +83,9 @@ def test_directories_of_a_tiff_that_overlap_take_neither_time_nor_memory():
 
 def test_a_picture_file_of_the_largest_size_is_read_and_one_of_more_is_not(file, small, monkeypatch):
     path = file("p.png", data := encode(".png", small))
-    monkeypatch.setattr(decoding, "_LARGEST_FILE", len(data))
+    monkeypatch.setattr(decoding, "LARGEST_FILE", len(data))
     assert len(list(open_source(path))) == 1
-    monkeypatch.setattr(decoding, "_LARGEST_FILE", len(data) - 1)
+    monkeypatch.setattr(decoding, "LARGEST_FILE", len(data) - 1)
     with pytest.raises(SourceError, match="too large for a picture"):
         list(open_source(path))
 

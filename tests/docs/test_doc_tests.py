@@ -14,7 +14,8 @@ NAMED = re.compile(r"`(test_\w+\.py)::(\w+)`")
 LIMIT = re.compile(r"_?(?:MOST|LARGEST|LONGEST|HIGHEST|MAX|LAST)_[A-Z_]+|_?[A-Z_]+_AT_ONCE|MOST_[A-Z]+")
 # How faces are found and followed, and how data are read: nobody meets these as limits.
 INNER = {
-    "ahead._LONGEST_WAIT_S", "crop.cut._LARGEST_DISTANCE", "crop.cut._LARGEST_SCALE_RATIO", "crop.cut._LARGEST_SIDE",
+    "ahead._LONGEST_WAIT_S", "archive.looker._ROWS_AT_ONCE", "crop.cut._LARGEST_DISTANCE",
+    "crop.cut._LARGEST_SCALE_RATIO", "crop.cut._LARGEST_SIDE",
     "crop.cut._LARGEST_TURN", "engine.speed._MOST_TURNS", "pipeline._FRAMES_AT_ONCE", "sinks.encoder._LONGEST_STEP_S",
     "sinks.window._LARGEST_HEIGHT", "sinks.window._LARGEST_WIDTH", "sources.boxes._LONGEST_BRANDS",
     "sources.boxes._MOST_BOXES", "sources.decoder._LONGEST_STEP_S", "sources.formats._MOST_TAGS",
