@@ -1,9 +1,8 @@
 """The site of `ageexport.web` in headless Chromium, asked about picture files."""
 
+import asyncio
 import base64
-import gc
 import json
-import logging
 import shutil
 import tempfile
 import threading
@@ -97,7 +96,7 @@ def site_rungs(site: Path, comparison: Comparison) -> list[Rung]:
 def _site_rungs(site: Path, comparison: Comparison, given_up: threading.Event) -> list[Rung]:
     found = []
     try:
-        with _asyncio_unheard(), _opened(site, comparison.paths) as (page, browser):
+        with _opened(site, comparison.paths) as (page, browser):
             comparison.here()  # a picture that cannot be read is told before the browser is asked
             for way in page.evaluate(_WAYS):
                 try:
@@ -109,22 +108,6 @@ def _site_rungs(site: Path, comparison: Comparison, given_up: threading.Event) -
     except MissingDependencyError as error:
         return [comparison.not_measured("browser", str(error))]
     return found
-
-
-@contextmanager
-def _asyncio_unheard() -> Iterator[None]:
-    """Drops what asyncio logs: Ctrl-C also ends Playwright's own process, and it complains of what everybody knows."""
-
-    def heard(_: logging.LogRecord) -> bool:
-        return False
-
-    log = logging.getLogger("asyncio")
-    log.addFilter(heard)
-    try:
-        yield
-    finally:
-        gc.collect()  # the complaint comes when a future goes
-        log.removeFilter(heard)
 
 
 @contextmanager
@@ -146,6 +129,8 @@ def _opened(site: Path, paths: Sequence[Path]) -> Iterator[tuple[Any, str]]:
         route.fulfill(path=paths[int(number)])
 
     def empty(route: Any) -> None:
+        # Ctrl-C also ends Playwright's own process, of which asyncio would complain.
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         route.fulfill(body="<!DOCTYPE html>", content_type="text/html", headers=IsolatingHandler.HEADERS)
 
     with sync_api.sync_playwright() as engine, served(site, IsolatingHandler) as address:

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -256,22 +257,32 @@ def test_ctrl_c_ends_it_with_one_line_and_without_the_browser(runtime, tmp_path)
     ]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     began = time.monotonic()
-    while not _of_session(running.pid, "chrom") and time.monotonic() < began + 30:
+    while not any("chrom" in name for name in _below(running.pid).values()):
+        assert time.monotonic() < began + 30
         time.sleep(0.1)
     time.sleep(1)
+    started = set(_below(running.pid))
     os.killpg(running.pid, signal.SIGINT)
     _, said = running.communicate(timeout=30)
     assert (running.returncode, said) == (
         ExitStatus.INTERRUPTED,
         "ageexport.elsewhere: interrupted; nothing was written\n",
     )
-    assert not _of_session(running.pid, "chrom")
+    ended = time.monotonic()
+    while left := [pid for pid in started if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < ended + 10, left
+        time.sleep(0.1)
 
 
-def _of_session(session, name):
-    """The processes of a session whose command has this in its name."""
-    found = subprocess.run(["ps", "-o", "comm=", "-s", str(session)], capture_output=True, text=True, check=False)
-    return [line for line in found.stdout.split() if name in line]
+def _below(process):
+    """The names of the processes that a process has started, and that those have, by their numbers."""
+    found = subprocess.run(["ps", "-eo", "pid=,ppid=,comm="], capture_output=True, text=True, check=True)
+    rows = [line.split(maxsplit=2) for line in found.stdout.splitlines()]
+    below, grown = {str(process)}, True
+    while grown:
+        more = {pid for pid, parent, _ in rows if parent in below} - below
+        below, grown = below | more, bool(more)
+    return {pid: name for pid, _, name in rows if pid in below and pid != str(process)}
 
 
 def test_an_export_is_proved_in_the_browser_too(
