@@ -144,7 +144,12 @@ CHANGES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CHANGES)
+QUICK = ("red and blue swapped in the picture", "another filter that reduces")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CHANGES]
+)
 def test_other_code_fails(copy, comparison, name):
     file, before, after, what = CHANGES[name]
     change(copy / file, before, after)
@@ -285,6 +290,7 @@ def _below(process):
     return {pid: name for pid, _, name in rows if pid in below and pid != str(process)}
 
 
+@pytest.mark.slow
 def test_an_export_is_proved_in_the_browser_too(
     runtime, exported_distribution, proof, tmp_path, capsys, without_gpu
 ):  # fmt: skip
