@@ -33,7 +33,7 @@ from playwright.sync_api import sync_playwright
 
 from ageexport.elsewhere.browser import CHROMIUM_ARGUMENTS, chromium
 from ageexport.web.building import build_site, runtime_folder
-from ageexport.web.serving import IsolatingHandler, SiteHandler, served, server_of
+from ageexport.web.serving import IsolatingHandler, SiteHandler, served
 from ageinfer.sources import open_source
 
 ROOT = Path(__file__).parent.parent
@@ -115,10 +115,9 @@ def on_screen(browser: Any, site: Path, screen: str, viewport: dict[str, int], i
     page = context.new_page()
     requests: list[str] = []
     context.on("request", lambda request: requests.append(request.url))
-    server = server_of(site)
-    with serving(server):
+    with served(site) as address:
         began = time.perf_counter()
-        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        page.goto(address)
         page.wait_for_function(READY)
         ready_s = time.perf_counter() - began
         page.click("#camera")
@@ -142,18 +141,6 @@ def on_screen(browser: Any, site: Path, screen: str, viewport: dict[str, int], i
         "engines": json.loads(page.evaluate("document.body.dataset.measured")), "requests": sorted(set(requests)),
         "without_server": page.inner_text("#pictures figcaption"),
     }  # fmt: skip
-
-
-@contextmanager
-def serving(server: Any) -> Iterator[None]:
-    import threading
-
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 def parts(site: Path) -> dict[str, tuple[int, int]]:

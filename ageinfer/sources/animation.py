@@ -37,7 +37,7 @@ class AnimationSource(Source):
 
     def __init__(self, name: str, data: bytes, frame_count: int) -> None:
         self.name, self.frame_count = name, frame_count
-        self._data = np.frombuffer(data, np.uint8)[np.newaxis]  # OpenCV 4.12 asks for one row
+        self._data = np.frombuffer(data, np.uint8)[np.newaxis]  # OpenCV asks for one row
         self._orientation = formats.orientation(data)
         width, height = formats.picture_size(data) or (0, 0)
         refuse_large(name, width, height)

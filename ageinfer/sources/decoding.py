@@ -19,7 +19,6 @@ from ageinfer.types import Image
 
 LARGEST_FILE = 1 << 30  # bytes
 _ODD_FILES = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-CAN_ANIMATE = hasattr(cv2, "imdecodeanimation")  # OpenCV 4.12 has it, 4.10 does not
 # Since this version a JPEG whose data end too early is refused and not filled with grey.
 _REFUSES_SHORT = tuple(map(int, cv2.__version__.split(".")[:2])) >= (4, 12)
 _READ_AHEAD = bytes(16)  # libjpeg asks for up to 8 bytes more than it needs
@@ -144,8 +143,7 @@ def decode(data: bytes, name: str) -> Picture:
     if image is None:
         return _undecoded(name)
     if formats.is_animated_png(data) or formats.frame_count(data) > 1:
-        remedy = "give it alone as the source" if CAN_ANIMATE else "convert it to a GIF or a video"
-        log.warning("%s: only the first of its frames is read; %s to have all", name, remedy)
+        log.warning("%s: only the first of its frames is read; give it alone as the source to have all", name)
     return Picture(upright(image, formats.orientation(data)), damaged=False)
 
 

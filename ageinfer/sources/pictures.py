@@ -9,7 +9,7 @@ from ageinfer.errors import SourceError
 from ageinfer.sources import formats
 from ageinfer.sources.animation import AnimationSource
 from ageinfer.sources.base import Source
-from ageinfer.sources.decoding import CAN_ANIMATE, Picture, damage_of, decode, decode_page, pages_of, read_file
+from ageinfer.sources.decoding import Picture, damage_of, decode, decode_page, pages_of, read_file
 from ageinfer.sources.paths import ComingPaths, paths_from
 from ageinfer.sources.pattern import paths_matching
 from ageinfer.types import Frame
@@ -185,8 +185,7 @@ def open_picture(path: str | Path, data: bytes | None = None) -> Source:
         pages = len(pages_of(data, str(path)))
         return PagesSource(str(path), data, pages) if pages > 1 else PictureSource(path, data)
     frames = formats.frame_count(data)
-    moves = CAN_ANIMATE and frames > 1
-    return AnimationSource(str(path), data, frames) if moves else PictureSource(path, data)
+    return AnimationSource(str(path), data, frames) if frames > 1 else PictureSource(path, data)
 
 
 class FolderSource(PictureListSource):

@@ -99,17 +99,6 @@ def test_in_a_folder_an_animation_gives_its_first_frame_and_a_warning(tmp_path, 
         assert len(list(open_sources([path, tmp_path / "still.png"]))) == 2
 
 
-@pytest.mark.parametrize("suffix", [".webp", ".avif"])
-def test_an_animation_of_an_older_opencv_is_its_first_frame(tmp_path, frames, caplog, suffix, monkeypatch):
-    path = several(tmp_path / f"moving{suffix}", frames)
-    for module in ("pictures", "decoding"):
-        monkeypatch.setattr(f"ageinfer.sources.{module}.CAN_ANIMATE", False)
-    assert len(list(open_source(path))) == 1
-    assert caplog.messages == [
-        f"{path}: only the first of its frames is read; convert it to a GIF or a video to have all"
-    ]
-
-
 def test_an_animation_is_followed_and_written_as_a_video(tmp_path, persons):
     face = cv2.resize(persons[0], (320, 320), interpolation=cv2.INTER_AREA)
     path = several(tmp_path / "moving.webp", [np.roll(face, 4 * i, axis=1) for i in range(4)], [40] * 4)
