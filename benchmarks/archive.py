@@ -1,14 +1,14 @@
-"""How fast ``ageinfer archive`` works through pictures and clips, beside the bare steps, and what memory it takes.
+"""How fast ``ageinfer archive`` works through pictures, beside the bare steps, and what memory it takes.
 
-    python benchmarks/archive.py DATA [--pictures 20000] [--clips 200] [--rounds 2] [--json F]
+    python benchmarks/archive.py DATA [--pictures 20000] [--rounds 2] [--json F]
 
-DATA has the folders UTKFace, appa-real-release, all-age-faces and videos. Links to some of their files become one tree.
+DATA has the folders UTKFace, appa-real-release and all-age-faces. Links to some of their files become one tree.
 A round makes an archive with one worker and then one with two. Before and after each, the bare steps of a part of the
 pictures (read, decode, find the faces, crop, estimate, one picture after the other, in one thread, no records) are
 measured in as many processes; the bound is the mean of the two. Other work on the machine takes what it wants, so
 beside the time by the clock there is that of the processor, and workers have the priority of other programs, which Ray
 would take from them. The rate of an archive is that between its first and its last shard; what comes before is the
-start. Of the clips, the bound is `Pipeline.run` in one process. Linux.
+start. Films: `clips.py`. Linux.
 """
 
 import argparse
@@ -32,7 +32,6 @@ import numpy as np  # noqa: E402
 from ray_runs import Ran, ended, started  # noqa: E402
 
 from ageinfer.pipeline import Pipeline  # noqa: E402
-from ageinfer.sources import open_source  # noqa: E402
 from ageinfer.sources.decoding import decode, read_file  # noqa: E402
 
 PICTURES = ("UTKFace/*.jpg", "appa-real-release/*/*.jpg", "all-age-faces/**/*.jpg")
@@ -40,19 +39,19 @@ BARE = 600  # pictures of the bare steps
 WORKERS = (1, 2)
 
 
-def tree(data: Path, folder: Path, pictures: int, clips: int) -> None:
-    """Links to so many pictures, chosen by a seed, and to the clips, again and again."""
+def films_in(data: Path) -> list[Path]:
+    """The films of DATA, and the one of the samples."""
+    films = [*sorted((data / "videos").iterdir()), ROOT / "samples" / "clip.mp4"]
+    return [path for path in films if path.suffix in (".mp4", ".mov", ".mkv", ".gif")]
+
+
+def tree(data: Path, folder: Path, pictures: int) -> None:
+    """Links to so many pictures, chosen by a seed."""
     found = sorted(path for pattern in PICTURES for path in data.glob(pattern))
     for number, path in enumerate(sorted(Random(0).sample(found, pictures))):  # noqa: S311
         place = folder / "pictures" / f"{number // 1000:03d}" / f"{number:06d}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(path)
-    films = [*sorted((data / "videos").iterdir()), ROOT / "samples" / "clip.mp4"]
-    films = [path for path in films if path.suffix in (".mp4", ".mov", ".mkv", ".gif")]
-    (folder / "clips").mkdir()
-    for number in range(clips):
-        path = films[number % len(films)]
-        (folder / "clips" / f"{number:04d}{path.suffix}").symlink_to(path)
 
 
 def bare(files: list[str]) -> dict[str, float]:
@@ -66,16 +65,6 @@ def bare(files: list[str]) -> dict[str, float]:
         found = pipeline.find(image)
         pipeline.ages(pipeline.crop(image, found), found)
     return {"s": time.perf_counter() - began, "cpu_s": time.process_time() - used}
-
-
-def bare_clips(files: list[str]) -> dict[str, float]:
-    """Frames of clips, and the seconds that they take in one process."""
-    pipeline = Pipeline.default(provider="cpu", threads=1)
-    began, used, frames = time.perf_counter(), time.process_time(), 0
-    for file in files:
-        with open_source(file) as source:
-            frames += sum(1 for _ in pipeline.run(source))
-    return {"frames": frames, "s": time.perf_counter() - began, "cpu_s": time.process_time() - used}
 
 
 def processes_of(session: int) -> Iterator[tuple[int, str]]:
@@ -168,14 +157,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--pictures", type=int, default=20_000)
-    parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - so it is written
-    result: dict[str, list] = {"pictures": [], "clips": []}
+    rounds: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
-        tree(options.data.resolve(), Path(folder), options.pictures, options.clips)
+        tree(options.data.resolve(), Path(folder), options.pictures)
         files = sorted(map(str, Path(folder, "pictures").rglob("*.jpg")))[:: max(1, options.pictures // BARE)]
         with multiprocessing.get_context("spawn").Pool(2) as pool:
 
@@ -193,24 +181,21 @@ def main() -> None:
                     found |= {"bare_per_second": (before[0], after[0]), "bare_cpu_ms": (before[1], after[1])}
                     found["of_bound"] = found["per_second"] / statistics.fmean(found["bare_per_second"])
                     found["of_bound_cpu"] = statistics.fmean(found["bare_cpu_ms"]) / found["cpu_ms"]
-                    result["pictures"].append(found)
+                    rounds.append(found)
                     print(json.dumps(found), file=sys.stderr)
-            if options.clips:
-                clips = sorted(map(str, Path(folder, "clips").iterdir()))[:9]
-                result["clips"] = [pool.apply(bare_clips, (clips,)), archive(Path(folder, "clips"), 2)]
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        options.json.write_text(json.dumps(rounds, indent=1) + "\n")
     print(
         "| workers | pictures a second | bare steps | of the bound | ms of the processor | bare steps | of the bound |"
     )
     print("|---|---|---|---|---|---|---|")
-    for found in result["pictures"]:
+    for found in rounds:
         bare_per_second, bare_ms = (statistics.fmean(found[key]) for key in ("bare_per_second", "bare_cpu_ms"))
         print(
             f"| {found['workers']} | {found['per_second']:.0f} | {bare_per_second:.0f} | {found['of_bound']:.2f} "
             f"| {found['cpu_ms']:.2f} | {bare_ms:.2f} | {found['of_bound_cpu']:.2f} |"
         )
-    for found in (*result["pictures"], *result["clips"]):
+    for found in rounds:
         print(json.dumps(found))
 
 
