@@ -11,6 +11,7 @@ from agetrain.datasets.own.reading import NO_LICENCE
 from agetrain.evaluation.metrics import error_in_words, in_words
 
 _FEWEST = 20
+_POINTS = "## Operating points"
 
 
 def with_terms(learned: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +71,7 @@ and for groups that the training pictures hold few of. An age estimate is not an
 The figures of this file, by the runtime, on the {ladder.pictures} pictures of the proof ({ladder.origin}): {error_in_words(ladder.figures)}, and by group:
 
 {_groups(ladder.figures)}
-## Training
+{points_section(metadata)}## Training
 
 | | |
 |---|---|
@@ -109,6 +110,43 @@ Pictures: {ladder.origin}; a face in {ladder.faces} of {ladder.pictures}.
 Input `face`: uint8 `[n, {crop.size}, {crop.size}, 3]`, RGB. Outputs `age` and `age_std`: float32 `[n]`, years\
 {"; `age_probs`: float32 `[n, 101]`" if metadata.age_std_kind == "distribution" else ""}.
 """
+
+
+def points_section(metadata: ModelMetadata) -> str:
+    """Says where the model answers over and under, and what that was measured to cost; empty without such points."""
+    points = metadata.operating_points
+    if not points:
+        return ""
+    rows = "\n".join(
+        f"| {p.years} | {p.over_from_years:.2f} | {p.under_below_years:.2f} | {p.below_years[0]}-{p.below_years[1]}: "
+        f"{p.false_positive} | {f'{p.worst.group}: {p.worst}' if p.worst else '-'} | {p.above_years[0]}-"
+        f"{p.above_years[1]}: {p.false_negative} | {p.referred_below_percent:.0f} %, {p.referred_above_percent:.0f} % | "
+        f"{'yes' if p.held else f'no: {p.stated_percent:g} % was stated, so everybody is referred'} |"
+        for p in points
+    )
+    least = points[0].least_quality
+    worse = "" if least is None else f" Faces of a quality below {least:g} are referred."
+    evidence = "; ".join(points[0].evidence)
+    return f"""{_POINTS}
+
+What `ageinfer --over YEARS` goes by: cut-offs that were chosen on one half of the people whom training did not see, so that \
+at most {points[0].stated_percent:g} % of those below the age are answered "over" with 95 % confidence, and measured on the other half. \
+In brackets: how many, and the share that the true one does not exceed with 95 % confidence. They verify nobody's age.{worse}
+
+| age | over from, years | under below, years | answered over | most in | answered under | referred, below and from the age | kept |
+|---|---|---|---|---|---|---|---|
+{rows}
+
+Of {evidence}; faces by `{points[0].detector}`.
+
+"""
+
+
+def with_points(text: str, metadata: ModelMetadata) -> str:
+    """A card with the operating points of a model file, in the place of earlier ones."""
+    before, found, rest = text.partition(f"{_POINTS}\n")
+    after = "## Training" + (rest if found else before).partition("## Training")[2]
+    return (before if found else before.partition("## Training")[0]) + points_section(metadata) + after
 
 
 def _deviation(metadata: ModelMetadata) -> str:

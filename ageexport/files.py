@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ageexport import evidence, export, graph, original
-from ageexport.card import card, rung_rows
+from ageexport.card import card, rung_rows, with_points
 from ageexport.elsewhere import Places
 from ageexport.errors import OutputError, ParityError, UsageError
 from ageexport.export import ProvedModel
@@ -222,6 +222,33 @@ def note_rungs(model: Path, rungs: Sequence[Rung]) -> None:
     _write_together({
         card_file: "\n".join(lines).encode(), proof_file: (json.dumps(record, indent=2) + "\n").encode(),
     })  # fmt: skip
+
+
+def rewrite(path: Path, before: bytes, after: bytes) -> None:
+    """Replaces a model file by one with the same graph, and the hashes and operating points in what lies beside it.
+
+    Args:
+        path: of the file. Its card and proof are left out where they are not there.
+        before: what is in it.
+        after: what will be.
+
+    Raises:
+        UsageError: card or proof belong to another file.
+        OutputError: a file cannot be written; none is replaced then.
+    """
+    card_file, proof_file = _beside(path)
+    old, new = (hashlib.sha256(data).hexdigest() for data in (before, after))
+    contents: dict[Path, bytes] = {}
+    for file in (card_file, proof_file):
+        if file.is_file():
+            text = file.read_text(encoding="utf-8")
+            if old not in text:
+                raise UsageError(f"{file}: belongs to another file than {path}; export it again")
+            contents[file] = text.replace(old, new).encode()
+    if card_file in contents:
+        metadata = ModelMetadata.from_json(metadata_properties(after)[METADATA_KEY])
+        contents[card_file] = with_points(contents[card_file].decode(), metadata).encode()
+    _write_together({**contents, path: after})
 
 
 def _write_together(contents: dict[Path, bytes]) -> None:

@@ -120,6 +120,7 @@ def _facts(model: onnx.ModelProto) -> dict[tuple[str, ...], str]:
     metadata = json.loads(properties[METADATA_KEY])
     for key in ("graph_sha256", "metadata_sha256"):
         del metadata[key]
+    metadata.pop("operating_points", None)  # are measured after the export, see `ageexport.points`
     for key in graph.versions():
         metadata["export"].pop(key, None)
     properties[METADATA_KEY] = metadata

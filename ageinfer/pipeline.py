@@ -18,6 +18,7 @@ from ageinfer.engine.cores import usable_cores
 from ageinfer.engine.estimator import AgeEstimator
 from ageinfer.engine.sessions import GPU_PROVIDERS
 from ageinfer.errors import SourceError
+from ageinfer.over import AgeCheck
 from ageinfer.side_by_side import side_by_side
 from ageinfer.sources import LiveGroup, SequenceSource, Source
 from ageinfer.sources.given import Picture, checked, frame_of
@@ -31,8 +32,9 @@ __all__ = ["Located", "Looking", "Pipeline", "VideoTracker", "largest_look"]
 _BATCH_FACES, _BATCH_PIXELS = 16, 24_000_000
 # Decoded frames that wait, and what waits between the two halves of the work on a video, each in its own thread.
 _FRAMES_AHEAD, _STEPS_AHEAD, _BYTES_AHEAD = 8, 4, 48 << 20
-# Frames of a video file whose faces are estimated one after the other, on a GPU together.
-_FRAMES_AT_ONCE = 4
+# Frames of a video file whose faces are estimated one after the other, on a GPU together; more where one thread does
+# all of the work, so that the weights of each network stay in the cache for longer.
+_FRAMES_AT_ONCE, _FRAMES_AT_ONCE_ALONE = 4, 8
 # The largest search of a whole frame; what only a larger one finds is too small for an age. (At 8 megapixels, a run
 # took 1.1 GB instead of 0.7, and 1.5 times as long.)
 _LIVE_SIDE_PX, _FILE_SIDE_PX = 960, 2560
@@ -52,6 +54,7 @@ class Pipeline:
         detector: finds the faces.
         estimator: estimates their ages; its metadata say how faces are cropped.
         looking: how faces are looked for.
+        over_years: faces are asked whether they have reached this age, see `ageinfer.over`; None: they are not.
         timer: is entered around each stage, see `StageTimer`.
 
     Example:
@@ -67,11 +70,14 @@ class Pipeline:
         estimator: AgeEstimator,
         looking: Looking | None = None,
         *,
+        over_years: int | None = None,
         timer: StageTimer = nullcontext,
     ) -> None:
         self.detector = detector
         self.estimator = estimator
         self.looking = looking or Looking()
+        self.over_years = over_years
+        self.check = None if over_years is None else AgeCheck(over_years, estimator.metadata, detector.identifier)
         self.timer = timer
 
     @classmethod
@@ -82,6 +88,7 @@ class Pipeline:
         *,
         detector_file: str | Path | None = None,
         looking: Looking | None = None,
+        over_years: int | None = None,
         precision: str = "auto",
         provider: str = "auto",
         threads: int | None = None,
@@ -96,6 +103,7 @@ class Pipeline:
             detector: name or file, see `ageinfer.detect.open_detector`.
             detector_file: the network of ``dlib-cnn``.
             looking: how faces are looked for.
+            over_years: see `Pipeline`.
             precision: of the age model; ``auto``: 8 bits on a CPU, 32 bits on a GPU.
             provider: of both networks, see `ageinfer.engine.sessions.open_session`.
             threads: of each network; None: half of the cores, at most 4.
@@ -105,9 +113,9 @@ class Pipeline:
         """
         estimator = AgeEstimator(model, precision=precision, provider=provider, threads=threads)
         if estimator.metadata.crop.kind == "resize":
-            return cls(WholePicture(), estimator)
+            return cls(WholePicture(), estimator, over_years=over_years)
         opened = open_detector(detector, file=detector_file, provider=provider, threads=threads)
-        return cls(opened, estimator, looking)
+        return cls(opened, estimator, looking, over_years=over_years)
 
     def __call__(self, picture: Frame | Picture, *, color: Literal["bgr", "rgb"] = "bgr") -> FrameResult:
         """Processes one picture by itself.
@@ -146,13 +154,18 @@ class Pipeline:
         """
         return VideoTracker(self, source, largest_side=largest_side)
 
-    def run(self, source: Source) -> Generator[tuple[Frame, FrameResult]]:
+    def run(self, source: Source, *, in_threads: bool = True) -> Generator[tuple[Frame, FrameResult]]:
         """Processes a source as its kind needs it: `pictures` or `video`, ahead of whoever takes the results.
 
         Nothing is done ahead for a live source, so that its newest frame is the one that is shown. Those of a
         `LiveGroup` each have a thread, and share the networks. On a CPU the faces of one frame form a batch, so that no
         other frame changes the last digits of an age. Where ``looking`` leaves the choice, searches of whole
         frames are reduced as `largest_look` says.
+
+        Args:
+            source: a picture, pictures, a film, or what is live.
+            in_threads: whether a film is decoded and searched in threads of their own. Where every core has a pipeline
+                of its own, that costs more than it brings.
 
         Yields:
             Each frame with its result.
@@ -171,6 +184,8 @@ class Pipeline:
         if source.kind != "video":
             pictures = ahead(source, _FRAMES_AHEAD, weight=_bytes_of, most_weight=_BYTES_AHEAD, pauses=True)
             return self.pictures(pictures)
+        if not in_threads:
+            return tracker.estimated(map(tracker.locate, source), at_once=_FRAMES_AT_ONCE_ALONE)
         frames = ahead(source, _FRAMES_AHEAD, weight=_bytes_of, most_weight=_BYTES_AHEAD)
         located = ahead(
             (tracker.locate(frame) for frame in frames),
@@ -286,6 +301,18 @@ class Pipeline:
             )
         return [age for crops, some in frames for age in self.ages(crops, some)]
 
+    def face(self, detection: Detection, age: Age) -> Face:
+        """A face of which no other frame tells anything."""
+        return Face(detection, age, over=None if self.check is None else self.check.of(age))
+
+    def followed(self, detection: Detection, track: Track, time_s: float) -> Face:
+        """A face of a frame, whose time is in seconds, once an age of its track was estimated."""
+        age, steady = track.age.newest, track.age.steady
+        if age is None:
+            raise RuntimeError("no age of this face was ever estimated")
+        over = None if self.check is None else self.check.of(steady)
+        return Face(detection, age, track.number, steady.age_years, time_s - track.age.estimated_s, over)
+
     def result(self, frame: Frame, faces: Iterable[Face]) -> FrameResult:
         """The result of a frame with these faces."""
         height, width = frame.image.shape[:2]
@@ -299,7 +326,7 @@ class Pipeline:
         with self.timer("age"):
             ages = iter(self.ages_of([(crops, detections) for _, detections, crops in waiting]))
         for frame, detections, _ in waiting:
-            yield frame, self.result(frame, [Face(d, next(ages)) for d in detections])
+            yield frame, self.result(frame, [self.face(d, next(ages)) for d in detections])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -401,7 +428,8 @@ class VideoTracker:
 
     def _result(self, step: Located, ages: dict[int, Age]) -> FrameResult:
         if step.tracks is None:
-            return self._pipeline.result(step.frame, [Face(d, ages[i]) for i, d in enumerate(step.detections)])
+            faces = [self._pipeline.face(d, ages[i]) for i, d in enumerate(step.detections)]
+            return self._pipeline.result(step.frame, faces)
         interval_s = self._pipeline.looking.age_interval_s
         due = [i for i, track in enumerate(step.tracks) if track.age.due(step.time_s, interval_s)]
         late = [i for i in due if i not in ages]  # of a track whose age began anew in this group
@@ -409,7 +437,8 @@ class VideoTracker:
             ages |= zip(late, self._ages_of([(step, late)]), strict=True)
         for i in due:
             step.tracks[i].age.take(ages[i], step.time_s)
-        faces = [_face(d, track, step.time_s) for d, track in zip(step.detections, step.tracks, strict=True)]
+        pairs = zip(step.detections, step.tracks, strict=True)
+        faces = [self._pipeline.followed(d, track, step.time_s) for d, track in pairs]
         return self._pipeline.result(step.frame, faces)
 
     def _due_ages(self, steps: Sequence[Located]) -> list[dict[int, Age]]:
@@ -438,13 +467,6 @@ class VideoTracker:
 def largest_look(source: Source) -> int | None:
     """The side in pixels to which searches of whole frames of a source are reduced; None: not at all."""
     return {"camera": _LIVE_SIDE_PX, "video": _FILE_SIDE_PX}.get(source.kind)
-
-
-def _face(detection: Detection, track: Track, time_s: float) -> Face:
-    """The face of a frame, once its age was estimated."""
-    if track.age.newest is None:
-        raise RuntimeError("no age of this face was ever estimated")
-    return Face(detection, track.age.newest, track.number, track.age.steady_years, time_s - track.age.estimated_s)
 
 
 def _bytes_of(frame: Frame) -> int:

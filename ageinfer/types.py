@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -125,6 +125,32 @@ class Age:
 
 
 @dataclass(frozen=True, slots=True)
+class Over:
+    """Whether somebody has reached an age, see `ageinfer.over`. It verifies nobody's age.
+
+    Attributes:
+        years: the age that was asked about.
+        p_at_least: the probability that the person has reached it, 0 to 1, as the model's own deviation gives it; None
+            where no age is known.
+        answer: ``over``, ``under``, or ``refer`` where neither may be said.
+        why: somebody is referred: ``between`` (the estimate lies between the cut-offs of the model's operating point),
+            ``quality`` (the face is seen worse than those it was measured on), ``no evidence`` (the file has no point
+            for this age and detector), ``not held`` (its figures do not keep what it states), ``few estimates`` or
+            ``no age`` (of a person who was hardly seen); empty else.
+    """
+
+    years: int
+    p_at_least: float | None
+    answer: Literal["over", "under", "refer"]
+    why: str = ""
+
+    def to_record(self) -> dict[str, Any]:
+        """The answer as JSON values; the probability is rounded to 4 decimals."""
+        chance = None if self.p_at_least is None else round(self.p_at_least, 4)
+        return {"years": self.years, "p_at_least": chance, "answer": self.answer, "why": self.why or None}
+
+
+@dataclass(frozen=True, slots=True)
 class Face:
     """One face of a frame with its estimated age.
 
@@ -134,6 +160,7 @@ class Face:
         track: identity over the frames of a video, or None where nothing is tracked.
         age_smoothed_years: the estimate over the whole track so far, in years, or None where nothing is tracked.
         age_lag_s: seconds since the frame in which ``age`` was estimated; 0 for this one.
+        over: whether the person has reached an age, over the track where there is one; None where nobody asked.
     """
 
     detection: Detection
@@ -141,6 +168,7 @@ class Face:
     track: int | None = None
     age_smoothed_years: float | None = None
     age_lag_s: float = 0.0
+    over: Over | None = None
 
     @property
     def age_years(self) -> float:
@@ -160,7 +188,7 @@ class Face:
     def to_record(self) -> dict[str, Any]:
         """The face as JSON values. Pixels and years are rounded to 2 decimals, scores to 4."""
         landmarks = self.detection.landmarks
-        return {
+        record = {
             "box": [round(v, 2) for v in self.detection.box],
             "score": round(self.detection.score, 4),
             "landmarks": None if landmarks is None else [[round(x, 2), round(y, 2)] for x, y in landmarks],
@@ -171,6 +199,7 @@ class Face:
             "age_lag_s": round(self.age_lag_s, 4),
             "quality": None if self.age.quality is None else round(self.age.quality, 3),
         }
+        return record if self.over is None else record | {"over": self.over.to_record()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ import ageinfer
 from ageinfer.commands import main as ageinfer_command
 from ageinfer.errors import STATUS_TEXTS
 from ageinfer.sinks import CSV_COLUMNS, record_schema
+from ageinfer.sinks.records import over_cells
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -186,6 +187,7 @@ def columns() -> str:
     rows: dict[str, list[str]] = {}
     for column in CSV_COLUMNS:
         key = "landmarks" if LANDMARKS.match(column) else column if column in known else column.rpartition("_")[0]
+        key = "over" if column in over_cells({}) else key
         rows.setdefault(key, []).append(f"`{column}`")
     return table(("column", "key"), ((", ".join(found), f"`{key}`") for key, found in rows.items()))
 

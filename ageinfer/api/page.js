@@ -142,7 +142,8 @@ function element(name, properties = {}) {
 }
 
 function ageOf(face) {
-  return `${face.age.toFixed(0)} ± ${face.age_std.toFixed(0)}`;
+  const answer = face.over ? ` ${face.over.answer} ${face.over.years}` : "";
+  return `${face.age.toFixed(0)} ± ${face.age_std.toFixed(0)}${answer}`;
 }
 
 function tableOf(faces) {

@@ -88,14 +88,19 @@ class Looker:
         shard: its number.
         every_s: see `ageinfer.archive.shard.Work`.
         people: whether rows of people are made, too.
+        in_threads: see `ageinfer.pipeline.Pipeline.run`.
 
     Attributes:
         rows: of what was looked at so far.
     """
 
-    def __init__(self, pipeline: Pipeline, shard: int, *, every_s: float | None = None, people: bool = False) -> None:
+    def __init__(
+        self, pipeline: Pipeline, shard: int, *, every_s: float | None = None, people: bool = False,
+        in_threads: bool = False,
+    ) -> None:  # fmt: skip
         self.rows = Rows()
         self._pipeline, self._shard, self._every_s, self._people = pipeline, shard, every_s, people
+        self._in_threads = in_threads
 
     def look_at(self, items: Iterable[Item], attempt: Attempt | None = None) -> None:
         """Looks at items, in their order.
@@ -168,7 +173,7 @@ class Looker:
         add_failed((math.inf, 0))
 
     def _film(self, item: Item) -> None:
-        people = People()
+        people = People(check=self._pipeline.check)
         frames = 0
         prefix = f"{item.name}: "
         try:
@@ -189,7 +194,7 @@ class Looker:
 
     def _results(self, source: Source) -> Iterator[tuple[Frame, FrameResult]]:
         if self._every_s is None:
-            return self._pipeline.run(source)
+            return self._pipeline.run(source, in_threads=self._in_threads)
         return self._pipeline.pictures(_thinned(source, self._every_s))
 
 

@@ -4,16 +4,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ageinfer.people.people import PERSON_SCHEMA_VERSION, THRESHOLDS, Person
+from ageinfer.sinks.records import over_cells
 from ageinfer.types import SCHEMA_VERSION, FrameResult
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 POINTS = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")
+OVER = ("over_years", "p_at_least", "over", "over_why")
 OUTCOMES = ("face", "no face", "damaged", "unreadable")
 _NO_FACE = dict.fromkeys(
     ("face", "box_x", "box_y", "box_w", "box_h", "score", *(f"{point}_{axis}" for point in POINTS for axis in "xy"),
-     "track", "age", "age_std", "age_smoothed", "age_lag_s", "quality")
+     "track", "age", "age_std", "age_smoothed", "age_lag_s", "quality", *OVER)
 )  # fmt: skip
 
 
@@ -28,8 +30,14 @@ def row_schema() -> "pa.Schema":
         ("face", pa.int16()), ("box_x", number), ("box_y", number), ("box_w", number), ("box_h", number),
         ("score", number), *((f"{point}_{axis}", number) for point in POINTS for axis in "xy"), ("track", pa.int32()),
         ("age", number), ("age_std", number), ("age_smoothed", number), ("age_lag_s", number), ("quality", number),
-        ("model", text),
+        ("model", text), *_over_columns(),
     ])  # fmt: skip
+
+
+def _over_columns() -> list[tuple[str, "pa.DataType"]]:
+    import pyarrow as pa
+
+    return list(zip(OVER, (pa.int16(), pa.float64(), pa.string(), pa.string()), strict=True))
 
 
 def rows_of(result: FrameResult, shard: int, member: str | None = None) -> Iterator[dict[str, Any]]:
@@ -49,6 +57,7 @@ def rows_of(result: FrameResult, shard: int, member: str | None = None) -> Itera
         yield (
             alike
             | face
+            | over_cells(face)
             | {"outcome": "face", "face": number}
             | dict(zip(("box_x", "box_y", "box_w", "box_h"), box, strict=True))
             | {f"{name}_{axis}": points[2 * i + j] for i, name in enumerate(POINTS) for j, axis in enumerate("xy")}
@@ -82,7 +91,7 @@ def person_schema() -> "pa.Schema":
         ("last_s", number), ("in_view_s", number), ("frames", pa.int32()), ("estimates", pa.int32()),
         ("unsure", pa.bool_()), ("age", number), ("age_std", number), ("age_p5", number), ("age_p50", number),
         ("age_p95", number), *((f"at_least_{years}", number) for years in THRESHOLDS), ("quality", number),
-        ("good_view_share", number), ("largest_face_px", number), ("model", text),
+        ("good_view_share", number), ("largest_face_px", number), ("model", text), *_over_columns(),
     ])  # fmt: skip
 
 
@@ -91,4 +100,4 @@ def person_row(person: Person, shard: int) -> dict[str, Any]:
     record = person.to_record()
     chances = {f"at_least_{years}": chance for years, chance in record["at_least"].items()}
     kept = {name: record[name] for name in person_schema().names if name in record}
-    return kept | chances | {"schema": PERSON_SCHEMA_VERSION, "shard": shard}
+    return kept | chances | over_cells(record) | {"schema": PERSON_SCHEMA_VERSION, "shard": shard}

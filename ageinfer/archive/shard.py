@@ -31,6 +31,8 @@ class Work:
         detector, detector_file, looking, precision, provider, threads: see `ageinfer.pipeline.Pipeline.default`.
         every_s: of a film, only a frame in so many seconds is looked at, as a picture; None: all of it, with tracks.
         people: whether the people of films are written, too.
+        over_years: see `ageinfer.pipeline.Pipeline`.
+        in_threads: see `ageinfer.pipeline.Pipeline.run`; rows do not depend on it.
     """
 
     detector: str = "yunet"
@@ -41,6 +43,8 @@ class Work:
     threads: int = 1
     every_s: float | None = None
     people: bool = False
+    over_years: int | None = None
+    in_threads: bool = False
 
     def open(self, model: bytes | Path) -> Pipeline:
         """Opens detector and model, of which the bytes or the file is given.
@@ -50,7 +54,7 @@ class Work:
         """
         return Pipeline.default(
             model, self.detector, detector_file=self.detector_file, looking=self.looking, precision=self.precision,
-            provider=self.provider, threads=self.threads,
+            over_years=self.over_years, provider=self.provider, threads=self.threads,
         )  # fmt: skip
 
     def answers(self, model: bytes) -> dict[str, Any]:
@@ -59,7 +63,7 @@ class Work:
         return {
             "model_sha256": hashlib.sha256(model).hexdigest(), "detector": Path(self.detector).name,
             "detector_sha256": [hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in files],
-            "looking": asdict(self.looking), "every_s": self.every_s, "people": self.people,
+            "looking": asdict(self.looking), "every_s": self.every_s, "people": self.people, "over": self.over_years,
             "columns": row_schema().names,
         }  # fmt: skip
 
@@ -96,7 +100,10 @@ class ShardWorker:
             return summary_in(self._store.read(f"{FACES}/{shard.part}"))
         with Attempt(self._store, shard.hash) as attempt:
             began = time.monotonic()
-            looker = Looker(self._pipeline, number, every_s=self._work.every_s, people=self._work.people)
+            work = self._work
+            looker = Looker(
+                self._pipeline, number, every_s=work.every_s, people=work.people, in_threads=work.in_threads
+            )  # fmt: skip
             looker.look_at(self._plan.items(number), attempt)
             rows = looker.rows
             summary = {**asdict(shard), **rows.counts(), "seconds": round(time.monotonic() - began, 3)}

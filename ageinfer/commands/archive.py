@@ -129,15 +129,19 @@ def _opened(options: argparse.Namespace) -> "tuple[bytes, Work, Pipeline]":
     Raises:
         AgeError: a network is broken or missing; so it is told before anything is listed.
     """
+    from ageinfer.archive.engine import workers_here
     from ageinfer.archive.shard import Work
+    from ageinfer.engine.cores import usable_cores
     from ageinfer.engine.estimator import chosen_file
     from ageinfer.engine.modelfile import read_model
 
     file = chosen_file(options.model, options.precision, options.provider)
     detector = os.path.abspath(options.detector) if options.detector.endswith(".onnx") else options.detector  # noqa: PTH100
+    cores_left = options.address is None and workers_here(options.workers, options.gpus) < usable_cores()
     work = Work(
         detector, options.detector_file and os.path.abspath(options.detector_file), looking_of(options),  # noqa: PTH100
         options.precision, options.provider, options.threads or 1, _seconds(options.every), options.people,
+        options.over, in_threads=cores_left,
     )  # fmt: skip
     return read_model(file), work, replace(work, provider="cpu").open(file)
 

@@ -15,6 +15,7 @@ from ageinfer.commands.interrupts import Interrupts, ignore_signals
 from ageinfer.commands.options import (
     Parser,
     add_message_options,
+    add_over_option,
     add_pipeline_options,
     build_parser,
     open_pipeline,
@@ -101,6 +102,7 @@ def build_command_parser(name: str) -> ArgumentParser:
             description="Answer pictures over HTTP: POST them to /v1/faces, and get their faces and ages as JSON.",
         )  # fmt: skip
         api.add_arguments(parser)
+        add_over_option(parser)
         add_pipeline_options(parser, threads=1)
         parser.add_argument("--config", metavar="F", help="take options that are not given here from this TOML file")
         add_message_options(parser)
@@ -112,6 +114,7 @@ def build_command_parser(name: str) -> ArgumentParser:
             description="Turn many pictures and films into one Parquet data set, on every core or on many machines.",
         )  # fmt: skip
         archive.add_arguments(parser)
+        add_over_option(parser)
         add_pipeline_options(parser, threads=1)
         add_message_options(parser)
     else:

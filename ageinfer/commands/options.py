@@ -107,6 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="print the JSON schema of the records of frames (default), people, audience or view, and exit",
     )  # fmt: skip
     add_people_options(parser)
+    add_over_option(parser)
     add_pipeline_options(parser)
     add_message_options(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -168,6 +169,16 @@ def add_pipeline_options(parser: argparse.ArgumentParser, *, threads: int | None
         default=threads,
         help=f"let each network use this many threads (default: {threads or 'half of the cores, at most 4'})",
     )
+
+
+def add_over_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of commands whose records tell whether somebody has reached an age."""
+    parser.add_argument(
+        "--over", type=int, metavar="YEARS",
+        help="tell of each face whether the person is over this age, under it, or better referred to somebody who "
+        "looks at a document; answers come only where the model file says how often they were wrong (shipped models: "
+        "13, 16, 18, 21, 25). This verifies nobody's age",
+    )  # fmt: skip
 
 
 def add_message_options(parser: argparse.ArgumentParser) -> None:
@@ -268,7 +279,7 @@ def pipeline_opener(options: argparse.Namespace) -> "partial[Pipeline]":
     looking = looking_of(options)
     return partial(
         Pipeline.default, options.model, options.detector, detector_file=options.detector_file, looking=looking,
-        precision=options.precision, provider=options.provider, threads=options.threads,
+        over_years=options.over, precision=options.precision, provider=options.provider, threads=options.threads,
     )  # fmt: skip
 
 

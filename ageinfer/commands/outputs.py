@@ -12,6 +12,7 @@ from ageinfer.commands.options import FILES, mqtt_address
 from ageinfer.commands.people_options import seconds_of, thresholds_of
 
 if TYPE_CHECKING:
+    from ageinfer.over import AgeCheck
     from ageinfer.people import Audience, People
     from ageinfer.people.board import Boards
     from ageinfer.pipeline import Pipeline
@@ -37,7 +38,7 @@ def open_records(options: argparse.Namespace, source: "Source", interrupts: Inte
 
 
 def open_people(
-    options: argparse.Namespace, source: "Source", interrupts: Interrupts, boards: "Boards"
+    options: argparse.Namespace, source: "Source", interrupts: Interrupts, boards: "Boards", check: "AgeCheck | None"
 ) -> "Iterator[Sink]":  # fmt: skip
     """Opens the outputs for records of people and of the audience.
 
@@ -49,7 +50,7 @@ def open_people(
     files, alone = getattr(source, "files", ()), source.kind in ("picture", "folder")
     sources, should_end = names_of(source), lambda: interrupts.requested
     if options.people:
-        people, thresholds = _people(options, boards), thresholds_of(options.thresholds)
+        people, thresholds = _people(options, boards, check), thresholds_of(options.thresholds)
         yield PeopleSink(
             options.people, people, thresholds, sources=sources, untouchable=files, should_end=should_end
         )  # fmt: skip
@@ -62,7 +63,7 @@ def open_people(
         )  # fmt: skip
 
 
-def open_mqtt(options: argparse.Namespace, boards: "Boards") -> "Iterator[Sink]":
+def open_mqtt(options: argparse.Namespace, boards: "Boards", check: "AgeCheck | None") -> "Iterator[Sink]":
     """Opens what sends to an MQTT broker; whether the broker is there does not matter.
 
     Raises:
@@ -71,17 +72,17 @@ def open_mqtt(options: argparse.Namespace, boards: "Boards") -> "Iterator[Sink]"
     if options.mqtt:
         from ageinfer.mqtt.sink import MqttSink
 
-        people = None if options.only_counts else _people(options, boards)
+        people = None if options.only_counts else _people(options, boards, check)
         yield MqttSink(
             mqtt_address(options), _audience(options, boards), people, thresholds_of(options.thresholds),
             authority=options.mqtt_ca,
         )  # fmt: skip
 
 
-def _people(options: argparse.Namespace, boards: "Boards") -> "People":
+def _people(options: argparse.Namespace, boards: "Boards", check: "AgeCheck | None") -> "People":
     from ageinfer.people import People
 
-    return People(boards.default.places, least_quality=options.least_quality)
+    return People(boards.default.places, least_quality=options.least_quality, check=check)
 
 
 def _audience(options: argparse.Namespace, boards: "Boards", *, as_one: bool = False) -> "Audience":

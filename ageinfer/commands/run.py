@@ -60,8 +60,11 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
             if isinstance(source, SequenceSource):
                 check_film_outputs(options)
             files = [until_the_end.enter_context(sink) for sink in open_records(options, source, interrupts)]
-            files += [until_the_end.enter_context(sink) for sink in open_people(options, source, interrupts, boards)]
-            files += [until_the_end.enter_context(sink) for sink in open_mqtt(options, boards)]
+            files += [
+                until_the_end.enter_context(sink)
+                for sink in open_people(options, source, interrupts, boards, pipeline.check)
+            ]
+            files += [until_the_end.enter_context(sink) for sink in open_mqtt(options, boards, pipeline.check)]
             with interrupts.held():  # an output is opened whole, and leaves no trial behind
                 files += [until_the_end.enter_context(sink) for sink in open_files(options, source)]
             if interrupts.requested:
@@ -105,6 +108,8 @@ def announce(pipeline: "Pipeline", shown: "Sequence[Sink]", workers: "Workers | 
         faces = f"faces by {pipeline.detector.identifier}"
         shares = f"{estimator.threads} thread(s) a network" if workers is None else f"up to {workers.count} processes"
         say(f"ageinfer {ageinfer.__version__}: {model}, {faces}, {shares}")
+        if pipeline.check is not None:
+            say(pipeline.check.in_words)
     for sink in shown:
         if isinstance(sink, WebSink):
             say(f"the page: {shown_address(sink.url)}")

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from ageinfer.crop.spec import CropSpec
 from ageinfer.engine import protobuf
 from ageinfer.engine.graph import check_graph
+from ageinfer.engine.operating import OperatingPoint
 from ageinfer.errors import ModelError
 
 METADATA_KEY = "ageinfer"
@@ -35,6 +36,7 @@ _LONGEST_NAME = 255  # as that of a file; every record has it
 _LARGEST_BYTES = 1 << 30  # VGG16, the largest network of agetrain, has half of it
 _LARGEST_METADATA = 1 << 20  # characters; those of the shipped models have 6,000
 _MOST_PROPERTIES = 1000
+_MOST_POINTS = 100
 _HIGHEST_AGE = 1000.0
 
 
@@ -184,6 +186,7 @@ class ModelMetadata:
         export: how the file was made: opset, versions, and for int8 how it was calibrated.
         training: backbone, head, data sets with their licences, checkpoint hash, versions, commit.
         metrics: measured figures, each with data set, part and number of pictures.
+        operating_points: for each age that may be asked about, from which estimate on it may be said to be reached.
     """
 
     name: str
@@ -197,11 +200,15 @@ class ModelMetadata:
     export: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    operating_points: tuple[OperatingPoint, ...] = ()
 
     def to_json(self) -> str:
         """The value of the metadata key ``ageinfer``."""
         values = {name: getattr(self, name) for name in self.__slots__}
         values |= {"crop": self.crop.to_dict(), "age_range": list(self.age_range), "schema": METADATA_SCHEMA}
+        del values["operating_points"]
+        if self.operating_points:
+            values["operating_points"] = [point.to_dict() for point in self.operating_points]
         return sealed_json(values)
 
     @classmethod
@@ -221,7 +228,7 @@ class ModelMetadata:
         if not isinstance(values, dict) or values.get("schema") != METADATA_SCHEMA:
             found = values.get("schema") if isinstance(values, dict) else None
             raise ValueError(f"its metadata have schema version {found!r}, this release reads {METADATA_SCHEMA}")
-        missing = {*cls.__slots__, _SEAL} - set(values)
+        missing = {*cls.__slots__, _SEAL} - {"operating_points"} - set(values)
         if missing:
             raise ValueError(f"its metadata lack {', '.join(sorted(missing))}")
         if values.pop(_SEAL) != _seal_of(values):
@@ -245,6 +252,10 @@ class ModelMetadata:
         if not isinstance(values["crop"], dict):
             raise ValueError("its metadata hold no crop specification")
         values |= {"crop": CropSpec.from_dict(values["crop"]), "age_range": (float(ages[0]), float(ages[1]))}
+        points = values.get("operating_points", [])
+        if not isinstance(points, list) or len(points) > _MOST_POINTS:
+            raise ValueError(f"its metadata have operating points {str(points)[:40]}, which are none")
+        values["operating_points"] = tuple(map(OperatingPoint.from_dict, points))
         return cls(**{name: values[name] for name in cls.__slots__})
 
 

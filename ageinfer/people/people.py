@@ -1,13 +1,14 @@
 """One record a person: when and how long somebody was there, and how old."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from ageinfer.over import AgeCheck
 from ageinfer.people.places import Crossing, Places
 from ageinfer.people.visits import LEAST_ESTIMATES, Visit, Visits
-from ageinfer.types import Age, FrameResult
+from ageinfer.types import Age, FrameResult, Over
 
 PERSON_SCHEMA_VERSION = 1
 THRESHOLDS = (13, 16, 18, 21, 25)
@@ -33,6 +34,7 @@ class Person:
             where there is none.
         zones_s: zones that it was in, and for how many seconds.
         crossings: of lines, in the order of time.
+        over: whether the person has reached an age; None where nobody asked.
     """
 
     source: str
@@ -49,6 +51,7 @@ class Person:
     good_view_share: float | None
     zones_s: tuple[tuple[str, float], ...] = ()
     crossings: tuple[Crossing, ...] = ()
+    over: Over | None = None
 
     def to_record(
         self, thresholds: Sequence[int] = THRESHOLDS, *, began: datetime | None = None
@@ -60,7 +63,7 @@ class Person:
             began: when time 0 of the source was, for a live source.
         """
         age = self.age
-        return {
+        record = {
             "schema": PERSON_SCHEMA_VERSION,
             "source": self.source,
             "track": self.track,
@@ -86,6 +89,7 @@ class Person:
             ],
             "model": self.model,
         }
+        return record if self.over is None else record | {"over": self.over.to_record()}
 
 
 class People:
@@ -95,6 +99,7 @@ class People:
         places: zones and lines.
         least_quality: of a view, for its estimate to count, 0 to 1.
         least_estimates: persons with fewer are marked as unsure.
+        check: is asked whether persons have reached an age, those who are unsure excepted; None: nobody asks.
 
     Attributes:
         places: zones and lines; they may be replaced at any time.
@@ -109,14 +114,19 @@ class People:
     """
 
     def __init__(
-        self, places: Places | None = None, *, least_quality: float = 0.0, least_estimates: int = LEAST_ESTIMATES
-    ) -> None:
+        self, places: Places | None = None, *, least_quality: float = 0.0, least_estimates: int = LEAST_ESTIMATES,
+        check: AgeCheck | None = None,
+    ) -> None:  # fmt: skip
         self._visits = Visits(places or Places(), least_quality)
         self._least_estimates = least_estimates
+        self._check = check
 
     def anew(self) -> "People":
         """Makes one like this for another source."""
-        return People(self.places, least_quality=self._visits.least_quality, least_estimates=self._least_estimates)
+        return People(
+            self.places, least_quality=self._visits.least_quality, least_estimates=self._least_estimates,
+            check=self._check,
+        )  # fmt: skip
 
     @property
     def places(self) -> Places:
@@ -144,12 +154,19 @@ class People:
     def _persons(self, visits: Iterable[Visit]) -> Iterator[Person]:
         for visit in visits:
             fused = visit.fused
+            unsure = fused.count < self._least_estimates
             yield Person(
                 visit.source, visit.model, visit.track, visit.first_s, visit.last_s, visit.in_view_s, visit.frames,
-                fused.count, fused.age, fused.count < self._least_estimates, visit.largest_face_px,
+                fused.count, fused.age, unsure, visit.largest_face_px,
                 fused.good / fused.count if fused.count else None, tuple(visit.zones_s.items()),
-                tuple(visit.crossings),
+                tuple(visit.crossings), self._over(fused.age, unsure=unsure),
             )  # fmt: skip
+
+    def _over(self, age: Age | None, *, unsure: bool) -> Over | None:
+        if self._check is None:
+            return None
+        over = self._check.of(age)
+        return replace(over, answer="refer", why="few estimates") if unsure and not over.why else over
 
 
 def clock_time(began: datetime | None, time_s: float) -> str | None:

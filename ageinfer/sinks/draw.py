@@ -55,11 +55,15 @@ class AnnotatedFrame:
 
 
 def label_of(face: Face) -> str:
-    """Returns the text beside a face: its track, its age and the standard deviation, both in whole years."""
+    """Returns the text beside a face: its track, its age and the standard deviation, both in whole years.
+
+    Where somebody asked whether the person has reached an age, the answer follows, as in ``over 18``.
+    """
     years = face.shown_years
     track = "" if face.track is None else f"#{face.track} "
+    over = "" if face.over is None else f" {face.over.answer} {face.over.years}"
     # The built-in font has no plus-minus sign.
-    return f"{track}{years:.0f} +-{face.age.std_years:.0f}"
+    return f"{track}{years:.0f} +-{face.age.std_years:.0f}{over}"
 
 
 def colour_of(face: Face) -> tuple[int, int, int]:

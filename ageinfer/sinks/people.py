@@ -12,7 +12,7 @@ from ageinfer.people import Audience, People
 from ageinfer.people.board import Board, Boards
 from ageinfer.people.people import THRESHOLDS
 from ageinfer.sinks.draw import AnnotatedFrame
-from ageinfer.sinks.records import TextSink, cell, harmless
+from ageinfer.sinks.records import TextSink, cell, harmless, over_cells
 from ageinfer.sinks.summaries import AudienceRecords, PersonRecords, Summary
 
 AUDIENCE_COLUMNS = (
@@ -25,7 +25,10 @@ _PERSON_COLUMNS = (
     "source", "track", "first_s", "last_s", "first_at", "last_at", "in_view_s", "frames", "estimates", "unsure", "age",
     "age_std", "age_p5", "age_p50", "age_p95",
 )  # fmt: skip
-_PERSON_END = ("quality", "good_view_share", "largest_face_px", "zones", "crossings", "model")
+_PERSON_END = (
+    "quality", "good_view_share", "largest_face_px", "zones", "crossings", "model", "over_years", "p_at_least", "over",
+    "over_why",
+)  # fmt: skip
 
 
 def person_columns(thresholds: Sequence[int] = THRESHOLDS) -> tuple[str, ...]:
@@ -124,7 +127,7 @@ class PeopleSink(_SummarySink[PersonRecords]):
         zones = ";".join(f"{name}={seconds:g}" for name, seconds in record["zones"].items())
         crossings = ";".join(f"{c['line']}:{c['to']}@{c['time_s']:g}" for c in record["crossings"])
         chances = {f"at_least_{years}": chance for years, chance in record["at_least"].items()}
-        return [harmless(record) | chances | {"zones": zones, "crossings": crossings}]
+        return [harmless(record) | chances | over_cells(record) | {"zones": zones, "crossings": crossings}]
 
 
 class AudienceSink(_SummarySink[AudienceRecords]):

@@ -31,7 +31,8 @@ _QUOTED_IN_CSV = ',;"\t\r\n'  # the separator is a semicolon or a tab in some se
 CSV_COLUMNS = (
     "source", "frame", "time_s", "size_w", "size_h", "box_x", "box_y", "box_w", "box_h", "score",
     *(f"{point}_{axis}" for point in _POINTS for axis in "xy"),
-    "track", "age", "age_std", "age_smoothed", "age_lag_s", "model", "quality",
+    "track", "age", "age_std", "age_smoothed", "age_lag_s", "model", "quality", "over_years", "p_at_least", "over",
+    "over_why",
 )  # fmt: skip
 
 
@@ -292,6 +293,13 @@ def harmless(record: dict[str, Any]) -> dict[str, Any]:
     return record | {"source": source, "model": model}
 
 
+def over_cells(record: dict[str, Any]) -> dict[str, Any]:
+    """Whether somebody has reached an age: the cells of the record of a face or person; None where nobody asked."""
+    over = record.get("over") or {}
+    names = {"over_years": "years", "p_at_least": "p_at_least", "over": "answer", "over_why": "why"}
+    return {column: over.get(name) for column, name in names.items()}
+
+
 def csv_rows(result: FrameResult) -> list[list[Any]]:
     """Returns one row of `CSV_COLUMNS` for each face of a frame; None becomes an empty cell."""
     record = harmless(result.to_record())
@@ -308,6 +316,7 @@ def csv_rows(result: FrameResult) -> list[list[Any]]:
             face["age_lag_s"],
             model,
             face["quality"],
+            *over_cells(face).values(),
         ]
         rows.append([*start, *face["box"], face["score"], *points, *end])
     return rows

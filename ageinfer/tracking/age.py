@@ -22,6 +22,7 @@ _SETTLING_S, _DEAD_BAND = 2.0, 0.35
 # Ages of the last second that lie further from the shown one than this many standard deviations of the model, all of
 # them together, are another person's.
 _RECENT_S, _RECENT_LEAST_S, _RECENT_LEAST_COUNT, _CHANGE = 1.0, 0.7, 4, 1.25
+_RUNNING = 0.1  # share of a new estimate in a running mean
 _TIME_ROUNDING_S = 1e-3  # of the times of frames, so that 0.2 s at 25 frames a second are five of them
 
 
@@ -80,6 +81,7 @@ class AgeFusion:
         self._began_s: float | None = None
         self._last_s = 0.0
         self._variance = 0.0  # running mean of the model's own
+        self._quality: float | None = None  # likewise, of the views
         self._shown = 0.0
 
     def add(self, age: Age, time_s: float) -> float:
@@ -112,15 +114,21 @@ class AgeFusion:
         return self._began_s is not None and time_s - self._began_s >= _SETTLING_S
 
     @property
-    def shown_years(self) -> float:
-        """What `add` returned last, in years."""
-        return self._shown
+    def age(self) -> Age:
+        """The age of the track so far: what `add` returned last, with the deviation and quality of its estimates.
+
+        The deviation is that of one estimate: those of one face err alike.
+        """
+        return Age(self._shown, self._variance**0.5, self._quality)
 
     def _take(self, age: Age, time_s: float) -> None:
         variance = max(age.std_years, 0.5) ** 2
         if self._began_s is None:
             self._began_s, self._last_s, self._variance = time_s, time_s, variance
-        self._variance += 0.1 * (variance - self._variance)
+            self._quality = age.quality
+        self._variance += _RUNNING * (variance - self._variance)
+        if age.quality is not None and self._quality is not None:
+            self._quality += _RUNNING * (age.quality - self._quality)
         self._histogram.fade(0.5 ** ((time_s - self._last_s) / _HALF_LIFE_S))
         self._last_s = time_s
         self._histogram.add(age.age_years, variance**-0.5)
@@ -172,9 +180,9 @@ class TrackAge:
         self._fusion.add(age, time_s)
 
     @property
-    def steady_years(self) -> float:
-        """The age over the track so far, in years."""
-        return self._fusion.shown_years
+    def steady(self) -> Age:
+        """The age over the track so far, see `AgeFusion.age`."""
+        return self._fusion.age
 
 
 def _median_place(weights: np.ndarray) -> int:

@@ -69,10 +69,11 @@ function see(person, face, at_s) {
   person.in_view_s = face.in_view_s ?? 0;
   if (person.track !== null && years !== null) addPoint(person.points, at_s, years);
   const [, age, time] = person.row.cells;
-  const [number, deviation, range] = age.firstChild.children;
+  const [number, deviation, range, answer] = age.firstChild.children;
   setText(number, whole(years));
   setText(deviation, `± ${whole(face.age_std)}`);
   drawRange(range, years, face.age_std);
+  setText(answer, face.over ? `${face.over.answer} ${face.over.years}` : "");
   setText(time.lastChild, face.in_view_s === null ? "–" : duration(face.in_view_s));
 }
 
@@ -104,7 +105,7 @@ function newRow(track, colour) {
   name.append(swatch, track === null ? "–" : String(track));
   const estimate = document.createElement("div");
   estimate.className = "age";
-  estimate.append(document.createElement("b"), document.createElement("small"), newRange(colour));
+  estimate.append(document.createElement("b"), document.createElement("small"), newRange(colour), document.createElement("em"));
   age.append(estimate);
   const spoken = document.createElement("span"); // eyes see that the row is grey
   spoken.className = "spoken";

@@ -4,12 +4,12 @@ import json
 import logging
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from ageinfer import errors
 from ageinfer.errors import AgeError
-from ageinfer.types import Age, Detection, Face, FrameResult
+from ageinfer.types import Age, Detection, Face, FrameResult, Over
 
 # The first byte of a message: the worker has opened its models, or cannot; more of this task comes, and an image comes
 # next; this was all of the task.
@@ -75,7 +75,7 @@ def _plain(event: Event) -> list[Any]:
         (
             *(face.detection.box, face.detection.score, face.detection.landmarks),
             *(face.age.age_years, face.age.std_years, face.age.quality),
-            *(face.track, face.age_smoothed_years, face.age_lag_s),
+            *(face.track, face.age_smoothed_years, face.age_lag_s, face.over and astuple(face.over)),
         )
         for face in event.faces
     ]
@@ -91,8 +91,11 @@ def _result(
 
 def _face(
     box: list[float], score: float, points: list[list[float]] | None, years: float, std_years: float,
-    quality: float | None, *track: Any,
+    quality: float | None, track: int | None, smoothed_years: float | None, lag_s: float, over: list[Any] | None,
 ) -> Face:  # fmt: skip
     x, y, w, h = box
     landmarks = None if points is None else tuple((px, py) for px, py in points)
-    return Face(Detection((x, y, w, h), score, landmarks), Age(years, std_years, quality), *track)
+    return Face(
+        Detection((x, y, w, h), score, landmarks), Age(years, std_years, quality), track, smoothed_years, lag_s,
+        Over(*over) if over else None,
+    )  # fmt: skip

@@ -82,7 +82,7 @@ def _do(task: dict[str, Any], pipeline: Pipeline, out: "_Out") -> None:
         try:
             with open_source(path) as film:
                 try:
-                    for frame, result in pipeline.run(film):
+                    for frame, result in pipeline.run(film, in_threads=task["in_threads"]):
                         out.answer(frame, result, pixels=pixels)
                 finally:
                     counts = Counts(film.failed, film.damaged, film.truncated)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ageinfer.engine.cores import usable_cores
 from ageinfer.errors import AgeError, SourceError
 from ageinfer.pipeline import Pipeline
 from ageinfer.sources import PictureListSource, SequenceSource
@@ -75,6 +76,7 @@ class Run:
         self._outstanding: deque[Task] = deque()  # those that are not taken, in order
         self._again: deque[Task] = deque()  # those of workers that have died, in order
         self._held = Held()
+        self._in_threads = pool.count < usable_cores()
         self._ended = self._awaits_path = False
         self._error: SourceError | None = None
         self._failed_starts = 0
@@ -160,7 +162,7 @@ class Run:
             worker = self._free_worker()
             worker.tasks.append(task)
             try:
-                worker.connection.send_bytes(task.encoded(pixels=self._pixels))
+                worker.connection.send_bytes(task.encoded(pixels=self._pixels, in_threads=self._in_threads))
             except OSError:
                 self._lose(worker)
 

@@ -37,9 +37,10 @@ class Task:
     messages: deque[Kept] = field(default_factory=deque)
     done: bool = False
 
-    def encoded(self, *, pixels: bool) -> bytes:
-        """As a worker is told it."""
-        return json.dumps({"files": self.files, "is_film": self.is_film, "pixels": pixels}).encode()
+    def encoded(self, *, pixels: bool, in_threads: bool) -> bytes:
+        """As a worker is told it: with images or without, and whether it may use several threads."""
+        told = {"files": self.files, "is_film": self.is_film, "pixels": pixels, "in_threads": in_threads}
+        return json.dumps(told).encode()
 
     def singly(self) -> "list[Task]":
         """A task for each picture, which a further death will end."""

@@ -136,8 +136,8 @@ def seen_in_training(model: Model, dataset: Dataset) -> str:
     hashes = [d.get("split_sha256") for d in model.data if d["dataset"] == dataset.name]
     if not hashes:
         return OTHER_DATA
-    same = dataset.split_sha256() in hashes or (dataset.earlier_split_sha256 or None) in hashes
-    return THIS_SPLIT if same else OTHER_SPLIT
+    known = {dataset.split_sha256(), dataset.earlier_split_sha256} - {None, ""}  # a file need not tell its split
+    return THIS_SPLIT if known & set(hashes) else OTHER_SPLIT
 
 
 def write_predictions(path: Path, told: Sequence[tuple[Sequence[Sample], Answers]]) -> None:

@@ -15,7 +15,7 @@ from media_files import encode, several
 
 from ageinfer.archive import looker, reading
 from ageinfer.archive.items import items_of
-from ageinfer.archive.rows import person_schema, row_schema
+from ageinfer.archive.rows import OVER, person_schema, row_schema
 from ageinfer.commands.main import main
 
 pytest_plugins = ["archive_runs", "command_line"]
@@ -61,7 +61,15 @@ def test_faces_of_a_film_are_followed_and_people_are_those_of_a_plain_run(astron
     assert manifest["people"] == len(found) > 1
     for row, record in zip(found, map(json.loads, people.read_text().splitlines()), strict=True):
         record |= {f"at_least_{years}": chance for years, chance in record["at_least"].items()}
+        record |= dict.fromkeys(OVER)  # nobody asked
         assert row == {name: record[name] for name in row}
+
+
+def test_rows_tell_whether_somebody_has_reached_an_age_where_that_is_asked(astronaut_path, tmp_path):
+    archive(tmp_path / "out", astronaut_path, work=replace(WORK, over_years=77))
+    [row] = rows_in(tmp_path / "out")
+    assert (row["over_years"], row["over"], row["over_why"]) == (77, "refer", "no evidence")
+    assert 0 <= row["p_at_least"] < 0.1
 
 
 def test_every_looks_at_few_frames_of_a_film_as_pictures(astronaut_path, tmp_path):

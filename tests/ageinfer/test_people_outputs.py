@@ -111,7 +111,7 @@ def test_schemas_are_printed_and_describe_every_key(capsys):
         assert main(["--json-schema", kind]) == 0
         schema = json.loads(capsys.readouterr().out)
         jsonschema.Draft202012Validator.check_schema(schema)
-        assert list(record) == list(schema["properties"]) == schema["required"]
+        assert list(record) == [key for key in schema["properties"] if key != "over"] == schema["required"]
         assert all(len(value["description"]) > 15 for value in schema["properties"].values())
 
 

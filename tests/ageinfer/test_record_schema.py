@@ -11,6 +11,7 @@ from conftest import ROOT
 from sink_frames import SCHEMA, TRACKED, annotated
 
 from ageinfer.sinks import CSV_COLUMNS, record_schema
+from ageinfer.types import Over
 
 
 def changed(record: dict, path: str, value) -> dict:
@@ -43,7 +44,7 @@ def test_the_schema_refuses_what_no_record_may_hold(path, value):
 def test_the_schema_is_one_and_asks_for_every_key_of_a_record():
     schema = record_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
-    record = annotated(TRACKED).result.to_record()
+    record = annotated(replace(TRACKED, over=Over(18, 0.9, "over"))).result.to_record()
     face = schema["$defs"]["face"]
     damaged = replace(annotated().result, damaged=True).to_record()
     SCHEMA.validate(damaged)
@@ -53,7 +54,7 @@ def test_the_schema_is_one_and_asks_for_every_key_of_a_record():
     # What came later is no duty: records of older releases stay valid.
     assert schema["required"] == [key for key in record if key != "model"]
     assert list(face["properties"]) == list(record["faces"][0])
-    assert face["required"] == [key for key in face["properties"] if key != "quality"]
+    assert face["required"] == [key for key in face["properties"] if key not in ("quality", "over")]
     assert all(len(value["description"]) > 15 for value in (schema["properties"] | face["properties"]).values())
 
 

@@ -88,6 +88,7 @@ def test_the_table_has_one_row_a_face_and_reads_back(tmp_path):
         "right_eye_x", "right_eye_y", "left_eye_x", "left_eye_y", "nose_x", "nose_y",
         "mouth_right_x", "mouth_right_y", "mouth_left_x", "mouth_left_y",
         "track", "age", "age_std", "age_smoothed", "age_lag_s", "model", "quality",
+        "over_years", "p_at_least", "over", "over_why",
     )  # fmt: skip
     assert [row["source"] for row in rows] == [NASTY, NASTY, "clip.mp4"]
     tracked, plain, still = rows
