@@ -57,6 +57,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     found["python -m ageexport"] = import_module("ageexport.__main__").build_parser()
     found["python -m ageexport.inspect"] = import_module("ageexport.inspect").build_parser()
     found["python -m ageexport.elsewhere"] = import_module("ageexport.elsewhere.__main__").build_parser()
+    found["python -m ageexport.points"] = import_module("ageexport.points").build_parser()
     found["python -m ageexport.web"] = import_module("ageexport.web.__main__").build_parser()
     return found
 

@@ -277,9 +277,11 @@ def pipeline_opener(options: argparse.Namespace) -> "partial[Pipeline]":
     from ageinfer.pipeline import Pipeline
 
     looking = looking_of(options)
+    # `ageinfer bench` has no --over.
     return partial(
         Pipeline.default, options.model, options.detector, detector_file=options.detector_file, looking=looking,
-        over_years=options.over, precision=options.precision, provider=options.provider, threads=options.threads,
+        over_years=getattr(options, "over", None), precision=options.precision, provider=options.provider,
+        threads=options.threads,
     )  # fmt: skip
 
 

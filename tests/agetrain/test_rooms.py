@@ -14,6 +14,7 @@ COMMANDS = {
     "agetrain.train", "agetrain.prepare", "agetrain.splits", "agetrain.audit", "agetrain.evaluate",
     "agetrain.calibrate", "agetrain.headfirst", "agetrain.interpolate", "agetrain.facestart",
     "ageexport.__main__", "ageexport.inspect", "ageexport.web.__main__", "ageexport.elsewhere.__main__",
+    "ageexport.points",
 }  # fmt: skip
 
 

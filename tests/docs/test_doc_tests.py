@@ -16,7 +16,9 @@ LIMIT = re.compile(r"_?(?:MOST|LARGEST|LONGEST|HIGHEST|MAX|LAST)_[A-Z_]+|_?[A-Z_
 INNER = {
     "ahead._LONGEST_WAIT_S", "archive.looker._ROWS_AT_ONCE", "crop.cut._LARGEST_DISTANCE",
     "crop.cut._LARGEST_SCALE_RATIO", "crop.cut._LARGEST_SIDE",
-    "crop.cut._LARGEST_TURN", "engine.speed._MOST_TURNS", "pipeline._FRAMES_AT_ONCE", "sinks.encoder._LONGEST_STEP_S",
+    "crop.cut._LARGEST_TURN", "engine.modelfile._MOST_POINTS", "engine.operating._LONGEST_TEXT",
+    "engine.operating._MOST_PEOPLE", "engine.speed._MOST_TURNS", "pipeline._FRAMES_AT_ONCE",
+    "sinks.encoder._LONGEST_STEP_S",
     "sinks.window._LARGEST_HEIGHT", "sinks.window._LARGEST_WIDTH", "sources.boxes._LONGEST_BRANDS",
     "sources.boxes._MOST_BOXES", "sources.decoder._LONGEST_STEP_S", "sources.formats._MOST_TAGS",
     "tracking.appearance._LONGEST_GAP_S", "tracking.follower._LONGEST_S", "tracking.follower._MOST_FRAMES",
