@@ -42,6 +42,8 @@ export function showPeople(faces, at_s) {
     while (person.points.length && person.points[0][0] < at_s - HISTORY_S) person.points.shift();
   }
   rows.hidden = !people.size;
+  if (faces[0]?.over) setText(document.getElementById("asked"), `Over ${faces[0].over.years}?`);
+  if (faces.length) rows.classList.toggle("asked", Boolean(faces[0].over));
 }
 
 // Everybody who has a line in the plot, in the order of the rows; `lit` is the one whose row is pointed at.
@@ -68,12 +70,12 @@ function see(person, face, at_s) {
   person.seen_s = at_s;
   person.in_view_s = face.in_view_s ?? 0;
   if (person.track !== null && years !== null) addPoint(person.points, at_s, years);
-  const [, age, time] = person.row.cells;
-  const [number, deviation, range, answer] = age.firstChild.children;
+  const [, age, answer, time] = person.row.cells;
+  const [number, deviation, range] = age.firstChild.children;
   setText(number, whole(years));
   setText(deviation, `± ${whole(face.age_std)}`);
   drawRange(range, years, face.age_std);
-  setText(answer, face.over ? `${face.over.answer} ${face.over.years}` : "");
+  setText(answer, face.over ? face.over.answer : "");
   setText(time.lastChild, face.in_view_s === null ? "–" : duration(face.in_view_s));
 }
 
@@ -81,7 +83,7 @@ function mark(person, left) {
   if (person.left === left) return;
   person.left = left;
   person.row.classList.toggle("left", left);
-  setText(person.row.cells[2].firstChild, left ? "left after " : "");
+  setText(person.row.cells[3].firstChild, left ? "left after " : "");
 }
 
 function remove(key, person) {
@@ -98,14 +100,15 @@ function addPoint(points, at_s, years) {
 function newRow(track, colour) {
   const row = body.insertRow();
   if (track !== null) row.tabIndex = 0; // its line can be pointed at by keyboard, too
-  const [name, age, time] = [row.insertCell(), row.insertCell(), row.insertCell()];
+  const [name, age, answer, time] = Array.from({ length: 4 }, () => row.insertCell());
+  answer.className = "answer";
   const swatch = document.createElement("span");
   swatch.className = `swatch c${colour}`;
   swatch.hidden = track === null;
   name.append(swatch, track === null ? "–" : String(track));
   const estimate = document.createElement("div");
   estimate.className = "age";
-  estimate.append(document.createElement("b"), document.createElement("small"), newRange(colour), document.createElement("em"));
+  estimate.append(document.createElement("b"), document.createElement("small"), newRange(colour));
   age.append(estimate);
   const spoken = document.createElement("span"); // eyes see that the row is grey
   spoken.className = "spoken";

@@ -3,6 +3,7 @@
 import colorsys
 import re
 import time
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import cv2
@@ -12,6 +13,7 @@ from web_browser import PICTURE_IS_THERE, wait_for_text
 from web_viewers import INFO, face, place_of, wait_for, writing
 
 from ageinfer.sinks.draw import colour_of
+from ageinfer.types import Over
 from ageinfer.web import make_token
 
 pytest_plugins = ["web_viewers", "web_browser"]
@@ -181,3 +183,16 @@ def test_a_page_that_is_not_seen_takes_no_place(serve, make_frame, page):
         hide(False)
         wait_for(lambda: page.wait_for_timeout(50) or watching() == 2)
         page.wait_for_function(PICTURE_IS_THERE)
+
+
+def test_the_page_shows_whether_somebody_has_reached_an_age_where_that_was_asked(serve, make_frame, page):
+    sink = serve()
+    page.goto(sink.url)
+    sink.write(make_frame([face(3, 42.0, 42.0)]))
+    wait_for_text(page, "#faces", "42")
+    assert page.locator("#asked").is_hidden()
+    sink.write(make_frame([replace(face(3, 42.0, 42.0), over=Over(18, 0.99, "refer", "quality")), face(7, 67.0, 67.0)]))
+    wait_for_text(page, "#asked", "Over 18?")
+    assert page.locator("#faces tbody tr .answer").all_inner_texts() == ["refer", ""]
+    page.set_viewport_size({"width": 360, "height": 640})
+    assert page.evaluate("document.getElementById('rows').scrollWidth <= document.getElementById('rows').clientWidth")
