@@ -28,6 +28,8 @@ table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric:
 th, td { padding: .2rem .7rem; border-bottom: 1px solid #d5dae0; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; }
+p { overflow-wrap: anywhere; }
+div { overflow-x: auto; }
 @media (prefers-color-scheme: dark) { body { background: #14171a; color: #e6e9ec; } td, th { border-color: #3a4046; } }
 @media print { body { font-size: 10px; } }
 """
@@ -120,11 +122,10 @@ def _sections(document: Record) -> Iterator[_Section]:
             f"{_file(record)}"
         )
         yield _Section(name, (about,), tuple(tables(record)))
-    for found in document["films"]:
+    for place, found in enumerate(document["films"]):
         about = f"Faces are found by {found['detector']}. {_file(found)}"
-        yield _Section(
-            f"{film_tables.TITLE}: {found['model']}", (*film_tables.SAYS, about), tuple(film_tables.tables(found))
-        )
+        says = (about,) if place else (*film_tables.SAYS, about)
+        yield _Section(f"{film_tables.TITLE}: {found['model']}", says, tuple(film_tables.tables(found)))
 
 
 def _file(record: Record) -> str:

@@ -113,10 +113,10 @@ def line(found: Mapping[str, Any]) -> str:
     place = f"{found['model']} in {len(films)} film{'s' if len(films) > 1 else ''}"
     if not everybody["tracks"]:
         return f"{place}: no face was followed for {LEAST_FRAMES} frames"
-    at = ", ".join(f"{a['crossing_tracks_percent']:.0f} % cross {years}" for years, a in everybody["cutoffs"].items())
+    ever = ", ".join(f"{years}: {a['crossing_tracks_percent']:.0f} %" for years, a in everybody["cutoffs"].items())
     return (
-        f"{place}: {everybody['tracks']} faces followed for {LEAST_FRAMES} frames or more, standard deviation of their "
-        f"answers {everybody['std_years']:.2f} years (median); of these faces {at}"
+        f"{place}: faces followed for {LEAST_FRAMES} frames or more: {everybody['tracks']}; standard deviation of "
+        f"their answers {everybody['std_years']:.2f} years (median); faces whose answers ever cross {ever}"
     )
 
 

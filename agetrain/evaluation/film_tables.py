@@ -8,12 +8,12 @@ from agetrain.evaluation.tables import Table, number
 Record = Mapping[str, Any]
 TITLE = "Steadiness in films"
 SAYS = (
-    "Every face that is followed through enough frames of a film is asked about in each of them. How far these answers "
-    "to one face differ says how much depends on the frame in which somebody happens to be asked about. The steady age "
-    "is the one that the runtime shows: one age for a face, from all frames so far.",
-    "A face crosses a cut-off when the answer to one frame is below it and the answer to the next is not, or the other "
-    "way round. No true age is known or needed, so nothing here says which answer is right. A person who goes out of "
-    "sight and comes back may count as two faces.",
+    "The model is asked about a face in every frame in which it is seen. How far these answers differ says how much "
+    "depends on the moment at which somebody is asked about. The steady age is the one that the runtime shows: one age "
+    "for a face, from all frames so far. It settles in the first two seconds.",
+    "A face crosses a cut-off when one answer is below it and the next one is not, or the other way round. Crossings "
+    "are counted from the first frame on, those of the steady age as well. No true age is known or needed, so nothing "
+    "here says which answer is right. A person who goes out of sight and comes back may count as two faces.",
 )
 
 
@@ -22,7 +22,7 @@ def tables(found: Record) -> Iterator[Table]:
     least = found["least_frames"]
     yield Table(
         "The films",
-        ("film", "frames", f"faces followed for {least} frames or more", "for fewer, left out"),
+        ("film", "frames", f"faces followed for {least} frames or more", "followed for fewer, left out"),
         tuple((_name(film), str(film["frames"]), _count(film), str(film["short_tracks"])) for film in found["films"]),
     )
     everybody = found["overall"]
@@ -37,21 +37,22 @@ def tables(found: Record) -> Iterator[Table]:
             ("standard deviation of the answers to single frames", _years(everybody["std_years"])),
             ("largest change from one frame to the next", _years(everybody["largest_change_years"])),
             (
-                f"range of the steady age after {found['settled_s']:g} s (5 % to 95 %)",
+                f"range of the steady age after {found['settled_s']:g} s (5 to 95 %)",
                 _years(everybody["steady_width_years"]),
             ),
         ),
     )
     yield Table(
-        f"Cut-offs, {of_all}",
+        f"At each cut-off: medians of {of_all}, and how many of them ever cross it",
         (
-            "cut-off", "frames on the other side than most (median)", "crossings a minute (median)",
-            "of the steady age (median)", "faces that ever cross", "by their steady age",
+            "cut-off", "frames on the other side than most", "crossings a minute: single frames",
+            "crossings a minute: steady age", "faces that ever cross: single frames",
+            "faces that ever cross: steady age",
         ),
         tuple(
             (
-                years, _percent(at["other_side_percent"]), number(at["crossings_per_minute"], 1),
-                number(at["steady_crossings_per_minute"], 1), _percent(at["crossing_tracks_percent"]),
+                years, _percent(at["other_side_percent"]), f"{at['crossings_per_minute']:.0f}",
+                f"{at['steady_crossings_per_minute']:.0f}", _percent(at["crossing_tracks_percent"]),
                 _percent(at["steady_crossing_tracks_percent"]),
             )
             for years, at in everybody["cutoffs"].items()
@@ -60,7 +61,7 @@ def tables(found: Record) -> Iterator[Table]:
     faces = [(f"{_name(film)}, {track['track']}", track) for film in found["films"] for track in film["tracks"]]
     yield Table(
         "Each face, years",
-        ("film, track", "seconds", "frames", "mean", "standard deviation", "largest change", "steady age, 5 % to 95 %"),
+        ("film, track", "seconds", "frames", "mean", "standard deviation", "largest change", "steady age (5 to 95 %)"),
         tuple(
             (
                 name, number(track["seconds"], 1), str(track["frames"]), number(track["mean_years"], 1),
@@ -71,9 +72,16 @@ def tables(found: Record) -> Iterator[Table]:
     )  # fmt: skip
     cutoffs = tuple(f"cut-off {years}" for years in everybody["cutoffs"])
     yield Table(
-        "Each face: frames on the other side than most; crossings a minute (of the steady age)",
+        "Each face: frames on the other side of a cut-off than most",
         ("film, track", *cutoffs),
-        tuple((name, *map(_at, track["cutoffs"].values())) for name, track in faces),
+        tuple(
+            (name, *(_percent(at["other_side_percent"]) for at in track["cutoffs"].values())) for name, track in faces
+        ),
+    )
+    yield Table(
+        "Each face: crossings a minute of single frames, and in brackets of the steady age",
+        ("film, track", *cutoffs),
+        tuple((name, *map(_crossings, track["cutoffs"].values())) for name, track in faces),
     )
 
 
@@ -87,15 +95,15 @@ def _count(film: Record) -> str:
     return "nobody is seen"
 
 
-def _at(at: Record) -> str:
-    if not at["other_side_percent"] and not at["steady_crossings"]:
-        return "-"
-    rates = f"{at['crossings_per_minute']:.0f} ({at['steady_crossings_per_minute']:.0f})"
-    return f"{at['other_side_percent']:.1f} %; {rates}"
+def _crossings(at: Record) -> str:
+    return f"{at['crossings_per_minute']:.0f} ({at['steady_crossings_per_minute']:.0f})"
 
 
 def _range(ends: tuple[float, float] | None) -> str:
-    return "too short" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f}"
+    if ends is None:
+        return "too short"
+    low, high = (number(end, 1) for end in ends)
+    return low if low == high else f"{low} to {high}"
 
 
 def _years(value: float | None) -> str:
@@ -103,4 +111,4 @@ def _years(value: float | None) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{value:.1f} %"
+    return f"{value:.1f} %" if value else "0"

@@ -22,7 +22,8 @@ class Table:
         """Returns the table as HTML, under its title."""
         head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in self.head)
         rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in self.rows)
-        return f"<h3>{html.escape(self.title)}</h3><table><thead><tr>{head}</tr></thead>{rows}</table>"
+        table = f"<table><thead><tr>{head}</tr></thead>{rows}</table>"
+        return f"<h3>{html.escape(self.title)}</h3><div>{table}</div>"  # which scrolls where the screen is narrow
 
 
 def number(value: float | None, decimals: int = 2) -> str:

@@ -195,7 +195,7 @@ def test_text_and_page_have_the_films_and_say_where_nobody_is(report):
     first = found["films"][0]["tracks"][0]
     assert f"| clip.mp4, {first['track']} | {first['seconds']:.1f} | {first['frames']} |" in text
     assert f"| standard deviation of the answers to single frames | {found['overall']['std_years']:.2f} years |" in text
-    assert page.count("<table>") == text.count("\n|---|") == 7 + 5
+    assert page.count("<table>") == text.count("\n|---|") == 7 + 6
 
 
 def test_films_without_a_face_have_no_figures_and_do_no_harm():
@@ -205,6 +205,15 @@ def test_films_without_a_face_have_no_figures_and_do_no_harm():
         [table] = tables(found | {"films": [film | {"short_tracks": short}]})
         assert table.rows == (("b.mp4", "30", says, str(short)),)
     assert line(found | {"films": [film]}) == "m.onnx in 1 film: no face was followed for 25 frames"
+
+
+def test_a_line_says_how_many_faces_cross():
+    found = {"model": "m.onnx", "films": [{}, {}], "overall": overall([of_track(track(sine(25, 2)))])}
+    assert line(found) == (
+        "m.onnx in 2 films: faces followed for 25 frames or more: 1; standard deviation of their answers "
+        f"{found['overall']['std_years']:.2f} years (median); faces whose answers ever cross 18: 0 %, 21: 0 %, "
+        "25: 100 %, 28: 0 %, 30: 0 %"
+    )
 
 
 @pytest.mark.parametrize(
