@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agetrain.data import Data
+    from agetrain.evaluation.aev_document import aev_schema
     from agetrain.evaluation.calibrating import calibrate_model
     from agetrain.evaluation.evaluated import Report, evaluate_model
     from agetrain.evaluation.records import Setup
@@ -33,6 +34,7 @@ _HOMES = {
     "RunConfig": "run_config",
     "Setup": "evaluation.records",
     "TrainingResult": "training.finish",
+    "aev_schema": "evaluation.aev_document",
     "calibrate_model": "evaluation.calibrating",
     "evaluate_model": "evaluation.evaluated",
     "fit": "training.fitting",
@@ -48,6 +50,7 @@ __all__ = [
     "RunConfig",
     "Setup",
     "TrainingResult",
+    "aev_schema",
     "calibrate_model",
     "evaluate_model",
     "fit",

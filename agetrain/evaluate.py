@@ -1,11 +1,13 @@
 """``python -m agetrain.evaluate MODEL --dataset NAME``: measures checkpoints and model files on data sets."""
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ageinfer.console import guarded
 from ageinfer.errors import DATA_STATUSES, status_table
@@ -14,13 +16,28 @@ from agetrain._files import write_json, write_text
 from agetrain.datasets.parts import PARTS
 from agetrain.datasets.problems import LIST, write_problems
 from agetrain.errors import UsageError
-from agetrain.evaluation import aev, aev_report, report
+from agetrain.evaluation import aev_report, report
+from agetrain.evaluation.aev_document import aev_schema, document, record_of
 from agetrain.evaluation.answers import DETECTORS, write_predictions
 from agetrain.evaluation.comparing import are_seeds, differences, over_seeds
 from agetrain.evaluation.evaluated import Report
 from agetrain.evaluation.models import open_model
 from agetrain.evaluation.records import Evaluation, Setup, check_datasets, evaluate_part
 from agetrain.evaluation.rows import SUFFIXES, write_rows
+
+if TYPE_CHECKING:
+    from ageinfer.pipeline import Pipeline
+
+
+class _PrintSchema(argparse.Action):
+    """Prints the schema while the arguments are read, so that none of the others is needed."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **more)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(json.dumps(aev_schema(), indent=2))
+        parser.exit()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,6 +79,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="also write this report into --out: aev, the figures of age verification (false positives of minors at "
         "several cut-offs, false negatives of adults, no answer, by group)",
     )  # fmt: skip
+    parser.add_argument(
+        "--films", nargs="+", type=Path, default=[], metavar="FILM",
+        help="with --report aev: also measure in these films how far the answers to one face differ from frame to "
+        "frame, and how often they cross a cut-off; no ages need to be known",
+    )  # fmt: skip
+    parser.add_argument("--json-schema", action=_PrintSchema, help="print the JSON schema of aev.json, and exit")
     parser.add_argument("--predictions", type=Path, metavar="FILE", help="write the answers for a teacher (.npz)")
     parser.add_argument(
         "--robustness", type=int, nargs="?", const=500, default=0, metavar="N",
@@ -162,6 +185,7 @@ def report_evaluations(options: argparse.Namespace) -> None:
     if options.leave_one_out:
         report_leave_one_out(options)
         return
+    pipelines = pipelines_for_films(options)
     done = evaluations(options)
     if options.predictions:
         write_predictions(options.predictions, [(e.samples, e.answers) for e in done])
@@ -172,9 +196,43 @@ def report_evaluations(options: argparse.Namespace) -> None:
         write_problems(options.out / LIST, {p: None for e in done for p in e.problems})
         print(f"{options.out}: evaluation.json, evaluation.md, evaluation.png, rows.csv")
         if "aev" in options.report:
-            records = [aev.report(e.rows, resamples=options.resamples) for e in done if e.record["n"]]
-            aev_report.save(options.out, records)
-            print(f"{options.out}: aev.json, aev.md, aev.html, aev.png")
+            report_aev(options, done, pipelines)
+
+
+def report_aev(
+    options: argparse.Namespace, done: Sequence[Evaluation], pipelines: Sequence[tuple[Path, "Pipeline"]]
+) -> None:
+    """Measures the films, and writes the report of age verification.
+
+    Raises:
+        AgeError: a film cannot be read, or a file cannot be written.
+    """
+    from agetrain.evaluation import film_steadiness
+
+    records = [record_of(e, resamples=options.resamples) for e in done if e.record["n"]]
+    films = []
+    for path, pipeline in pipelines:
+        films.append(film_steadiness.measure(path, pipeline, options.films))
+        print(film_steadiness.line(films[-1]))
+    aev_report.save(options.out, document(records, films))
+    print(f"{options.out}: aev.json, aev.md, aev.html, aev.png")
+
+
+def pipelines_for_films(options: argparse.Namespace) -> list[tuple[Path, "Pipeline"]]:
+    """Opens what ``--films`` needs: every model with the runtime.
+
+    Raises:
+        AgeError: the options do not fit together, or a model or a film cannot be read.
+    """
+    from agetrain.evaluation import film_steadiness
+
+    if not options.films:
+        return []
+    if "aev" not in options.report:
+        raise UsageError("--films adds to the figures of age verification; give --report aev as well")
+    pipelines = [(path, film_steadiness.open_pipeline(path, options.detector or "yunet")) for path in options.models]
+    film_steadiness.check_films(options.films)
+    return pipelines
 
 
 def report_leave_one_out(options: argparse.Namespace) -> None:

@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from accuracy import SHIPPED, Ours, Picture, ask, found_in, take_crops
+from accuracy import MODELS, SHIPPED, Ours, Picture, ask, found_in, take_crops
 from peer_estimators import PEERS, Estimator, open_peer
 
 from ageinfer.detect import YuNet
-from agetrain.datasets import load_dataset
+from agetrain._files import file_sha256
+from agetrain.datasets import Dataset, load_dataset
 from agetrain.evaluation import aev, aev_report
+from agetrain.evaluation.aev_document import document
+from agetrain.evaluation.answers import OTHER_DATA, seen_in_training
+from agetrain.evaluation.models import open_model
 from agetrain.evaluation.rows import Row, write_rows
 
 
@@ -33,6 +37,16 @@ def rows_of(name: str, dataset: str, pictures: list[Picture], answers: list[floa
         )
         for sample, answer in zip((picture.sample for picture in pictures), answers, strict=True)
     ]  # fmt: skip
+
+
+def about(estimator: Estimator, dataset: Dataset, detector: YuNet) -> dict[str, Any]:
+    """What `agetrain.evaluate` says of a model and of a data set; of a peer no single file answers."""
+    file = MODELS / estimator.version if isinstance(estimator, Ours) else None
+    return {
+        "model_sha256": file and file_sha256(file), "label": "real", "split": dataset.split,
+        "split_sha256": dataset.split_sha256(), "detector": detector.identifier,
+        "seen_in_training": seen_in_training(open_model(file), dataset) if file else OTHER_DATA,
+    }  # fmt: skip
 
 
 def side_by_side(records: list[dict[str, Any]]) -> str:
@@ -83,9 +97,9 @@ def main() -> None:
         for estimator, answers in zip(estimators, ask([e.ages for e in estimators], pictures), strict=True):
             of_one = rows_of(estimator.name, name, pictures, answers.tolist())
             rows += of_one
-            records.append(aev.report(of_one))
+            records.append(about(estimator, dataset, detector) | aev.report(of_one))
             print(side_by_side(records[-1:]).splitlines()[-1], flush=True)
-    aev_report.save(options.out, records)
+    aev_report.save(options.out, document(records))
     write_rows(options.out / "rows.csv", rows)
     print(f"\n{side_by_side(records)}")
 

@@ -27,6 +27,7 @@ from ageinfer.commands import main as ageinfer_command
 from ageinfer.errors import STATUS_TEXTS
 from ageinfer.sinks import CSV_COLUMNS, record_schema
 from ageinfer.sinks.records import over_cells
+from agetrain.evaluation.aev_document import aev_schema
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -73,6 +74,7 @@ def documents() -> dict[Path, str]:
             "window": lambda: summary("audience"),
             "view": lambda: summary("view"),
         },
+        DOCS / "reference" / "verification-report.md": {"keys": report_keys},
         DOCS / "reference" / "limits.md": {name: lambda name=name: limits(name) for name in LIMITS},
         DOCS / "reference" / "python.md": {"names": public_names},
         ROOT / "README.md": {"models": models},
@@ -179,6 +181,17 @@ def summary(of: Literal["people", "audience", "view"]) -> str:
     for part in schema.get("$defs", {}).values():
         described += part["properties"].items()
     return table(("key", "meaning"), ((f"`{key}`", _cell(value["description"])) for key, value in described))
+
+
+def report_keys() -> str:
+    """The keys of the report of age verification, then those of each part that is described by itself."""
+    schema = aev_schema()
+    parts = [schema, *(part for part in schema["$defs"].values() if "title" in part)]
+    return "\n\n".join(
+        f"### {'The document' if part is schema else part['title']}\n\n{_cell(part['description'])}\n\n"
+        + table(("key", "meaning"), ((f"`{k}`", _cell(v["description"])) for k, v in part["properties"].items()))
+        for part in parts
+    )
 
 
 def columns() -> str:

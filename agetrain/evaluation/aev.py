@@ -19,7 +19,6 @@ from agetrain.evaluation.bootstrap import Bootstrap
 from agetrain.evaluation.figures import FEWEST, MOST_GROUPS
 from agetrain.evaluation.rows import Row
 
-VERSION = 1
 LEGAL_YEARS = 18
 CUTOFFS_YEARS = (18, 21, 25, 28, 30)
 MINORS_YEARS = range(13, 18)
@@ -131,7 +130,7 @@ def report(rows: Sequence[Row], *, resamples: int = 1000) -> dict[str, Any]:
     minors, adults = _within(people, MINORS_YEARS), _within(people, ADULTS_YEARS)
     by_cutoff = {str(years): _at_cutoff(people, rates, years, minors, adults) for years in CUTOFFS_YEARS}
     return {
-        "version": VERSION, "model": rows[0].model, "dataset": rows[0].dataset, "part": rows[0].part,
+        "model": rows[0].model, "dataset": rows[0].dataset, "part": rows[0].part,
         "legal_years": LEGAL_YEARS, "minors_years": [MINORS_YEARS[0], MINORS_YEARS[-1]],
         "adults_years": [ADULTS_YEARS[0], ADULTS_YEARS[-1]], "n": len(people.ages),
         "no_answer": _no_answer(people, rates, minors, adults), "cutoffs": by_cutoff,

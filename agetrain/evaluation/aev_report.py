@@ -10,6 +10,8 @@ from typing import Any
 
 from agetrain._files import replacing, write_json, write_text
 from agetrain.errors import MissingDependencyError
+from agetrain.evaluation import film_tables
+from agetrain.evaluation.tables import Table, number
 
 Record = Mapping[str, Any]
 _TITLE = "Age verification"
@@ -26,18 +28,11 @@ table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric:
 th, td { padding: .2rem .7rem; border-bottom: 1px solid #d5dae0; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; }
+p { overflow-wrap: anywhere; }
+div { overflow-x: auto; }
 @media (prefers-color-scheme: dark) { body { background: #14171a; color: #e6e9ec; } td, th { border-color: #3a4046; } }
 @media print { body { font-size: 10px; } }
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A title, the names of the columns, and the rows."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def _rate(found: Record) -> str:
@@ -45,10 +40,6 @@ def _rate(found: Record) -> str:
         return f"too few ({found['n']})" if found["n"] else "-"
     low, high = found["interval_95"]
     return f"{found['percent']:.1f} ({low:.1f} to {high:.1f}; {found['hits']} of {found['n']})"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 def tables(record: Record) -> Iterator[Table]:
@@ -68,7 +59,7 @@ def tables(record: Record) -> Iterator[Table]:
         ("false positives of minors", "cut-off", "found", "false negatives"),
         tuple(
             (
-                f"{percent} %", _number(at["cutoff_years"]), _rate(at.get("false_positive", at)),
+                f"{percent} %", number(at["cutoff_years"]), _rate(at.get("false_positive", at)),
                 _rate(at.get("false_negative", at)),
             )
             for percent, at in record["at_false_positive_percent"].items()
@@ -109,39 +100,66 @@ def _groups(what: str, cutoffs: Record) -> Iterator[tuple[str, ...]]:
         if name not in first["spread"]:
             continue
         spreads = [at[what]["spread"][name] for at in cutoffs.values()]
-        yield (f"{name}: smallest over largest", *(_number(each["ratio"]) for each in spreads))
-        yield (f"{name}: Gini", *(_number(each["gini"]) for each in spreads))
+        yield (f"{name}: smallest over largest", *(number(each["ratio"]) for each in spreads))
+        yield (f"{name}: Gini", *(number(each["gini"]) for each in spreads))
 
 
-def markdown(records: Sequence[Record]) -> str:
-    """Writes all records as one Markdown document."""
-    lines = [f"# {_TITLE}", *(f"\n{text}" for text in _SAYS)]
-    for record in records:
-        lines += ["", f"## {_name(record)}"]
-        for table in tables(record):
-            lines += ["", f"### {table.title}", "", _row(table.head), "|" + "---|" * len(table.head)]
-            lines += [_row(row) for row in table.rows]
-    return "\n".join(lines) + "\n"
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A title, paragraphs and tables."""
+
+    title: str
+    says: tuple[str, ...]
+    tables: tuple[Table, ...]
 
 
-def page(records: Sequence[Record], plot: bytes) -> str:
-    """Writes all records as one page of HTML that needs nothing else.
+def _sections(document: Record) -> Iterator[_Section]:
+    for record in document["aev"]:
+        name = f"{record['model']} on {record['dataset']} {record['part']} ({record['n']} pictures)"
+        about = (
+            f"Compared with {record['label']} age. Faces are found by {record['detector']}. The model learned from: "
+            f"{record['seen_in_training']}. Split: {record['split']}, SHA-256 {record['split_sha256']}. "
+            f"{_file(record)}"
+        )
+        yield _Section(name, (about,), tuple(tables(record)))
+    for place, found in enumerate(document["films"]):
+        about = f"Faces are found by {found['detector']}. {_file(found)}"
+        says = (about,) if place else (*film_tables.SAYS, about)
+        yield _Section(f"{film_tables.TITLE}: {found['model']}", says, tuple(film_tables.tables(found)))
+
+
+def _file(record: Record) -> str:
+    return f"SHA-256 of the model file: {record['model_sha256'] or 'none, it is no single file'}."
+
+
+def _made(document: Record) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
+    return f"Measured on {document['date']} with {versions}."
+
+
+def markdown(document: Record) -> str:
+    """Writes a document of `agetrain.evaluation.aev_document.document` as Markdown."""
+    parts = [f"# {_TITLE}", *_SAYS, _made(document)]
+    for section in _sections(document):
+        parts += [f"## {section.title}", *section.says, *(table.markdown() for table in section.tables)]
+    return "\n\n".join(parts) + "\n"
+
+
+def page(document: Record, plot: bytes) -> str:
+    """Writes such a document as one page of HTML that needs nothing else.
 
     Args:
-        records: of `agetrain.evaluation.aev.report`.
+        document: of `agetrain.evaluation.aev_document.document`.
         plot: a PNG, see `curves`.
     """
-    parts = [f"<h1>{_TITLE}</h1>", *(f"<p>{html.escape(text)}</p>" for text in _SAYS)]
+    parts = [f"<h1>{_TITLE}</h1>", *map(_paragraph, (*_SAYS, _made(document)))]
     picture = base64.b64encode(plot).decode()
     parts.append(
         f'<img alt="False negatives over false positives of every model" src="data:image/png;base64,{picture}">'
     )
-    for record in records:
-        parts.append(f"<h2>{html.escape(_name(record))}</h2>")
-        for table in tables(record):
-            head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in table.head)
-            rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
-            parts.append(f"<h3>{html.escape(table.title)}</h3><table><thead><tr>{head}</tr></thead>{rows}</table>")
+    for section in _sections(document):
+        parts += [f"<h2>{html.escape(section.title)}</h2>", *map(_paragraph, section.says)]
+        parts += [table.html() for table in section.tables]
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{_TITLE}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>{"".join(parts)}'
@@ -149,12 +167,8 @@ def page(records: Sequence[Record], plot: bytes) -> str:
     )
 
 
-def _name(record: Record) -> str:
-    return f"{record['model']} on {record['dataset']} {record['part']} ({record['n']} pictures)"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def _paragraph(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>"
 
 
 def curves(records: Sequence[Record]) -> bytes:
@@ -191,15 +205,19 @@ def curves(records: Sequence[Record]) -> bytes:
     return stream.getvalue()
 
 
-def save(folder: Path, records: Sequence[Record]) -> None:
+def save(folder: Path, document: Record) -> None:
     """Writes ``aev.json``, ``.md``, ``.png`` and ``.html`` into a folder.
+
+    Args:
+        folder: that they are written into.
+        document: of `agetrain.evaluation.aev_document.document`.
 
     Raises:
         OutputError: one cannot be written.
     """
-    plot = curves(records)
-    write_json(folder / "aev.json", {"aev": list(records)})
-    write_text(folder / "aev.md", markdown(records))
-    write_text(folder / "aev.html", page(records, plot))
+    plot = curves(document["aev"])
+    write_json(folder / "aev.json", dict(document))
+    write_text(folder / "aev.md", markdown(document))
+    write_text(folder / "aev.html", page(document, plot))
     with replacing(folder / "aev.png") as unfinished:
         unfinished.write_bytes(plot)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from agetrain.evaluate import main
 from agetrain.evaluation import aev, aev_report
+from agetrain.evaluation.aev_document import document
 from agetrain.evaluation.rows import Row, write_rows
 
 
@@ -22,6 +23,13 @@ def row(age, answer, i=0, *, found=True, subject="", **groups):
         "m.onnx", "faces", "valid", f"{i}.jpg", subject, age, None, None, round(answer, 4), 5.0 if found else None,
         answer - age, found, tuple(groups.items()),
     )  # fmt: skip
+
+
+def as_document(record):
+    """The document of a record that was measured on nothing."""
+    about = {"model_sha256": "0" * 64, "label": "real", "split": "made", "split_sha256": "1" * 64,
+             "detector": "yunet", "seen_in_training": "other data"}  # fmt: skip
+    return document([about | record])
 
 
 def population(n=6000, deviation=4.0, bias=0.0, seed=0, missed=0.02):
@@ -105,7 +113,7 @@ def test_few_people_are_marked_and_have_no_rate():
     minors = record["cutoffs"]["18"]["false_positive"]["minors"]
     assert minors == {"n": 19, "hits": 19, "too_few": True}
     assert record["at_false_positive_percent"]["5"] == {"cutoff_years": None, "n": 19, "too_few": True}
-    assert "too few (19)" in aev_report.markdown([record])
+    assert "too few (19)" in aev_report.markdown(as_document(record))
 
 
 def test_pictures_of_one_person_do_not_make_the_interval_narrow():
@@ -174,7 +182,7 @@ def test_small_and_turned_faces_are_groups_of_their_own():
 
 
 def test_the_report_has_json_text_a_page_and_a_plot(record, tmp_path):
-    aev_report.save(tmp_path, [record])
+    aev_report.save(tmp_path, as_document(record))
     assert json.loads((tmp_path / "aev.json").read_text())["aev"][0]["n"] == record["n"]
     text = (tmp_path / "aev.md").read_text()
     at = record["cutoffs"]["25"]["false_positive"]["minors"]
@@ -189,7 +197,7 @@ def test_the_report_has_json_text_a_page_and_a_plot(record, tmp_path):
 
 def test_names_of_groups_cannot_break_the_page(tmp_path):
     people = [row(15.0, 20.0, i, sex="<b>|x") for i in range(30)] + [row(25.0, 20.0, i, sex="male") for i in range(30)]
-    aev_report.save(tmp_path, [aev.report(people)])
+    aev_report.save(tmp_path, as_document(aev.report(people)))
     assert "<b>" not in (tmp_path / "aev.html").read_text()
     assert "\\|x" in (tmp_path / "aev.md").read_text()
 
