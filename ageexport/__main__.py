@@ -63,6 +63,11 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="best.pth",
         help="the checkpoint to verify against, with --verify-only",
     )
+    parser.add_argument(
+        "--gate", type=Path, metavar="FILE",
+        help="a TOML file of bounds on the figures of groups of people; a model file with a group beyond them is not "
+        "written",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     add_reading(parser)
     add_places(parser)
@@ -162,13 +167,14 @@ def write_models(options: argparse.Namespace) -> None:
                 reading=reading_of(options),
                 trust_code=options.trust_code,
                 places=places_of(options),
+                gate=options.gate,
             )
         )
         return
     result, missed = export_files(
         path, options.output, precision=options.precision, data=options.data, name=options.name, opset=options.opset,
         overwrite=options.overwrite, description=said, reading=reading_of(options), trust_code=options.trust_code,
-        places=places_of(options),
+        places=places_of(options), gate=options.gate,
     )  # fmt: skip
     for file in result.files:
         print(_told(file, result.fp32))
@@ -189,7 +195,8 @@ def _told(file: "ModelFile", fp32: "ProvedModel") -> str:
             f" (fp32: {len(fp32.data) / 1e6:.1f} MB, {fp32.latency.latency_ms:.2f} ms, "
             f"{error_in_words(fp32.ladder.figures)})"
         )
-    return f"{text}; proved on {ladder.faces} faces ({ladder.origin})"
+    text += f"; proved on {ladder.faces} faces ({ladder.origin})"
+    return f"{text}; {ladder.gate}" if ladder.gate else text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

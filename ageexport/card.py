@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ageexport.card_groups import cell, gate_section, groups_table
 from ageexport.ladder import Ladder, Rung
 from ageexport.latency import Latency
 from ageinfer.crop.spec import CropSpec
@@ -10,7 +11,6 @@ from ageinfer.engine.modelfile import ModelMetadata
 from agetrain.datasets.own.reading import NO_LICENCE
 from agetrain.evaluation.metrics import error_in_words, in_words
 
-_FEWEST = 20
 _POINTS = "## Operating points"
 
 
@@ -70,8 +70,8 @@ and for groups that the training pictures hold few of. An age estimate is not an
 {_figures(metadata)}
 The figures of this file, by the runtime, on the {ladder.pictures} pictures of the proof ({ladder.origin}): {error_in_words(ladder.figures)}, and by group:
 
-{_groups(ladder.figures)}
-{points_section(metadata)}## Training
+{groups_table(ladder.figures)}
+{gate_section(ladder.gate)}{points_section(metadata)}## Training
 
 | | |
 |---|---|
@@ -206,34 +206,6 @@ def _number(value: float | None, form: str = ".2f", unit: str = "") -> str:
     return "-" if value is None else format(value, form) + unit
 
 
-def _groups(figures: dict[str, Any]) -> str:
-    if not figures["n"]:
-        return _groups_of_intervals(figures["intervals"])
-    groups = {"age": figures["by_true_decade"], **figures["by_attribute"]}
-    rows = [
-        f"| {name} {group} | {f['n']} | {f['mae']:.2f} ({f['mae_interval_95'][0]:.2f} to {f['mae_interval_95'][1]:.2f}) | "
-        f"{f['bias']:+.2f} |"
-        for name, of_name in groups.items()
-        for group, f in of_name.items()
-        if f["n"] >= _FEWEST
-    ]
-    if not rows:
-        return f"No group has {_FEWEST} pictures.\n"
-    return "\n".join(["| group | n | MAE, years (95 % interval) | bias |", "|---|---|---|---|", *rows]) + "\n"
-
-
-def _groups_of_intervals(figures: dict[str, Any]) -> str:
-    rows = [
-        f"| {name} {group} | {f['n']} | {f['interval_error']:.2f} | {f['bias']:+.2f} |"
-        for name, of_name in figures["by_attribute"].items()
-        for group, f in of_name.items()
-        if f["n"] >= _FEWEST
-    ]
-    if not rows:
-        return f"No group has {_FEWEST} pictures.\n"
-    return "\n".join(["| group | n | distance to the interval, years | bias |", "|---|---|---|---|", *rows]) + "\n"
-
-
 def _training(t: dict[str, Any]) -> str:
     rows = []
     for d in t["data"]:
@@ -265,12 +237,7 @@ def _training(t: dict[str, Any]) -> str:
     if t.get("torch"):
         made = f"torch {t['torch']}, torchvision {t['torchvision']}, Python {t['python']}, commit `{t['git_commit']}`"
         rows.append(("made with", made))
-    return "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows)
-
-
-def _cell(text: str) -> str:
-    """A text of any origin as one cell of a table."""
-    return " ".join(text.replace("|", "\\|").split())
+    return "\n".join(f"| {key} | {cell(value)} |" for key, value in rows)
 
 
 def _precision(metadata: ModelMetadata) -> str:

@@ -14,6 +14,7 @@ from ageexport.card import with_terms
 from ageexport.elsewhere import Places
 from ageexport.errors import CheckpointError, EvidenceError, ExportError, ParityError, RungError, WorthError
 from ageexport.evidence import Evidence
+from ageexport.gate_file import GateFile
 from ageexport.ladder import Bounds, Ladder
 from ageexport.latency import Latency, time_model
 from ageexport.parity import Reference
@@ -93,6 +94,7 @@ def completed(checkpoint: Checkpoint, proof: Evidence, folder: Path, bounds: Bou
 def proved_models(
     checkpoint: Checkpoint, checkpoint_sha256: str, proof: Evidence, precisions: Sequence[str], name: str, folder: Path,
     *, opset: int = graph.OPSET, bounds: Bounds | None = None, places: Places | None = None,
+    gates: GateFile | None = None,
 ) -> tuple[dict[str, ProvedModel], ParityError | None]:  # fmt: skip
     """Converts a checkpoint and proves the result; nothing is written.
 
@@ -106,9 +108,11 @@ def proved_models(
         opset: see `ageexport.graph.convert`.
         bounds: that the files must keep; None for those of `Bounds`.
         places: where else the files are run.
+        gates: that the figures of groups must keep, in each precision by itself.
 
     Returns:
-        What was proved, by the precision that was asked for, fp32 always and first; and why another could not be.
+        What was proved, by the precision that was asked for, fp32 always and first, even where it does not keep the
+        gates; and why one that was asked for is not to be written.
 
     Raises:
         ParityError: the fp32 file failed.
@@ -118,26 +122,33 @@ def proved_models(
     checkpoint = completed(checkpoint, proof, folder, bounds)
     truth = parity.reference(checkpoint, proof, folder, bounds)
     model = graph.convert(checkpoint, opset)
-    fp32 = _proved(graph.sealed(model, checkpoint, name, checkpoint_sha256), "fp32", truth, None, bounds, places)
+    sealed = graph.sealed(model, checkpoint, name, checkpoint_sha256)
+    fp32 = _proved(sealed, "fp32", truth, None, bounds, places, gates)
+    for unjudged in fp32.ladder.gate.unjudged if fp32.ladder.gate else ():
+        log.warning("gate %s: nobody is judged by it: each group has too few pictures", unjudged)
 
     def reduced(form: precision.Reduced) -> ProvedModel:
         data = graph.sealed(form.model, checkpoint, name, checkpoint_sha256, form.precision, form.made)
-        return _proved(data, form.precision, truth, fp32.data, bounds, places)
+        found = _proved(data, form.precision, truth, fp32.data, bounds, places, gates)
+        require_gate(found.ladder)
+        return found
 
     made = {"fp32": fp32}
-    missed: ParityError | None = None
-    for wanted in [p for p in precisions if p != "fp32"]:
+    missed: list[str] = []
+    for wanted in precisions:
         bare = graph.without_metadata(model)
         try:
-            if wanted == "fp16":
+            if wanted == "fp32":
+                require_gate(fp32.ladder)
+            elif wanted == "fp16":
                 made[wanted] = reduced(precision.fp16(bare))
             else:
                 made[wanted] = _first_proved(bare, calibration_faces(checkpoint, proof, folder), reduced)
         except RungError as error:
-            missed = missed or error
+            missed.append(str(error))
         except (ParityError, ExportError) as error:
-            missed = missed or ParityError(f"{wanted}: {checkpoint.backbone} cannot be had in it: {error}")
-    return made, missed
+            missed.append(f"{wanted}: {checkpoint.backbone} cannot be had in it: {error}")
+    return made, ParityError("; ".join(missed)) if missed else None
 
 
 def _first_proved(model: Any, faces: Image, reduced: Callable[[precision.Reduced], ProvedModel]) -> ProvedModel:
@@ -175,11 +186,12 @@ def calibration_faces(checkpoint: Checkpoint, proof: Evidence, folder: Path) -> 
 
 
 def _proved(
-    data: bytes, name: str, truth: Reference, fp32: bytes | None, bounds: Bounds | None, places: Places | None
+    data: bytes, name: str, truth: Reference, fp32: bytes | None, bounds: Bounds | None, places: Places | None,
+    gates: GateFile | None,
 ) -> ProvedModel:  # fmt: skip
-    ladder = parity.prove(data, name, truth, fp32, bounds, places)
-    for rung in ladder.rungs:
-        log.info("%s %s", name, rung)
+    ladder = parity.prove(data, name, truth, fp32, bounds, places, gates)
+    for told in (*ladder.rungs, *(ladder.gate.verdicts if ladder.gate else ())):
+        log.info("%s %s", name, told)
     require(ladder)
     return ProvedModel(data, name, ladder, time_model(data, truth.faces))
 
@@ -198,6 +210,20 @@ def require(ladder: Ladder) -> None:
         end = "; nothing was written" if ladder.precision == "fp32" else ""
         raise RungError(
             f"{ladder.precision}: the exported model does not answer what the checkpoint does: {failed}{end}"
+        )
+
+
+def require_gate(ladder: Ladder) -> None:
+    """Raises where a group of people is beyond the bounds of a gate.
+
+    Raises:
+        RungError: the message gives every group and figure that is.
+    """
+    if ladder.gate and ladder.gate.failed:
+        failed = "; ".join(map(str, ladder.gate.failed))
+        raise RungError(
+            f"{ladder.precision}: beyond the bounds of {ladder.gate.file}: {failed}; train with more faces of these "
+            "people, or widen the bounds"
         )
 
 

@@ -13,6 +13,7 @@ from ageexport.card import card, rung_rows, with_points
 from ageexport.elsewhere import Places
 from ageexport.errors import OutputError, ParityError, UsageError
 from ageexport.export import ProvedModel
+from ageexport.gate_file import read_gates
 from ageexport.ladder import LAST_LEVEL, PRECISIONS, Bounds, Rung
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties
 from agetrain._files import file_sha256, replacing
@@ -50,7 +51,7 @@ def export_model(
     checkpoint: str | Path, output: str | Path | None = None, *, precision: str | Sequence[str] = "fp32",
     data: str | Path | Data | None = None, name: str | None = None, opset: int = graph.OPSET, overwrite: bool = False,
     description: original.Description | None = None, reading: Reading | None = None, trust_code: bool = False,
-    bounds: Bounds | None = None, places: Places | None = None,
+    bounds: Bounds | None = None, places: Places | None = None, gate: str | Path | None = None,
 ) -> ExportResult:  # fmt: skip
     """Turns a checkpoint into model files, each proved on real faces to answer what the checkpoint answers.
 
@@ -69,15 +70,17 @@ def export_model(
         trust_code: whether the user's own code may be run, for a backbone that is made by it.
         bounds: that the files must keep; None for those of `ageexport.ladder.Bounds`.
         places: where else the files are run; None: in a browser, where what it needs is found.
+        gate: a TOML file of bounds on the figures of groups of people, see `ageexport.gate.Gate`; None for none.
 
     Returns:
         The files that were written.
 
     Raises:
-        UsageError: the arguments do not fit together, or a file is there already.
+        UsageError: the arguments do not fit together, the gate file is wrong, or a file is there already.
         CheckpointError: the checkpoint cannot be used.
         EvidenceError: there are too few faces to prove it on.
-        ParityError: a precision could not be proved; others that were asked for and proved are written.
+        ParityError: a precision could not be proved, or does not keep the gates; others that were asked for are
+            written.
         OutputError: a file cannot be written; none is replaced then.
 
     Example:
@@ -93,7 +96,7 @@ def export_model(
     result, missed = export_files(
         Path(checkpoint), Path(output) if output is not None else None, precision=precision, data=data, name=name,
         opset=opset, overwrite=overwrite, description=description, reading=reading, trust_code=trust_code,
-        bounds=bounds, places=places,
+        bounds=bounds, places=places, gate=gate,
     )  # fmt: skip
     if missed is not None:
         raise missed
@@ -104,7 +107,7 @@ def export_files(
     path: Path, output: Path | None, *, precision: str | Sequence[str], data: str | Path | Data | None,
     name: str | None, opset: int, overwrite: bool, description: original.Description | None,
     reading: Reading | None = None, trust_code: bool = False, bounds: Bounds | None = None,
-    places: Places | None = None,
+    places: Places | None = None, gate: str | Path | None = None,
 ) -> tuple[ExportResult, ParityError | None]:  # fmt: skip
     """Does what `export_model` does, and returns why a precision could not be proved where another is written."""
     asked = [precision] if isinstance(precision, str) else precision
@@ -114,14 +117,17 @@ def export_files(
         raise UsageError(f"--precision {' '.join(sorted(unknown))}: use {', '.join(PRECISIONS)} or all")
     models = _model_files(path, output, precisions)
     _check_places(models.values(), path, overwrite)
+    gates = read_gates(Path(gate)) if gate is not None else None
     checkpoint, sha256 = export.open_checkpoint(path, description or original.Description(), trust_code=trust_code)
     with export.workspace() as folder:
         proof = evidence.open_evidence(checkpoint, path, data, Path(folder, "pictures"), reading)
+        if gates:
+            gates.check(proof.samples, proof.origin)
         proved, missed = export.proved_models(
             checkpoint, sha256, proof, precisions, name or (output or path).stem, Path(folder, "crops"), opset=opset,
-            bounds=bounds, places=places,
+            bounds=bounds, places=places, gates=gates,
         )  # fmt: skip
-    files = tuple(ModelFile(models[p], proved[p]) for p in precisions if p in proved)
+    files = tuple(ModelFile(models[p], proved[p]) for p in precisions if p in proved and proved[p].ladder.keeps_gate)
     if missed is not None:
         told = ", ".join(str(file.path) for file in files)
         missed = ParityError(f"{missed}; " + (f"written: {told}" if files else "nothing was written"))

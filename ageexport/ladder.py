@@ -1,7 +1,10 @@
 """The proof of a model file: checks, each with its figure and the bound that it had to stay within."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from ageexport.gate import Judgement
 
 PRECISIONS = ("fp32", "int8", "fp16")
 LAST_LEVEL = "L5"  # in other runtimes
@@ -114,6 +117,7 @@ class Ladder:
         machine: processor and versions that it was proved with.
         rungs: from the lowest to the highest.
         figures: of the file on these pictures through the deployed path, see `agetrain.evaluation.figures.evaluate`.
+        gate: what the gates say of the file; None without any.
     """
 
     precision: str
@@ -123,11 +127,17 @@ class Ladder:
     machine: dict[str, str]
     rungs: tuple[Rung, ...]
     figures: dict[str, Any]
+    gate: "Judgement | None" = None
 
     @property
     def failed(self) -> tuple[Rung, ...]:
         """The checks that failed; empty when the file is proved."""
         return tuple(rung for rung in self.rungs if rung.status == "failed")
+
+    @property
+    def keeps_gate(self) -> bool:
+        """Whether no group of people is beyond the bounds of a gate."""
+        return self.gate is None or not self.gate.failed
 
     def figure(self, level: str, beginning: str) -> float | None:
         """Returns the figure of the first check of a level whose words begin so."""

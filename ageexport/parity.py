@@ -18,6 +18,7 @@ from ageexport.elsewhere import places as elsewhere
 from ageexport.elsewhere.answers import recorded
 from ageexport.errors import EvidenceError, ParityError
 from ageexport.evidence import Evidence
+from ageexport.gate_file import GateFile
 from ageexport.graph import output_names
 from ageexport.ladder import Bounds, Ladder, Rung
 from ageexport.worth import worth
@@ -140,7 +141,7 @@ def crop(samples: Sequence[Sample], checkpoint: Checkpoint, folder: Path) -> cac
 
 def prove(
     model: bytes, precision: str, truth: Reference, fp32: bytes | None = None, bounds: Bounds | None = None,
-    places: Places | None = None,
+    places: Places | None = None, gates: GateFile | None = None,
 ) -> Ladder:  # fmt: skip
     """Runs all checks on a model file; those in other runtimes only where no other failed, because they take long.
 
@@ -151,9 +152,10 @@ def prove(
         fp32: the file in fp32, proved before; needed for another precision, which is compared with that.
         bounds: to be kept.
         places: where else it is run.
+        gates: that the figures of groups must keep.
 
     Returns:
-        Every rung, also of a file that fails: see `Ladder.failed`.
+        Every rung, also of a file that fails: see `Ladder.failed` and `Ladder.keeps_gate`.
 
     Raises:
         ParityError: it is no valid ONNX file, or the runtime refuses it, so that nothing can be compared.
@@ -168,18 +170,22 @@ def prove(
         *checks.data(),
         *checks.precision_and_providers(),
     ]
-    if not any(rung.status == "failed" for rung in rungs):
-        paths = [sample.path for sample in truth.evidence.samples]
-        rungs += elsewhere.rungs(model, pipeline, paths, bounds, places or Places())
-    return Ladder(
+    answers = checks.deployed_answers
+    ladder = Ladder(
         precision=precision,
         origin=truth.evidence.origin,
         pictures=len(truth.crops),
         faces=len(truth.outputs[0]),
         machine=providers.machine(),
         rungs=tuple(rungs),
-        figures=figures.evaluate(checks.deployed_answers, resamples=_RESAMPLES),
+        figures=figures.evaluate(answers, resamples=_RESAMPLES),
+        gate=gates.judge(answers, _RESAMPLES) if gates else None,
     )
+    if ladder.failed or not ladder.keeps_gate:
+        return ladder
+    paths = [sample.path for sample in truth.evidence.samples]
+    others = elsewhere.rungs(model, pipeline, paths, bounds, places or Places())
+    return replace(ladder, rungs=(*ladder.rungs, *others))
 
 
 def _runtime(model: bytes) -> Pipeline:

@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from ageexport import evidence, export, graph, original, parity, precision
 from ageexport.elsewhere import Places
 from ageexport.errors import ParityError
+from ageexport.gate_file import read_gates
 from ageexport.ladder import Bounds
 from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, check_age_model, read_model
 from ageinfer.errors import ModelError
@@ -32,6 +33,7 @@ log = logging.getLogger("ageexport")
 def verify(
     file: Path, path: Path, data: str | Path | Data | None, said: original.Description, *,
     reading: Reading | None = None, trust_code: bool = False, places: Places | None = None,
+    gate: str | Path | None = None,
 ) -> str:  # fmt: skip
     """Compares a model file with a checkpoint.
 
@@ -44,14 +46,17 @@ def verify(
         reading: how own data is read.
         trust_code: whether the user's own code may be run, for a backbone that is made by it.
         places: where else the file is run.
+        gate: a TOML file of bounds on the figures of groups of people, see `ageexport.gate.Gate`; None for none.
 
     Returns:
         What was found, in words.
 
     Raises:
-        ParityError: it is not what the checkpoint gives.
+        UsageError: the gate file is wrong.
+        ParityError: it is not what the checkpoint gives, or does not keep the gates.
         ExportError: it cannot be compared.
     """
+    gates = read_gates(Path(gate)) if gate is not None else None
     try:
         model = read_model(file)
         metadata = check_age_model(model, file)
@@ -66,6 +71,8 @@ def verify(
     with export.workspace() as folder:
         pictures, crops = Path(folder, "pictures"), Path(folder, "crops")
         proof = evidence.open_evidence(checkpoint, path, data, pictures, reading)
+        if gates:
+            gates.check(proof.samples, proof.origin)
         checkpoint = export.completed(checkpoint, proof, crops)
         given = onnx.load_from_string(model)
         fp32 = graph.convert(checkpoint, _opset(file, given))
@@ -77,13 +84,14 @@ def verify(
         beside = None if metadata.precision == "fp32" else graph.sealed(fp32, checkpoint, metadata.name, sha256)
         # What a file saves depends on the machine, and is no matter of whether it is the right one.
         bounds = replace(Bounds(), int8_time=math.inf)
-        ladder = parity.prove(model, metadata.precision, truth, beside, bounds, places)
-    for rung in ladder.rungs:
-        log.info("%s", rung)
+        ladder = parity.prove(model, metadata.precision, truth, beside, bounds, places, gates)
+    for told in (*ladder.rungs, *(ladder.gate.verdicts if ladder.gate else ())):
+        log.info("%s", told)
     export.require(ladder)
+    export.require_gate(ladder)
     return (
         f"{file}: verified: what {path} gives when it is exported again, and proved on {ladder.faces} faces "
-        f"({ladder.origin})"
+        f"({ladder.origin}){f'; {ladder.gate}' if ladder.gate else ''}"
     )
 
 

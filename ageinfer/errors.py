@@ -36,7 +36,8 @@ STATUS_TEXTS = {
     ExitStatus.SOME_FAILED: "some pictures or videos could not be read; the others are done",
     ExitStatus.TRUNCATED: "the video is cut off; what can be decoded of it is done",
     ExitStatus.DIVERGED: "the loss of a training run is no longer a number",
-    ExitStatus.UNPROVED: "a model answers otherwise than its checkpoint, or elsewhere, or its 8 bits save too little",
+    ExitStatus.UNPROVED: "a model answers otherwise than its checkpoint, or elsewhere, its 8 bits save too little, or "
+    "a group of people is beyond the bounds of a gate",
     ExitStatus.DAMAGED: "parts of a video or of a picture are damaged; the rest is done",
     ExitStatus.INTERRUPTED: "interrupted; what was written is complete up to there",
 }

@@ -21,7 +21,8 @@ from agetrain.evaluation.rows import Row
 
 LEGAL_YEARS = 18
 CUTOFFS_YEARS = (18, 21, 25, 28, 30)
-MINORS_YEARS = range(13, 18)
+MINORS_BELOW = 5  # years below the legal age; younger children are seldom taken for adults
+MINORS_YEARS = range(LEGAL_YEARS - MINORS_BELOW, LEGAL_YEARS)
 ADULTS_YEARS = range(18, 31)
 FALSE_POSITIVES_PERCENT = (1, 5, 10)
 _CURVE = np.arange(8.0, 60.01, 0.5)
@@ -94,6 +95,20 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return max(0.0, (middle - half) / (1 + z2 / n)), min(1.0, (middle + half) / (1 + z2 / n))
 
 
+def share_interval(hits: Bools, subjects: npt.NDArray[np.str_], resamples: int) -> tuple[float, float]:
+    """The 95 % interval of a share of pictures: Wilson's, or by resampling people where some have several pictures.
+
+    Args:
+        hits: ``[n]``, which pictures are meant.
+        subjects: ``[n]``, who it is.
+        resamples: of the bootstrap.
+    """
+    if len(set(subjects.tolist())) == len(hits):
+        return wilson(int(hits.sum()), len(hits))
+    low, high = Bootstrap(subjects, resamples, 0).of_mean(hits.astype(float))
+    return low, high
+
+
 class _Rates:
     """Shares of people with their intervals."""
 
@@ -107,12 +122,7 @@ class _Rates:
         found: dict[str, Any] = {"n": n, "hits": k}
         if n < FEWEST:
             return found | {"too_few": True}
-        subjects = self._people.subjects[of]
-        if len(set(subjects.tolist())) == n:
-            interval = wilson(k, n)
-        else:  # several pictures of one person are not independent
-            low, high = Bootstrap(subjects, self._resamples, 0).of_mean(hits[of].astype(float))
-            interval = low, high
+        interval = share_interval(hits[of], self._people.subjects[of], self._resamples)
         return found | {"percent": round(100 * k / n, 3), "interval_95": [round(100 * end, 3) for end in interval]}
 
 
