@@ -13,9 +13,11 @@ import torch
 
 from ageexport import evidence, export_model, graph, parity, precision, providers
 from ageexport.__main__ import main
+from ageexport.card import with_points
 from ageexport.errors import ParityError
 from ageexport.latency import Latency
 from ageinfer.crop.spec import CropSpec
+from ageinfer.engine.modelfile import METADATA_KEY, ModelMetadata, metadata_properties
 from agetrain.crops import cache
 
 N = 30  # of each sex, and ten others
@@ -130,6 +132,8 @@ def test_a_group_beyond_its_bound_is_not_written_and_a_looser_gate_lets_it_pass(
     assert (boy["group"], boy["n"], boy["figure"]) == ("boy", 30, 0)
     card = (place / "best.md").read_text()
     assert f"`gates.toml` (SHA-256 `{found['sha256']}`)" in card
+    metadata = ModelMetadata.from_json(metadata_properties((place / "best.onnx").read_bytes())[METADATA_KEY])
+    assert with_points(card, metadata) == card  # what is written later into a card takes nothing away from it
     assert (
         f"\n| `minors` | sex girl | 30 | {girl['what']} | 20.00 % (9.51 to 37.31) | 20 % | kept |\n\n## Training"
         in card
