@@ -251,6 +251,23 @@ def test_it_is_written_into_the_checkpoint_with_what_was_measured(capsys, few, l
     assert coverage_percent(told.errors[~first], stds) == overall["within_1_std_percent"]
 
 
+def test_ages_of_a_calibration_are_those_before_the_offset_of_labels(monkeypatch, few, lively, appa_real):
+    given = []
+
+    def fit(errors, stds, ages):
+        given.append(ages)
+        return Calibration(1.0, 0.0, ((0.0, 0.0), (49.0, 0.0), (51.0, 9.0)))
+
+    monkeypatch.setattr(calibrating, "fit_calibration", fit)
+    checkpoint, percents = Checkpoint.load(lively), []
+    for offset in (0.0, 15.0):
+        dataclasses.replace(checkpoint, label_offset=offset).save(lively)
+        done = calibrating.calibrate_checkpoint(lively, [f"appa-real={appa_real}"], part="train")
+        percents.append(done.measured[-1]["within_1_std_percent_before"])
+    assert given[1] == pytest.approx(given[0])
+    assert percents[0] != percents[1]  # but errors are those of the answer
+
+
 def test_a_second_time_finds_the_same(capsys, few, lively, appa_real):
     run(capsys, lively, "--dataset", f"appa-real={appa_real}", "--part", "train", "--in-place")
     once = Checkpoint.load(lively).calibration
