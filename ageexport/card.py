@@ -9,6 +9,7 @@ from ageexport.latency import Latency
 from ageinfer.crop.spec import CropSpec
 from ageinfer.engine.modelfile import ModelMetadata
 from agetrain.datasets.own.reading import NO_LICENCE
+from agetrain.evaluation.coverage import BY_AGE
 from agetrain.evaluation.metrics import error_in_words, in_words
 
 _POINTS = "## Operating points"
@@ -156,7 +157,7 @@ def _deviation(metadata: ModelMetadata) -> str:
         covers = ", ".join(f"{m['within_1_std_percent']:.1f} % on {m['dataset']} {m['part']}" for m in each)
         return (
             f"one standard deviation, calibrated on {calibration['n']} faces; of the {overall['n']} faces of other people, "
-            f"{overall['within_1_std_percent']:.1f} % are within it, where 68.3 % are meant to be: {covers}"
+            f"{overall['within_1_std_percent']:.1f} % are within it, where 68.3 % are meant to be: {covers}{_by_age(overall)}"
         )
     if metadata.age_std_kind == "distribution":
         return "standard deviation of the predicted distribution over years, as the network gives it, not calibrated"
@@ -165,6 +166,18 @@ def _deviation(metadata: ModelMetadata) -> str:
             "constant: the spread of the errors on the pictures of the proof; whether training saw these is not known"
         )
     return "constant: the spread of the errors on faces kept out of training"
+
+
+def _by_age(measured: dict[str, Any]) -> str:
+    """Says how often the deviation covers the label by bands of age; nothing of calibrations from before that was measured."""
+    said = [
+        f"by {title} " + ", ".join(
+            f"{f['within_1_std_percent']:.0f} % at {name}" for name, f in measured[by].items() if "within_1_std_percent" in f
+        )
+        for by, title in BY_AGE.items()
+        if by in measured
+    ]  # fmt: skip
+    return "".join(f"; {text}" for text in said)
 
 
 def _figures(metadata: ModelMetadata) -> str:

@@ -16,6 +16,7 @@ from agetrain._data_options import reading_of
 from agetrain.errors import UsageError
 from agetrain.evaluate import add_part, add_trust
 from agetrain.evaluation.calibrating import calibrate_checkpoint, calibrated_path
+from agetrain.evaluation.coverage import BANDS, BY_AGE, cells
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -64,11 +65,16 @@ def write_calibrated(options: argparse.Namespace) -> None:
     done.checkpoint.save(out)
     found = done.checkpoint.calibration
     print(f"deviation = {found.slope:g} x the network's own {found.offset_years:+g} years, from {done.faces} faces")
+    if found.by_age:
+        print("and by the answered age: " + ", ".join(f"{years:+g} years at {age:g}" for age, years in found.by_age))
     for m in done.measured:
         print(
             f"{m['dataset']}: {m['within_1_std_percent']:.1f} % of {m['n']} other faces within one deviation "
             f"(before: {m['within_1_std_percent_before']:.1f} %)"
         )
+    for by, title in BY_AGE.items():
+        percents = [f"{name}: {cell}" for name, cell in zip(BANDS, cells(done.measured[-1], by), strict=True)]
+        print(f"by {title}, percent before, after (faces): {'; '.join(percents)}")
     both = done.checkpoint.mirrored
     whom = "a face and its mirror image, in twice the time (--mirror)" if both else "the face alone (--no-mirror)"
     print(f"it answers for {whom}")

@@ -17,9 +17,10 @@ from agetrain.datasets.own import Reading
 from agetrain.datasets.problems import check_problems
 from agetrain.errors import CheckpointError, DatasetError
 from agetrain.evaluation.answers import OTHER_DATA, THIS_SPLIT, answers_of, open_detector, open_part, seen_in_training
+from agetrain.evaluation.coverage import coverage
 from agetrain.evaluation.figures import Answers, Array
 from agetrain.evaluation.models import Model, open_checkpoint
-from agetrain.network.calibration import FEWEST_FACES, Calibration, coverage_percent, fit_calibration
+from agetrain.network.calibration import FEWEST_FACES, Calibration, fit_calibration
 from agetrain.network.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Calibrated:
         checkpoint: with the calibration in it.
         faces: how many it was fitted on.
         measured: for each data set, and for all together, how often the label lies within one deviation on the half
-            that was not fitted on: ``n``, ``within_1_std_percent``, ``within_1_std_percent_before``.
+            that was not fitted on, see `agetrain.evaluation.coverage.coverage`.
     """
 
     checkpoint: Checkpoint
@@ -89,24 +90,22 @@ def calibrate_checkpoint(
         chosen = [s for s, use in zip(samples, usable.tolist(), strict=True) if use]
         told[dataset.name] = (answers.rows(usable), np.array([in_first_half(s) for s in chosen], bool))
         parts[dataset.name] = of
-    errors, stds = _together(told, first_half=True)
-    if len(errors) < FEWEST_FACES or len(_together(told, first_half=False)[0]) == 0:
-        raise DatasetError(f"{len(errors)} faces to calibrate on; {FEWEST_FACES} are needed, and others to measure on")
+    ages, labels, stds = _together(told, first_half=True)
+    if len(ages) < FEWEST_FACES or len(_together(told, first_half=False)[0]) == 0:
+        raise DatasetError(f"{len(ages)} faces to calibrate on; {FEWEST_FACES} are needed, and others to measure on")
     try:
-        found = fit_calibration(errors, stds)
+        # The network knows its answer before the offset of its labels is added.
+        found = fit_calibration(ages - labels, stds, ages - checkpoint.label_offset)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}; train again") from error
     groups = {**{name: {name: told[name]} for name in told}, "all": told}
-    measured = [
-        {
-            "dataset": name,
-            "part": parts.get(name, part or "valid"),
-            **_coverage(*_together(group, first_half=False), found),
-        }
-        for name, group in groups.items()
-    ]
+    measured = []
+    for name, group in groups.items():
+        others, known, own = _together(group, first_half=False)
+        covered = coverage(others, known, own, found.apply(own, others - checkpoint.label_offset))
+        measured.append({"dataset": name, "part": parts.get(name, part or "valid"), **covered})
     measured = [m for m in measured if m["n"]]
-    facts = {"n": len(errors), **found.to_dict(), "other_half": measured}
+    facts = {"n": len(ages), **found.to_dict(), "other_half": measured}
     calibrated = replace(
         checkpoint,
         calibration=found,
@@ -114,7 +113,7 @@ def calibrate_checkpoint(
         # Training measured them of the face alone, whatever the network answers from here on.
         metrics=tuple({"mirrored": False, **figures} for figures in checkpoint.metrics),
     )
-    return Calibrated(calibrated, len(errors), tuple(measured))
+    return Calibrated(calibrated, len(ages), tuple(measured))
 
 
 def calibrate_model(
@@ -181,17 +180,8 @@ def _by_other_label(dataset: Dataset) -> Dataset:
     return replace(dataset, parts=parts)
 
 
-def _together(told: Told, *, first_half: bool) -> tuple[Array, Array]:
-    """Errors and deviations of the faces of one half."""
+def _together(told: Told, *, first_half: bool) -> tuple[Array, Array, Array]:
+    """Answers, labels and deviations of the faces of one half."""
     chosen = [(a, a.found & (first == first_half)) for a, first in told.values()]
-    return np.concatenate([a.errors[c] for a, c in chosen]), np.concatenate([a.stds[c] for a, c in chosen])
-
-
-def _coverage(errors: Array, stds: Array, found: Calibration) -> dict[str, Any]:
-    if len(errors) == 0:
-        return {"n": 0}
-    return {
-        "n": len(errors),
-        "within_1_std_percent": coverage_percent(errors, found.apply(stds)),
-        "within_1_std_percent_before": coverage_percent(errors, stds),
-    }
+    ages, labels, stds = ([getattr(a, name)[c] for a, c in chosen] for name in ("estimates", "labels", "stds"))
+    return np.concatenate(ages), np.concatenate(labels), np.concatenate(stds)

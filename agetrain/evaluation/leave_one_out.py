@@ -2,10 +2,14 @@
 
 The network stays frozen, so that the whole table takes minutes on two cores: its features of all train parts are
 computed once, and for each data set a head is learned on those of all others. Nothing of ``valid`` is looked at.
+
+The deviation is measured likewise. A head that is learned on half of the people of all others is calibrated on their
+other half, whom it has not seen, and measured on the set that was left out.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +21,12 @@ from agetrain.crops.cache import open_crops
 from agetrain.datasets.opening import open_dataset
 from agetrain.datasets.own import Reading
 from agetrain.errors import UsageError
+from agetrain.evaluation.calibrating import in_first_half
+from agetrain.evaluation.coverage import BANDS, BY_AGE, cells, coverage
 from agetrain.evaluation.figures import decades
 from agetrain.evaluation.metrics import distances, measure_intervals
 from agetrain.network.agenet import AgeNet
+from agetrain.network.calibration import FEWEST_FACES, fit_calibration
 from agetrain.network.checkpoint import Checkpoint
 from agetrain.network.mobilenet_face import NAME
 from agetrain.network.weights import load_imagenet_weights
@@ -44,7 +51,8 @@ def leave_one_out(
         reading: how own data is read.
 
     Returns:
-        Two records for each data set: of the head, and of the network's own answers.
+        Two records for each data set, of the head and of the network's own answers: `figures`, and `covered` as
+        ``coverage``.
 
     Raises:
         UsageError: there are fewer than two data sets, or one of them has no train part.
@@ -56,21 +64,33 @@ def leave_one_out(
         raise UsageError("--leave-one-out takes two or more data sets, each of them once")
     network, crop = open_start(model)
     parts: dict[str, Frozen] = {}
+    first: dict[str, np.ndarray] = {}
     for dataset in opened:
         samples = dataset.parts["train"]
         if not samples:
             raise UsageError(f"--dataset {dataset.name}: it has no train part and is only measured on; leave it out")
         crops = open_crops(samples, crop, cache, dataset.name)
         parts[dataset.name] = frozen_features(network, crops, cache, f"{dataset.name}: features")
+        kept = [s for s, found in zip(samples, crops.found.tolist(), strict=True) if found]
+        first[dataset.name] = np.array([in_first_half(s) for s in kept], bool)
+    learn = partial(learn_head, teacher_weight=start_weight, age_balance=age_balance)
     records = []
     for name, part in parts.items():
-        others = [other for key, other in parts.items() if key != name]
-        head = learn_head(others, teacher_weight=start_weight, age_balance=age_balance)
-        for learned, ages in (("all others", head.ages(part.features)), ("nothing", part.answers @ _BINS)):
+        others = {key: other for key, other in parts.items() if key != name}
+        head = learn(list(others.values()))
+        halves = [[other.rows(first[key] == known) for key, other in others.items()] for known in (True, False)]
+        measured = None
+        if sum(len(other.ages) for other in halves[0]) >= FEWEST_FACES:
+            half = learn(halves[0])
+            measured = covered([half.answered(other) for other in halves[1]], half.answered(part))
+        for learned, ages, of_deviation in (
+            ("all others", head.ages(part.features), measured),
+            ("nothing", part.answers @ _BINS, covered(list(others.values()), part)),
+        ):
             record = {
                 "model": model.name, "left_out": name, "learned": learned,
                 "start_weight": start_weight, "age_balance": age_balance,
-                **figures(ages, part),
+                **figures(ages, part), "coverage": of_deviation,
             }  # fmt: skip
             records.append(record)
     return records
@@ -141,6 +161,33 @@ def _of_exact(ages: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     }
 
 
+def covered(known: Sequence[Frozen], part: Frozen) -> dict[str, Any] | None:
+    """Calibrates the deviation of ``answers`` on some faces and measures it on others, by exact ages alone.
+
+    Args:
+        known: the faces that it is calibrated on, of each data set.
+        part: the faces that it is measured on.
+
+    Returns:
+        See `agetrain.evaluation.coverage.coverage`; None where there are fewer than 20 faces to calibrate on.
+    """
+    ages, stds, labels = (np.concatenate(values) for values in zip(*map(_exact, known), strict=True))
+    if len(ages) < FEWEST_FACES:
+        return None
+    found = fit_calibration(ages - labels, stds, ages)
+    ages, stds, labels = _exact(part)
+    return coverage(ages, labels, stds, found.apply(stds, ages))
+
+
+def _exact(part: Frozen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Answered ages, their deviations and the labels of the faces whose age is no interval."""
+    exact = np.isnan(part.lows)
+    answers = part.answers[exact].astype(float)
+    ages = answers @ _BINS
+    variances = (answers * (_BINS - ages[:, None]) ** 2).sum(axis=1)
+    return ages, np.sqrt(variances), part.ages[exact].astype(float)
+
+
 def markdown(records: Sequence[dict[str, Any]]) -> str:
     """Makes one table of all records."""
     lines = [
@@ -168,4 +215,18 @@ def markdown(records: Sequence[dict[str, Any]]) -> str:
             f"| {r['left_out']} | {r['learned']} | {i['n']} | {i['interval_error']:.2f} | "
             f"{i['inside_percent']:.1f} % | {i['bias']:+.2f} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_covered_lines(records)]) + "\n"
+
+
+def _covered_lines(records: Sequence[dict[str, Any]]) -> list[str]:
+    known = [r for r in records if r["coverage"] and r["coverage"]["n"]]
+    if not known:
+        return []
+    lines = [
+        "", "Labels within one deviation, percent: before calibration, after it (faces). A normal error: 68.", "",
+        f"| left out | learned | by | {' | '.join(BANDS)} |", "|---" * (3 + len(BANDS)) + "|",
+    ]  # fmt: skip
+    for r in known:
+        for by, title in BY_AGE.items():
+            lines.append(f"| {r['left_out']} | {r['learned']} | {title} | {' | '.join(cells(r['coverage'], by))} |")
+    return lines

@@ -98,13 +98,19 @@ class AgeNet(nn.Module):
         """Turns the output of `forward` into age and its standard deviation, each float32 ``[n]`` in years."""
         if self.head_name == "linear":
             age = raw[:, 0].float()
-            return age, self._calibrated(self.residual_std).expand_as(age)
+            return age, self._calibrated(self.residual_std, age).expand_as(age)
         probability = self.probabilities(raw)
         age = (probability * self.ages).sum(dim=1)
         variance = (probability * (self.ages - age[:, None]).square()).sum(dim=1)
-        return age, self._calibrated(variance.sqrt())
+        return age, self._calibrated(variance.sqrt(), age)
 
-    def _calibrated(self, std: Tensor) -> Tensor:
+    def _calibrated(self, std: Tensor, age: Tensor) -> Tensor:
+        """What `Calibration.apply` gives, by operators that every runtime has."""
         if not self.calibration.changes:
             return std
-        return (self.calibration.slope * std + self.calibration.offset_years).clamp_min(SMALLEST_STD_YEARS)
+        moved = self.calibration.slope * std + self.calibration.offset_years
+        if self.calibration.by_age:
+            begins, widths, first, slopes = self.calibration.pieces()
+            within = torch.minimum((age[:, None] - age.new_tensor(begins)).relu(), age.new_tensor(widths))
+            moved = moved + first + (within * age.new_tensor(slopes)).sum(dim=1)
+        return moved.clamp_min(SMALLEST_STD_YEARS)

@@ -142,7 +142,7 @@ class Checkpoint:
             return cls(
                 values["weights"], values["backbone"], values["head"], CropSpec.from_dict(values["crop"]),
                 values["label"], values["label_offset"], training, tuple(values["metrics"]),
-                Calibration(**values.get("calibration", {})), bool(values.get("mirrored", False)), trust_code,
+                Calibration.from_dict(values.get("calibration", {})), bool(values.get("mirrored", False)), trust_code,
             )  # fmt: skip
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: {error}; train again") from error

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +133,13 @@ class FrozenHead(nn.Module):
         with torch.inference_mode():
             probability = self(torch.from_numpy(features)).softmax(dim=1)
         return (probability @ torch.arange(_AGES, dtype=torch.float32)).double().numpy()
+
+    def answered(self, faces: Frozen) -> Frozen:
+        """The faces with this head's distributions in place of the frozen network's own."""
+        self.eval()
+        with torch.inference_mode():
+            probability: Tensor = self(torch.from_numpy(faces.features)).softmax(dim=1)
+        return replace(faces, answers=probability.numpy())
 
     @torch.no_grad()
     def put_into(self, network: AgeNet) -> None:

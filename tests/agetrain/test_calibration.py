@@ -30,6 +30,7 @@ from agetrain.network.calibration import (
     Calibration,
     coverage_percent,
     fit_calibration,
+    fit_line,
 )
 from agetrain.network.checkpoint import Checkpoint
 
@@ -37,10 +38,10 @@ SIDE = 64
 
 
 def answers(n, slope, offset, seed=0):
-    """Errors that are normal with a deviation of ``slope * own + offset``, and the own one."""
+    """Errors that are normal with a deviation of ``slope * own + offset``, the own one, and ages that say nothing."""
     random = np.random.default_rng(seed)
     own = random.uniform(3, 15, n)
-    return random.normal(size=n) * (slope * own + offset), own
+    return random.normal(size=n) * (slope * own + offset), own, random.uniform(0, 90, n)
 
 
 # What is found
@@ -54,8 +55,8 @@ def test_the_line_that_the_errors_were_made_by_is_found(slope, offset):
 
 
 def test_sure_and_unsure_faces_are_covered_alike():
-    errors, own = answers(40_000, 1.5, -3.0)
-    covered = fit_calibration(errors, own).apply(own)
+    errors, own, ages = answers(40_000, 1.5, -3.0)
+    covered = fit_calibration(errors, own, ages).apply(own, ages)
     for low, high in ((3, 6), (6, 10), (10, 15)):
         chosen = (own >= low) & (own < high)
         assert coverage_percent(errors[chosen], covered[chosen]) == pytest.approx(68.3, abs=1.5)
@@ -66,9 +67,9 @@ def test_sure_and_unsure_faces_are_covered_alike():
 @given(st.integers(0, 1000), st.integers(100, 400), st.floats(0.3, 2), st.floats(-0.5, 5))
 @example(261, 142, 0.3125, -0.5)
 def test_so_many_of_the_faces_that_it_was_found_on_lie_within(seed, n, slope, offset):
-    errors, own = answers(n, slope, offset, seed)
-    found = fit_calibration(errors, own)
-    covered = coverage_percent(errors, found.apply(own))
+    errors, own, ages = answers(n, slope, offset, seed)
+    found = fit_line(errors, own)
+    covered = coverage_percent(errors, found.apply(own, ages))
     if (found.slope * own + found.offset_years >= SMALLEST_STD_YEARS).all():
         assert covered == pytest.approx(100 * WITHIN_1_STD, abs=100 * 3 / n)
     else:  # the smallest deviation that is answered covers more
@@ -76,8 +77,8 @@ def test_so_many_of_the_faces_that_it_was_found_on_lie_within(seed, n, slope, of
 
 
 def test_one_deviation_for_all_is_multiplied_alone():
-    errors, _ = answers(2000, 0, 6)
-    found = fit_calibration(errors, np.full(2000, 4.0))
+    errors, _, ages = answers(2000, 0, 6)
+    found = fit_calibration(errors, np.full(2000, 4.0), ages)
     assert found.slope == pytest.approx(1.5, abs=0.1)
     assert found.offset_years == 0
 
@@ -94,7 +95,7 @@ def test_one_deviation_for_all_is_multiplied_alone():
 )
 def test_what_nothing_can_be_learned_from(errors, stds):
     with pytest.raises(ValueError, match="calibrat"):
-        fit_calibration(errors, stds)
+        fit_calibration(errors, stds, np.full(len(errors), 30.0))
 
 
 @pytest.mark.parametrize("values", [(-0.1, 0), (5, 0), (float("nan"), 0), (1, float("inf"))])
@@ -128,7 +129,7 @@ def test_a_checkpoint_answers_the_calibrated_deviation_and_the_same_age(values, 
     age, own = decoded(values, faces)
     same, calibrated = decoded(dataclasses.replace(values, calibration=found), faces)
     assert np.array_equal(same, age)
-    assert calibrated == pytest.approx(found.apply(own), rel=1e-6)
+    assert calibrated == pytest.approx(found.apply(own, age), rel=1e-5)
     assert not np.allclose(calibrated, own)
     assert calibrated.min() >= 0.5
 
@@ -245,9 +246,26 @@ def test_it_is_written_into_the_checkpoint_with_what_was_measured(capsys, few, l
     model = open_model(lively)
     told = answers_of(model, sample_set, open_detector("yunet"), "real")
     first = np.array([calibrating.in_first_half(s) for s in sample_set])
-    assert fit_calibration(told.errors[first], told.stds[first]) == after.calibration
-    stds = after.calibration.apply(told.stds[~first])
+    assert fit_calibration(told.errors[first], told.stds[first], told.answers[first]) == after.calibration
+    stds = after.calibration.apply(told.stds[~first], told.answers[~first])
     assert coverage_percent(told.errors[~first], stds) == overall["within_1_std_percent"]
+
+
+def test_ages_of_a_calibration_are_those_before_the_offset_of_labels(monkeypatch, few, lively, appa_real):
+    given = []
+
+    def fit(errors, stds, ages):
+        given.append(ages)
+        return Calibration(1.0, 0.0, ((0.0, 0.0), (49.0, 0.0), (51.0, 9.0)))
+
+    monkeypatch.setattr(calibrating, "fit_calibration", fit)
+    checkpoint, percents = Checkpoint.load(lively), []
+    for offset in (0.0, 15.0):
+        dataclasses.replace(checkpoint, label_offset=offset).save(lively)
+        done = calibrating.calibrate_checkpoint(lively, [f"appa-real={appa_real}"], part="train")
+        percents.append(done.measured[-1]["within_1_std_percent_before"])
+    assert given[1] == pytest.approx(given[0])
+    assert percents[0] != percents[1]  # but errors are those of the answer
 
 
 def test_a_second_time_finds_the_same(capsys, few, lively, appa_real):

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from agetrain import headfirst, interpolate
 from agetrain.datasets import load_dataset
 from agetrain.errors import CheckpointError, DatasetError, UsageError
 from agetrain.evaluate import main as evaluate
-from agetrain.evaluation.leave_one_out import figures
+from agetrain.evaluation.leave_one_out import covered, figures, markdown
 from agetrain.experiments import EXPERIMENTS
 from agetrain.network.agenet import AgeNet
 from agetrain.network.checkpoint import Checkpoint
@@ -139,6 +140,34 @@ def test_decades_count_alike_and_groups_are_told_apart():
     assert few["mae_of_decades"] is None
 
 
+def unsure(n, seed, factor=1.0, intervals=0):
+    """Faces whose answers are off by 6 years below 30 and by 3 above, times the factor, and that say 3 years."""
+    random = np.random.default_rng(seed)
+    answered = random.uniform(14, 70, n)
+    labels = answered + random.normal(size=n) * np.where(answered < 30, 6, 3) * factor
+    said = np.exp(-0.5 * ((np.arange(101) - answered[:, None]) / random.uniform(2.5, 3.5, n)[:, None]) ** 2)
+    lows = np.where(np.arange(n) < intervals, labels - 40, np.nan)
+    part = of(labels.astype(np.float32), lows, lows + 1)
+    return replace(part, answers=(said / said.sum(axis=1, keepdims=True)).astype(np.float32))
+
+
+def test_the_deviation_is_calibrated_on_some_faces_and_measured_on_others():
+    told = covered([unsure(1500, 0), unsure(1500, 1)], unsure(4000, 2, intervals=1000))
+    assert told["n"] == 3000  # what is known as an interval is left out
+    children, adults = (told["by_predicted_age"][band] for band in ("13-24", "45-64"))
+    assert children["within_1_std_percent_before"] < 50
+    assert children["within_1_std_percent"] == pytest.approx(68.3, abs=4)
+    assert adults["within_1_std_percent"] == pytest.approx(68.3, abs=4)
+    # On faces of a kind that is harder than those that it was calibrated on, it is seen to be too small.
+    assert covered([unsure(1500, 0)], unsure(2000, 2, factor=2))["within_1_std_percent"] < 50
+    assert covered([unsure(19, 0)], unsure(2000, 2)) is None
+    record = {"left_out": "x", "learned": "nothing", **figures(np.zeros(0), of(np.zeros(0))), "coverage": told}
+    text = markdown([record])
+    assert f"| x | nothing | predicted age | - (0) | {children['within_1_std_percent_before']:.0f}, " in text
+    assert "| x | nothing | true age | " in text
+    assert "deviation" not in markdown([record | {"coverage": None}, record | {"coverage": {"n": 0}}])
+
+
 def separable(n, seed):
     """Features that tell the age, and a frozen network's answers that say 40 to everything."""
     random = np.random.default_rng(seed)
@@ -195,6 +224,7 @@ def test_one_command_makes_the_table(start, tmp_path, astronaut, capsys):
     assert records[0]["n"] == 24
     assert records[2]["n"] == 0
     assert records[2]["intervals"]["n"] == 4
+    assert [r["coverage"] for r in records] == [None, None, None, {"n": 0}]  # too few exact ages to calibrate on
     # Learned from faces of 33 to 70 years alone, against weights that learned nothing.
     assert abs(records[0]["bias"]) != abs(records[1]["bias"])
     assert evaluate([*arguments, *sets[:2]]) == 2
