@@ -17,6 +17,7 @@ from ageinfer.errors import ExitStatus, UsageError, status_table
 if TYPE_CHECKING:
     from ageinfer.proving.evidence import Machine, Used
 
+_FILES = ("evidence.json", "evidence.html", "evidence.md")
 STATUSES = status_table(
     ExitStatus.OK, ExitStatus.INTERNAL, ExitStatus.USAGE, ExitStatus.SOURCE, ExitStatus.MODEL, ExitStatus.OUTPUT,
     ExitStatus.MISSING, ExitStatus.SOME_FAILED, ExitStatus.UNPROVED, ExitStatus.DAMAGED, ExitStatus.INTERRUPTED,
@@ -59,8 +60,13 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     from ageinfer.proving.answers import picture_names
     from ageinfer.proving.evidence import as_json, prove, write_evidence
     from ageinfer.proving.page import markdown, page
+    from ageinfer.sinks.base import make_folder, prepare_place
 
     names = picture_names(options.data)
+    with interrupts.held():  # before hours of work
+        make_folder(options.out)
+        for name in _FILES:
+            prepare_place(options.out / name)
     used = _opened(options)
     progress = ProgressLine(len(names), quiet=options.quiet, what="pictures")
     try:
@@ -70,7 +76,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     with interrupts.held():
         written = write_evidence(
             options.out,
-            {"evidence.json": as_json(evidence), "evidence.html": page(evidence), "evidence.md": markdown(evidence)},
+            dict(zip(_FILES, (as_json(evidence), page(evidence), markdown(evidence)), strict=True)),
         )
     put(in_words(evidence))
     put(f"written: {', '.join(map(str, written))}")

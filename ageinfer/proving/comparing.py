@@ -1,6 +1,6 @@
 """Compares two pieces of evidence: the answers to the pictures that are in both, the figures and the speed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -110,10 +110,17 @@ def _answers(one: Told, other: Told) -> Iterator[Line]:
     alike = [pair for pair in pairs if pair not in unlike and pair[0].outcome == "face"]
     if alike:
         yield from _apart(one, other, alike)
-    for years in sorted({years for pair in alike for answer in pair for years in answer.over}, key=int):
+    asked = [{years for pair in alike for years in pair[i].over} for i in (0, 1)]
+    if asked[0] != asked[1]:
+        ages = [", ".join(sorted(years, key=int)) or "none" for years in asked]
+        yield Line(f"operating points: not for the same ages, {ages[0]} and {ages[1]}")
+    for years in sorted(asked[0] & asked[1], key=int):
         differ = [pair for pair in alike if pair[0].over.get(years) != pair[1].over.get(years)]
-        named = _named(differ, lambda answer, years=years: answer.over.get(years, "not asked"))
-        yield Line(f"over {years}: {len(differ)} of {len(alike)} answers differ{named}")
+        yield Line(f"over {years}: {len(differ)} of {len(alike)} answers differ{_named(differ, _over(years))}")
+
+
+def _over(years: str) -> Callable[[Answer], str]:
+    return lambda answer: answer.over.get(years, "none")
 
 
 def _apart(one: Told, other: Told, alike: Sequence[tuple[Answer, Answer]]) -> Iterator[Line]:
@@ -134,7 +141,7 @@ def _apart(one: Told, other: Told, alike: Sequence[tuple[Answer, Answer]]) -> It
     )
 
 
-def _named(pairs: Sequence[tuple[Answer, Answer]], shown: Any) -> str:
+def _named(pairs: Sequence[tuple[Answer, Answer]], shown: Callable[[Answer], str]) -> str:
     """The first of some pictures with both answers; empty where there is none."""
     if not pairs:
         return ""

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ageinfer.engine.modelfile import seal_of
-from ageinfer.errors import OutputError, SourceError
+from ageinfer.errors import SourceError
 from ageinfer.pipeline import Pipeline
 from ageinfer.proving.answers import Answer, answers_of, measured_speed
 from ageinfer.proving.counting import figures
 from ageinfer.proving.labels import read_labels
-from ageinfer.sinks.base import cannot_write, create_beside, make_folder
+from ageinfer.sinks.base import cannot_write, create_beside, prepare_place
 
 SCHEMA = 1
 SEAL = "evidence_sha256"
@@ -209,32 +209,23 @@ def write_evidence(folder: Path, contents: Mapping[str, str]) -> list[Path]:
     Raises:
         OutputError: one cannot be written; none is replaced then.
     """
-    make_folder(folder)
-    places = [folder / name for name in contents]
+    places = [prepare_place(folder / name) for name in contents]
     with ExitStack() as until_the_end:
         unfinished: list[Path] = []
         for place, text in zip(places, contents.values(), strict=True):
             try:
                 with create_beside(place) as file:
-                    written = Path(os.fsdecode(file.name))
-                    until_the_end.callback(_remove, written)
-                    unfinished.append(written)
+                    unfinished.append(Path(os.fsdecode(file.name)))
+                    until_the_end.callback(_remove, unfinished[-1])
                     file.write(text.encode("utf-8", "backslashreplace"))
             except OSError as error:
                 raise cannot_write(place, error) from error
-        _move(unfinished, places)
+        for written, place in zip(unfinished, places, strict=True):
+            try:
+                written.replace(place)
+            except OSError as error:
+                raise cannot_write(place, error) from error
     return places
-
-
-def _move(unfinished: Sequence[Path], places: Sequence[Path]) -> None:
-    for place in places:
-        if place.is_dir():
-            raise OutputError(f"{place}: a folder; choose another place with --out")
-    for written, place in zip(unfinished, places, strict=True):
-        try:
-            written.replace(place)
-        except OSError as error:
-            raise cannot_write(place, error) from error
 
 
 def _remove(path: Path) -> None:

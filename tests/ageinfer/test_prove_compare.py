@@ -133,6 +133,10 @@ def test_answers_over_and_under_that_differ_are_told(made, tmp_path, capsys):
     status, lines = compared(capsys, one, other)
     assert status == ExitStatus.OK
     assert "over 18: 1 of 6 answers differ: 004.png: over and refer" in lines
+    status, lines = compared(capsys, made, other)
+    assert status == ExitStatus.OK
+    assert "operating points: not for the same ages, none and 18" in lines
+    assert not [line for line in lines if line.startswith("over ")]
 
 
 def test_only_pictures_that_are_in_both_are_compared_and_other_facts_are_told(made, tmp_path, capsys):
