@@ -67,6 +67,8 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
         make_folder(options.out)
         for name in _FILES:
             prepare_place(options.out / name)
+    if interrupts.requested:
+        raise KeyboardInterrupt
     used = _opened(options)
     progress = ProgressLine(len(names), quiet=options.quiet, what="pictures")
     try:

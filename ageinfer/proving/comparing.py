@@ -103,11 +103,11 @@ def _answers(one: Told, other: Told) -> Iterator[Line]:
     shown = f"{len(both)} of {len(one.answers)} and {len(other.answers)} are in both"
     yield Line(f"pictures: {shown}" + ("" if both else "; nothing can be compared"), bool(both))
     pairs = [(one.answers[digest], other.answers[digest]) for digest in both]
-    unlike = [pair for pair in pairs if (pair[0].outcome, pair[0].faces) != (pair[1].outcome, pair[1].faces)]
+    unlike = [pair for pair in pairs if not _alike(*pair)]
     if pairs:
         named = _named(unlike, lambda answer: f"{answer.outcome}, {answer.faces} faces")
         yield Line(f"faces: alike in {len(pairs) - len(unlike)} of {len(pairs)} pictures{named}", not unlike)
-    alike = [pair for pair in pairs if pair not in unlike and pair[0].outcome == "face"]
+    alike = [pair for pair in pairs if _alike(*pair) and pair[0].outcome == "face"]
     if alike:
         yield from _apart(one, other, alike)
     asked = [{years for pair in alike for years in pair[i].over} for i in (0, 1)]
@@ -119,16 +119,21 @@ def _answers(one: Told, other: Told) -> Iterator[Line]:
         yield Line(f"over {years}: {len(differ)} of {len(alike)} answers differ{_named(differ, _over(years))}")
 
 
+def _alike(a: Answer, b: Answer) -> bool:
+    return (a.outcome, a.faces) == (b.outcome, b.faces)
+
+
 def _over(years: str) -> Callable[[Answer], str]:
     return lambda answer: answer.over.get(years, "none")
 
 
 def _apart(one: Told, other: Told, alike: Sequence[tuple[Answer, Answer]]) -> Iterator[Line]:
     bounds = Agreement.of(one.values["model"]["precision"], other.values["model"]["precision"])
+    # Of values with 2 decimals; what is beyond them is rounding of this subtraction.
     boxes = [
-        max(abs(x - y) for x, y in zip(a.box_px or (), b.box_px or (), strict=True)) for a, b in alike
+        round(max(abs(x - y) for x, y in zip(a.box_px or (), b.box_px or (), strict=True)), 2) for a, b in alike
     ]  # fmt: skip
-    ages = [abs((a.age_years or 0.0) - (b.age_years or 0.0)) for a, b in alike]
+    ages = [round(abs((a.age_years or 0.0) - (b.age_years or 0.0)), 2) for a, b in alike]
     largest, mean = max(ages), fmean(ages)
     yield Line(
         f"boxes: at most {max(boxes):.2f} px apart, {fmean(boxes):.3f} on average (bound {bounds.box_px:g})",
