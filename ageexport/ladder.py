@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from ageexport.gate import Judgement
 
+from ageinfer.proving import agreement
+
 PRECISIONS = ("fp32", "int8", "fp16")
 LAST_LEVEL = "L5"  # in other runtimes
 Status = Literal["passed", "failed", "reported", "not judged", "not measured"]
@@ -58,11 +60,11 @@ class Bounds:
     fewest_labelled: int = 50
     fewest_in_decade: int = 50
     fewest_equal_pixels_percent: float = 95.0
-    box_px: float = 0.1
+    box_px: float = agreement.BOX_PX
     crop_percent: float = 99.9
-    elsewhere: float = 0.05
-    reduced_elsewhere: float = 1.0
-    reduced_elsewhere_mean: float = 0.2
+    elsewhere: float = agreement.AGE_YEARS
+    reduced_elsewhere: float = agreement.REDUCED_AGE_YEARS
+    reduced_elsewhere_mean: float = agreement.REDUCED_MEAN_YEARS
 
 
 @dataclass(frozen=True, slots=True)

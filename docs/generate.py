@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from limits import LIMITS
 
@@ -51,6 +51,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
         "ageinfer bench": ageinfer_command.build_command_parser("bench"),
         "ageinfer api": ageinfer_command.build_command_parser("api"),
         "ageinfer archive": ageinfer_command.build_command_parser("archive"),
+        "ageinfer prove": ageinfer_command.build_command_parser("prove"),
     }
     for name in TRAINING:
         command = "python -m agetrain" if name == "train" else f"python -m agetrain.{name}"
@@ -74,7 +75,8 @@ def documents() -> dict[Path, str]:
             "window": lambda: summary("audience"),
             "view": lambda: summary("view"),
         },
-        DOCS / "reference" / "verification-report.md": {"keys": report_keys},
+        DOCS / "reference" / "verification-report.md": {"keys": lambda: sections(aev_schema())},
+        DOCS / "how-to" / "prove.md": {"evidence": lambda: sections(record_schema("evidence"))},
         DOCS / "reference" / "limits.md": {name: lambda name=name: limits(name) for name in LIMITS},
         DOCS / "reference" / "python.md": {"names": public_names},
         ROOT / "README.md": {"models": models},
@@ -183,9 +185,8 @@ def summary(of: Literal["people", "audience", "view"]) -> str:
     return table(("key", "meaning"), ((f"`{key}`", _cell(value["description"])) for key, value in described))
 
 
-def report_keys() -> str:
-    """The keys of the report of age verification, then those of each part that is described by itself."""
-    schema = aev_schema()
+def sections(schema: dict[str, Any]) -> str:
+    """The keys of a JSON document, then those of each part of it that is described by itself."""
     parts = [schema, *(part for part in schema["$defs"].values() if "title" in part)]
     return "\n\n".join(
         f"### {'The document' if part is schema else part['title']}\n\n{_cell(part['description'])}\n\n"

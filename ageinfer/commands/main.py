@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None, *, interrupts: Interrupts | Non
         interrupts: see `command`.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    name = arguments[0] if arguments and arguments[0] in ("doctor", "bench", "api", "archive") else None
+    name = arguments[0] if arguments and arguments[0] in ("doctor", "bench", "api", "archive", "prove") else None
     # OpenCV and the FFmpeg inside it would print their own lines beside ours.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None, *, interrupts: Interrupts | Non
         def prepared() -> Namespace:
             if getattr(options, "log", "text") == "json":
                 to_the_end.enter_context(json_on_stderr())
-            whole = options if name in ("doctor", "archive") else with_config(parser, words, options)
+            whole = options if name in ("doctor", "archive", "prove") else with_config(parser, words, options)
             if getattr(whole, "log", "text") != getattr(options, "log", "text"):
                 to_the_end.enter_context(json_on_stderr())
             if getattr(whole, "quiet", False):
@@ -83,12 +83,12 @@ def main(arguments: Sequence[str] | None = None, *, interrupts: Interrupts | Non
             debug=options.debug,
             level=logging.INFO if name == "api" and not options.quiet else logging.WARNING,  # of requests, too
             prefix="ageinfer: ",
-            interrupted="what was written is complete up to there",
+            interrupted="nothing was written" if name == "prove" else "what was written is complete up to there",
         )
 
 
 def build_command_parser(name: str) -> ArgumentParser:
-    """Builds the parser of ``ageinfer doctor``, ``bench``, ``api`` or ``archive``."""
+    """Builds the parser of ``ageinfer doctor``, ``bench``, ``api``, ``archive`` or ``prove``."""
     if name == "doctor":
         from ageinfer.commands import doctor
 
@@ -116,6 +116,17 @@ def build_command_parser(name: str) -> ArgumentParser:
         archive.add_arguments(parser)
         add_over_option(parser)
         add_pipeline_options(parser, threads=1)
+        add_message_options(parser)
+    elif name == "prove":
+        from ageinfer.commands import prove
+
+        parser = Parser(
+            prog="ageinfer prove", formatter_class=RawDescriptionHelpFormatter, epilog=prove.STATUSES,
+            description="Tell what a model does on this machine and on these pictures, as evidence that is bound to "
+            "all three; or compare two such pieces.",
+        )  # fmt: skip
+        prove.add_arguments(parser)
+        add_pipeline_options(parser, has_model=True)
         add_message_options(parser)
     else:
         parser = Parser(prog="ageinfer bench", description="Measure every stage on a source.")
@@ -150,6 +161,10 @@ def _run(name: str | None, options: Namespace, interrupts: Interrupts) -> ExitSt
         from ageinfer.commands import archive
 
         return archive.run(options, interrupts)
+    if name == "prove":
+        from ageinfer.commands import prove
+
+        return prove.run(options, interrupts)
     from ageinfer.commands.run import run
 
     return run(options, interrupts)

@@ -42,7 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
         "  ageinfer doctor        show what this machine has, what works and how fast\n"
         "  ageinfer bench SOURCE  measure each stage on a source\n"
         "  ageinfer api           answer pictures over HTTP\n"
-        "  ageinfer archive       turn many pictures and films into one Parquet data set\n\n"
+        "  ageinfer archive       turn many pictures and films into one Parquet data set\n"
+        "  ageinfer prove MODEL   tell what a model does on this machine and on your pictures\n\n"
         + status_table(*(s for s in ExitStatus if s not in (ExitStatus.DIVERGED, ExitStatus.UNPROVED))),
     )
     parser.add_argument(
@@ -103,8 +104,10 @@ def build_parser() -> argparse.ArgumentParser:
         "which takes several times as long; voices stay, see --no-audio",
     )  # fmt: skip
     out.add_argument(
-        "--json-schema", nargs="?", const="frames", choices=("frames", "people", "audience", "view"), metavar="OF",
-        help="print the JSON schema of the records of frames (default), people, audience or view, and exit",
+        "--json-schema", nargs="?", const="frames", choices=("frames", "people", "audience", "view", "evidence"),
+        metavar="OF",
+        help="print the JSON schema of the records of frames (default), people, audience or view, or of the evidence "
+        "of ageinfer prove, and exit",
     )  # fmt: skip
     add_people_options(parser)
     add_over_option(parser)
@@ -115,19 +118,23 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_pipeline_options(parser: argparse.ArgumentParser, *, threads: int | None = None) -> None:
+def add_pipeline_options(
+    parser: argparse.ArgumentParser, *, threads: int | None = None, has_model: bool = False
+) -> None:
     """Adds the options that all commands with a pipeline share: models, detection, hardware.
 
     Args:
         parser: gets them.
         threads: the default of ``--threads``; None: half of the cores, at most 4.
+        has_model: whether the age model is an argument already.
     """
     find = parser.add_argument_group("faces and ages")
-    find.add_argument(
-        "--model",
-        metavar="F",
-        help="use this age model: a file written by ageexport, or a shipped name (default: age-small)",
-    )
+    if not has_model:
+        find.add_argument(
+            "--model",
+            metavar="F",
+            help="use this age model: a file written by ageexport, or a shipped name (default: age-small)",
+        )
     find.add_argument(
         "--precision", default="auto", metavar="P",
         help="use the age model in this precision: auto (default: int8 on a CPU, fp32 on a GPU), fp32, int8 or fp16",

@@ -231,7 +231,7 @@ class ModelMetadata:
         missing = {*cls.__slots__, _SEAL} - {"operating_points"} - set(values)
         if missing:
             raise ValueError(f"its metadata lack {', '.join(sorted(missing))}")
-        if values.pop(_SEAL) != _seal_of(values):
+        if values.pop(_SEAL) != seal_of(values):
             raise ValueError("its metadata were changed after the export")
         for key, allowed in (
             ("label", _LABELS), ("decode", _DECODES), ("age_std_kind", _STD_KINDS), ("precision", PRECISIONS),
@@ -261,10 +261,10 @@ class ModelMetadata:
 
 def sealed_json(values: dict[str, Any]) -> str:
     """Metadata as JSON, with their own SHA-256 among them."""
-    return json.dumps({**values, _SEAL: _seal_of(values)}, sort_keys=True)
+    return json.dumps({**values, _SEAL: seal_of(values)}, sort_keys=True)
 
 
-def _seal_of(values: dict[str, Any]) -> str:
+def seal_of(values: dict[str, Any]) -> str:
     """SHA-256 over metadata, in the one way in which they can be written as JSON with sorted keys."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 

@@ -36,11 +36,11 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def record_schema(of: Literal["frames", "people", "audience", "view"] = "frames") -> dict[str, Any]:
+def record_schema(of: Literal["frames", "people", "audience", "view", "evidence"] = "frames") -> dict[str, Any]:
     """Returns the JSON Schema (draft 2020-12) of one line of JSON Lines, with descriptions and units.
 
     Args:
-        of: a record of which kind.
+        of: a record of which kind; ``evidence`` is the whole file of ``ageinfer prove``.
 
     Example:
         >>> record_schema()["required"]

@@ -54,7 +54,7 @@ def test_the_table_of_exit_statuses_has_all_of_them():
     assert [int(row[0]) for row in rows] == [status.value for status in ExitStatus]
     commands = {int(row[0]): row[2] for row in rows}
     assert commands[ExitStatus.DIVERGED] == "`python -m agetrain`, `python -m agetrain.headfirst`"
-    assert commands[ExitStatus.UNPROVED] == "`python -m ageexport`, `python -m ageexport.elsewhere`"
+    assert commands[ExitStatus.UNPROVED] == "`ageinfer prove`, `python -m ageexport`, `python -m ageexport.elsewhere`"
     assert commands[ExitStatus.USAGE] == "all"
 
 
