@@ -17,7 +17,7 @@ from ageinfer.errors import ExitStatus, UsageError, status_table
 if TYPE_CHECKING:
     from ageinfer.proving.evidence import Machine, Used
 
-_FILES = ("evidence.json", "evidence.html", "evidence.md")
+_FILES = ("evidence.json", "evidence.html", "evidence.md", "practice-statement.md")
 STATUSES = status_table(
     ExitStatus.OK, ExitStatus.INTERNAL, ExitStatus.USAGE, ExitStatus.SOURCE, ExitStatus.MODEL, ExitStatus.OUTPUT,
     ExitStatus.MISSING, ExitStatus.SOME_FAILED, ExitStatus.UNPROVED, ExitStatus.DAMAGED, ExitStatus.INTERRUPTED,
@@ -36,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "subject and groups) tells their ages",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="write evidence.json, evidence.html and evidence.md into this folder"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="write evidence.json, evidence.html, evidence.md and the draft practice-statement.md into this folder",
     )
     parser.add_argument(
         "--compare", nargs=2, type=Path, metavar=("A", "B"),
@@ -60,6 +63,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     from ageinfer.proving.answers import picture_names
     from ageinfer.proving.evidence import as_json, prove, write_evidence
     from ageinfer.proving.page import markdown, page
+    from ageinfer.proving.statement import statement
     from ageinfer.sinks.base import make_folder, prepare_place
 
     names = picture_names(options.data)
@@ -78,7 +82,9 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> ExitStatus:
     with interrupts.held():
         written = write_evidence(
             options.out,
-            dict(zip(_FILES, (as_json(evidence), page(evidence), markdown(evidence)), strict=True)),
+            dict(
+                zip(_FILES, (as_json(evidence), page(evidence), markdown(evidence), statement(evidence)), strict=True)
+            ),
         )
     put(in_words(evidence))
     put(f"written: {', '.join(map(str, written))}")

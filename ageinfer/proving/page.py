@@ -37,7 +37,8 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def _share(found: Mapping[str, Any]) -> str:
+def in_words(found: Mapping[str, Any]) -> str:
+    """A share with its interval; of too few people the counts alone."""
     if not found["n"]:
         return "-"
     counts = f"{found['hits']} of {found['n']}"
@@ -47,7 +48,8 @@ def _share(found: Mapping[str, Any]) -> str:
     return f"{found['percent']:.1f} % ({low:.1f} to {high:.1f}; {counts})"
 
 
-def _number(value: float | None, unit: str, digits: int = 2) -> str:
+def number(value: float | None, unit: str, digits: int = 2) -> str:
+    """A figure with its unit; a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f} {unit}"
 
 
@@ -58,9 +60,9 @@ def tables(evidence: Mapping[str, Any]) -> Iterator[Table]:
     yield Table(
         "Pictures", ("outcome", "pictures"), tuple((name, str(count)) for name, count in outcomes.items())
     )  # fmt: skip
-    rows = [("all", _share(no_face["all"]))]
+    rows = [("all", in_words(no_face["all"]))]
     rows += [
-        (f"{name}: {value}", _share(found))
+        (f"{name}: {value}", in_words(found))
         for name, values in no_face["groups"].items()
         for value, found in values.items()
     ]
@@ -113,8 +115,8 @@ def _accuracy(found: Mapping[str, Any]) -> Iterator[Table]:
         "Ages of labelled pictures with a face",
         ("what", "figure"),
         (
-            ("pictures", str(found["n"])), ("mean absolute error", _number(found["mae_years"], "years")),
-            ("bias (estimate less label)", _number(found["bias_years"], "years")),
+            ("pictures", str(found["n"])), ("mean absolute error", number(found["mae_years"], "years")),
+            ("bias (estimate less label)", number(found["bias_years"], "years")),
         ),
     )  # fmt: skip
     (young, last), (adult, old) = found["minors_years"], found["adults_years"]
@@ -124,10 +126,10 @@ def _accuracy(found: Mapping[str, Any]) -> Iterator[Table]:
         ("cut-off", "false positives", "false negatives"),
         (
             *(
-                (years, _share(at["false_positive"]), _share(at["false_negative"]))
+                (years, in_words(at["false_positive"]), in_words(at["false_negative"]))
                 for years, at in found["cutoffs"].items()
             ),
-            ("no answer", _share(found["no_answer"]["minors"]), _share(found["no_answer"]["adults"])),
+            ("no answer", in_words(found["no_answer"]["minors"]), in_words(found["no_answer"]["adults"])),
         ),
     )
     if found["operating_points"]:
@@ -149,28 +151,28 @@ def _point(point: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         )
         yield (
             str(point["years"]), f"{answer}, people of {years[0]} to {years[1]}",
-            f"at most {point['stated_percent']:g} %", measured, _share(here), verdict,
+            f"at most {point['stated_percent']:g} %", measured, in_words(here), verdict,
         )  # fmt: skip
     stated, here = point["stated"], point["here"]
     shown = [
-        " and ".join(_number(each[f"referred_{side}_percent"], "%", 1) for side in ("below", "above"))
+        " and ".join(number(each[f"referred_{side}_percent"], "%", 1) for side in ("below", "above"))
         for each in (stated, here)
     ]
     yield str(point["years"]), "referred, of the younger and of the older", "-", *shown, "-"
 
 
 def _speed(speed: Mapping[str, Any]) -> Table:
-    memory = _number(speed["memory_mb"], "MB", 0)
+    memory = number(speed["memory_mb"], "MB", 0)
     return Table(
         f"Time of a picture, of {speed['pictures']} one after the other",
         ("stage", "median", "95th percentile"),
         (
             *(
-                (stage, *(_number(speed[key][stage], "ms") for key in ("median_ms", "p95_ms")))
+                (stage, *(number(speed[key][stage], "ms") for key in ("median_ms", "p95_ms")))
                 for stage in (*STAGES, TOTAL)
             ),
             ("pictures a second", f"{speed['pictures_per_s']:.1f}", ""),
-            ("opening both networks", _number(speed["open_ms"], "ms", 0), ""),
+            ("opening both networks", number(speed["open_ms"], "ms", 0), ""),
             ("largest resident memory", memory, ""),
         ),
     )  # fmt: skip
@@ -186,8 +188,8 @@ def _stored(evidence: Mapping[str, Any], stored: Mapping[str, Any]) -> Table:
         (
             ("pictures", f"{stored['pictures']} of {stored['origin']}", str(evidence["pictures"]["count"])),
             ("processor", stored["processor"], evidence["machine"]["processor"]),
-            ("no face", _number(stored["no_face_percent"], "%", 1), _share(evidence["no_face"]["all"])),
-            ("mean absolute error", *(_number(each["mae_years"], "years") for each in (stored, accuracy))),
+            ("no face", number(stored["no_face_percent"], "%", 1), in_words(evidence["no_face"]["all"])),
+            ("mean absolute error", *(number(each["mae_years"], "years") for each in (stored, accuracy))),
         ),
     )
 

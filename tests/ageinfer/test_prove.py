@@ -88,10 +88,12 @@ def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_the_command_ends_as_its_pictures_do_and_leaves_three_whole_files(made, evidence):
+def test_the_command_ends_as_its_pictures_do_and_leaves_whole_files(made, evidence):
     out, status = made
     assert status == ExitStatus.DAMAGED
-    assert sorted(path.name for path in out.iterdir()) == ["evidence.html", "evidence.json", "evidence.md"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "evidence.html", "evidence.json", "evidence.md", "practice-statement.md",
+    ]  # fmt: skip
     assert Counter(answer["outcome"] for answer in evidence["answers"]) == evidence["outcomes"]
     assert evidence["outcomes"]["unreadable"] == evidence["outcomes"]["damaged"] == 1
     assert evidence["outcomes"]["no face"] >= 1
@@ -327,3 +329,29 @@ def test_what_cannot_be_proved_is_refused_in_one_line(folder, tmp_path, capsys):
     write_labels(tmp_path / "empty", [("a.png", "old")])
     assert prove("age-small", tmp_path / "empty", tmp_path / "o") == ExitStatus.SOURCE
     assert "labels.csv: line 2: age 'old'" in one_line(capsys)
+
+
+def test_the_draft_of_a_practice_statement_has_the_figures_and_leaves_open_what_it_cannot_know(made, evidence):
+    text = (made[0] / "practice-statement.md").read_text()
+    assert "$" not in text
+    headings = re.findall(r"^## (\w+)", text, re.MULTILINE)
+    assert headings == ["Who", "Functional", "Performance", "Privacy", "Security", "Acceptability"]
+    assert text.count("**to fill in**") > 12
+    assert "claims conformity with no standard" in text
+    accuracy = evidence["accuracy"]
+    assert f"Mean absolute error: {accuracy['mae_years']:.2f} years" in text
+    for years, at in accuracy["cutoffs"].items():
+        [line] = [line for line in text.splitlines() if f"cut-off of {years} years" in line]
+        for found in at.values():
+            assert f"{found['hits']} of {found['n']}" in line
+    for point in accuracy["operating_points"]:
+        [line] = [line for line in text.splitlines() if line.startswith(f"- Over {point['years']},")]
+        assert line.endswith(f": {point['here']['false_positive']['verdict']}.")
+
+
+def test_the_draft_says_where_nothing_is_known_of_errors(evidence):
+    from ageinfer.proving.statement import statement
+
+    text = statement(evidence | {"accuracy": None})
+    assert "Errors are not known" in text
+    assert "cut-off" not in text
