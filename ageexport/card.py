@@ -122,7 +122,7 @@ def points_section(metadata: ModelMetadata) -> str:
         f"| {p.years} | {p.over_from_years:.2f} | {p.under_below_years:.2f} | {p.below_years[0]}-{p.below_years[1]}: "
         f"{p.false_positive} | {f'{p.worst.group}: {p.worst}' if p.worst else '-'} | {p.above_years[0]}-"
         f"{p.above_years[1]}: {p.false_negative} | {p.referred_below_percent:.0f} %, {p.referred_above_percent:.0f} % | "
-        f"{'yes' if p.held else f'no: {p.stated_percent:g} % was stated, so everybody is referred'} |"
+        f"{'yes' if p.over_held else 'no, so nobody is'} | {'yes' if p.under_held else 'no, so nobody is'} |"
         for p in points
     )
     least = points[0].least_quality
@@ -134,8 +134,8 @@ What `ageinfer --over YEARS` goes by: cut-offs that were chosen on one half of t
 at most {points[0].stated_percent:g} % of those below the age are answered "over" with 95 % confidence, and measured on the other half. \
 In brackets: how many, and the share that the true one does not exceed with 95 % confidence. They verify nobody's age.{worse}
 
-| age | over from, years | under below, years | answered over | most in | answered under | referred, below and from the age | kept |
-|---|---|---|---|---|---|---|---|
+| age | over from, years | under below, years | answered over | most in | answered under | referred, below and from the age | over kept | under kept |
+|---|---|---|---|---|---|---|---|---|
 {rows}
 
 Of {evidence}; faces by `{points[0].detector}`.

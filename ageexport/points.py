@@ -199,7 +199,8 @@ def in_words(point: OperatingPoint) -> str:
     low, high = point.below_years
     first, last = point.above_years
     worst = f"; most in {point.worst.group}, {point.worst}" if point.worst else ""
-    kept = "" if point.held else f" NOT KEPT, so everybody will be referred: {point.stated_percent:g} % was stated."
+    missed = [name for name, held in (("over", point.over_held), ("under", point.under_held)) if not held]
+    kept = f" {' and '.join(missed)} NOT KEPT and never answered: {point.stated_percent:g} % is stated;" * bool(missed)
     return (
         f"{point.years}: over from {point.over_from_years:.2f}, under below {point.under_below_years:.2f} estimated "
         f"years;{kept} of {low}-{high}, {point.false_positive} over{worst}; of {first}-{last}, {point.false_negative} "

@@ -44,15 +44,15 @@ class AgeCheck:
         """Answers for one age; None, where nothing is known of it, is referred."""
         chance = None if age is None else age.at_least(self.years)
         if age is None or self.point is None or self.why:
-            return Over(self.years, chance, "refer", self.why or "no age")
+            return _refer(self.years, chance, self.why or "no age")
         point = self.point
         if point.least_quality is not None and (age.quality is None or age.quality < point.least_quality):
-            return Over(self.years, chance, "refer", "quality")
+            return _refer(self.years, chance, "quality")
         if age.age_years >= point.over_from_years:
-            return Over(self.years, chance, "over")
+            return Over(self.years, chance, "over") if point.over_held else _refer(self.years, chance, "not held")
         if age.age_years < point.under_below_years:
-            return Over(self.years, chance, "under")
-        return Over(self.years, chance, "refer", "between")
+            return Over(self.years, chance, "under") if point.under_held else _refer(self.years, chance, "not held")
+        return _refer(self.years, chance, "between")
 
     @property
     def in_words(self) -> str:
@@ -65,19 +65,22 @@ class AgeCheck:
             )
         of = "{}-{} years".format(*point.below_years)
         measured = f"of people of {of}, {point.false_positive} were answered over"
-        if not point.held:
+        if self.why:
             return (
                 f"--over {self.years}: everybody is referred, because the operating point does not keep the "
                 f"{point.stated_percent:g} % that it states: {measured}"
             )
-        return (
-            f"--over {self.years}: over from {point.over_from_years:.1f} estimated years, under below "
-            f"{point.under_below_years:.1f}, else referred; {measured}. This verifies nobody's age"
-        )
+        answers = [f"over from {point.over_from_years:.1f} estimated years"] if point.over_held else []
+        answers += [f"under below {point.under_below_years:.1f}"] if point.under_held else []
+        return f"--over {self.years}: {', '.join(answers)}, else referred; {measured}. This verifies nobody's age"
 
 
 def _point(years: int, metadata: ModelMetadata, detector: str) -> tuple[OperatingPoint | None, str]:
     point = next((point for point in metadata.operating_points if point.years == years), None)
     if point is None or point.graph_sha256 != metadata.graph_sha256 or point.detector != detector:
         return None, "no evidence"
-    return point, "" if point.held else "not held"
+    return point, "" if point.over_held or point.under_held else "not held"
+
+
+def _refer(years: int, chance: float | None, why: str) -> Over:
+    return Over(years, chance, "refer", why)

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 # Before torch is loaded: the tests share the cores among themselves, and its threads would only wait for each other.
@@ -164,12 +165,28 @@ def appa_real(astronaut_path, tmp_path_factory) -> Path:
     return write_appa_real(tmp_path_factory.mktemp("appa"), read_picture(astronaut_path))
 
 
+@contextmanager
+def shared_folder(tmp_path_factory, name):
+    """A folder that all processes of a test run share; one of them at a time is inside."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield tmp_path_factory.mktemp(name)
+        return
+    import fcntl
+
+    folder = tmp_path_factory.getbasetemp().parent / name
+    folder.mkdir(exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def exported_distribution(proof, tmp_path_factory):
     """A network with a distribution head, exported and proved on a folder of pictures; not to be changed."""
     from portraits import Exported
 
-    return Exported("distribution", proof, tmp_path_factory.mktemp("distribution"), with_pack=False)
+    with shared_folder(tmp_path_factory, "distribution") as folder:
+        return Exported("distribution", proof, folder, with_pack=False)
 
 
 @pytest.fixture(scope="session")
@@ -177,7 +194,8 @@ def exported_linear(proof, tmp_path_factory):
     """A network with a linear head, exported and proved on the parity pack beside it; not to be changed."""
     from portraits import Exported
 
-    return Exported("linear", proof, tmp_path_factory.mktemp("linear"), with_pack=True)
+    with shared_folder(tmp_path_factory, "linear") as folder:
+        return Exported("linear", proof, folder, with_pack=True)
 
 
 @pytest.fixture(scope="module")

@@ -157,23 +157,28 @@ class Exported:
     """
 
     def __init__(self, head, proof, folder, *, with_pack):
-        from ageexport.__main__ import main
         from ageexport.evidence import from_own
         from ageinfer.crop.spec import CropSpec
         from agetrain.crops import cache
+        from agetrain.network.checkpoint import Checkpoint
 
         spec = CropSpec(size=64)
         samples = from_own(proof).samples
         self.crops = np.array(cache.open_crops(samples, spec, folder / "cache", "crops").crops)[:30]
-        self.network = lively_network(head, self.crops)
         self.checkpoint, self.model = folder / "best.pth", folder / f"{head}.onnx"
-        checkpoint_of(self.network, spec).save(self.checkpoint)
+        if not self.model.exists():  # another process may have made it, in the same folder
+            self._export(head, proof, spec, with_pack=with_pack)
+        self.network = Checkpoint.load(self.checkpoint).network()
+
+    def _export(self, head, proof, spec, *, with_pack):
+        from ageexport.__main__ import main
+
+        checkpoint_of(lively_network(head, self.crops), spec).save(self.checkpoint)
         data = ["--data", str(proof)]
         if with_pack:
-            write_pack(folder, proof, spec)
+            write_pack(self.checkpoint.parent, proof, spec)
             data = []
-        self.status = main([str(self.checkpoint), "-o", str(self.model), *data])
-        assert self.status == 0
+        assert main([str(self.checkpoint), "-o", str(self.model), *data]) == 0
 
 
 def write_pack(folder, proof, spec, count=None):

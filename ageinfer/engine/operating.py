@@ -59,7 +59,8 @@ class OperatingPoint:
         referred_below_percent, referred_above_percent: how many of them got neither answer.
         worst: the false positives of the group that has most of them, of those with 20 people or more; None where there
             is no such group.
-        held: whether these figures keep what is stated: the rates do, and no group is surely beyond it.
+        over_held, under_held: whether these figures keep what is stated: the rate does, and no group is surely beyond
+            it. An answer that did not hold is not given.
         evidence: the pictures, by data set and part.
         evidence_sha256: over their names, labels and answers.
     """
@@ -78,7 +79,8 @@ class OperatingPoint:
     referred_below_percent: float
     referred_above_percent: float
     worst: Rate | None
-    held: bool
+    over_held: bool
+    under_held: bool
     evidence: tuple[str, ...]
     evidence_sha256: str
 
@@ -108,7 +110,8 @@ class OperatingPoint:
                 _ages(values["below_years"]), _ages(values["above_years"]),
                 _rate(values["false_positive"]), _rate(values["false_negative"]),
                 _number(values["referred_below_percent"], 0, 100), _number(values["referred_above_percent"], 0, 100),
-                None if values["worst"] is None else _rate(values["worst"]), values["held"] is True,
+                None if values["worst"] is None else _rate(values["worst"]), values["over_held"] is True,
+                values["under_held"] is True,
                 tuple(_text(text) for text in values["evidence"]), _text(values["evidence_sha256"]),
             )  # fmt: skip
         except (TypeError, KeyError, ValueError) as error:

@@ -156,7 +156,8 @@ def _at_point(
     return {
         "years": point.years, "over_from_years": point.over_from_years, "under_below_years": point.under_below_years,
         "least_quality": point.least_quality, "below_years": list(point.below_years),
-        "above_years": list(point.above_years), "stated_percent": point.stated_percent, "held": point.held,
+        "above_years": list(point.above_years), "stated_percent": point.stated_percent, "over_held": point.over_held,
+        "under_held": point.under_held,
         "why_referred": why,
         "stated": {
             "false_positive": asdict(point.false_positive), "false_negative": asdict(point.false_negative),

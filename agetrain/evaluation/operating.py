@@ -179,7 +179,7 @@ def operating_point(
         _percent(between, _within(told.ages, below) & held, seen),
         _percent(between, _within(told.ages, above) & held, seen),
         max(groups, key=lambda rate: rate.percent, default=None),
-        max(positive.percent, negative.percent) <= stated_percent and not surely_beyond,
+        positive.percent <= stated_percent and not surely_beyond, negative.percent <= stated_percent,
         told.evidence, told.sha256,
     )  # fmt: skip
 

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from made_points import made_point
 from made_results import all_of, face, film, result, walk
 
-from ageinfer.engine.modelfile import ModelMetadata, check_age_model, graph_sha256, metadata_properties
+from ageinfer.engine.modelfile import (
+    ModelMetadata,
+    check_age_model,
+    graph_sha256,
+    metadata_properties,
+    packaged_model,
+    stated_metadata,
+)
 from ageinfer.engine.operating import OperatingPoint
 from ageinfer.errors import ModelError, UsageError
 from ageinfer.over import AgeCheck
@@ -54,12 +61,20 @@ def test_an_answer_is_given_beyond_the_cut_offs_and_nowhere_between_them():
         (check(made_point(21, graph=GRAPH)), "no evidence"),
         (check(made_point(graph="b" * 64)), "no evidence"),
         (check(made_point(graph=GRAPH, detector="dlib")), "no evidence"),
-        (check(made_point(graph=GRAPH, held=False)), "not held"),
+        (check(made_point(graph=GRAPH, over_held=False, under_held=False)), "not held"),
     ],
 )  # fmt: skip
 def test_everybody_is_referred_where_the_file_has_no_evidence_that_holds(checking, why):
     assert {answered(checking, years) for years in (2.0, 17.0, 90.0)} == {("refer", why)}
     assert "everybody is referred" in checking.in_words
+
+
+def test_an_answer_that_did_not_hold_is_not_given_and_the_other_is():
+    careful = check(made_point(graph=GRAPH, under_held=False))
+    assert [answered(careful, years) for years in (40.0, 3.0)] == [("over", ""), ("refer", "not held")]
+    assert "under" not in careful.in_words
+    careful = check(made_point(graph=GRAPH, over_held=False))
+    assert [answered(careful, years) for years in (40.0, 3.0)] == [("refer", "not held"), ("under", "")]
 
 
 def test_a_face_that_is_seen_badly_is_referred_however_old_it_looks():
@@ -90,7 +105,7 @@ def test_an_age_that_nobody_has_is_refused(years):
 
 
 def test_a_point_is_read_as_it_was_written():
-    for point in (made_point(graph=GRAPH), made_point(worst=None, least_quality=None, held=False)):
+    for point in (made_point(graph=GRAPH), made_point(worst=None, least_quality=None, over_held=False)):
         assert OperatingPoint.from_dict(json.loads(json.dumps(point.to_dict()))) == point
 
 
@@ -219,3 +234,22 @@ def test_the_service_answers_too(asked, astronaut_path):
     [answer] = workers.start([Upload("a.jpg", astronaut_path.read_bytes())])
     assert answer.result(30).record["faces"][0]["over"]["answer"] == "over"
     workers.close()
+
+
+@pytest.mark.parametrize("name", ["age-small", "age-small.fp32", "age-accurate", "age-accurate.fp32"])
+def test_every_shipped_file_has_points_of_its_own(name):
+    metadata = stated_metadata(packaged_model(f"{name}.onnx"))
+    assert [point.years for point in metadata.operating_points] == [13, 16, 18, 21, 25]
+    assert {point.graph_sha256 for point in metadata.operating_points} == {metadata.graph_sha256}
+    for point in metadata.operating_points:
+        assert point.over_held
+        assert AgeCheck(point.years, metadata, "yunet-2023mar").why == ""
+        assert point.over_from_years >= point.years
+        assert point.false_positive.n > 50
+
+
+def test_a_grown_up_is_answered_over_and_without_a_face_nobody_is(astronaut_path):
+    pipeline = Pipeline.default(over_years=18, threads=1)
+    [found] = pipeline(astronaut_path)
+    assert (found.over.answer, found.over.why) == ("over", "")
+    assert found.over.p_at_least == pytest.approx(found.age.at_least(18))

@@ -40,7 +40,7 @@ def model(tmp_path_factory):
     graph = check_age_model(data, "age-small.onnx").graph_sha256
     points = (
         made_point(18, OVER_FROM, UNDER_BELOW, graph=graph, least_quality=LEAST_QUALITY, stated_percent=50.0),
-        made_point(21, OVER_FROM, UNDER_BELOW, graph=graph, held=False),
+        made_point(21, OVER_FROM, UNDER_BELOW, graph=graph, over_held=False, under_held=False),
     )
     path = tmp_path_factory.mktemp("model") / "mine.onnx"
     path.write_bytes(tampered(data, operating_points=points))
