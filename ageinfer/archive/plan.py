@@ -17,7 +17,7 @@ from ageinfer.errors import SourceError
 
 PLAN = f"{HIDDEN}plan.parquet"
 ITEMS, BYTES = 256, 256 << 20  # that a shard has on average, and at most
-_AS_PICTURES = 32  # that a film or a tar file counts as, at least that much work
+_AS_PICTURES = 64  # that a film or a tar file counts as, at least that much work
 _KEY = b"ageinfer"
 
 
@@ -55,7 +55,7 @@ def groups_of(items: Iterable[Item], per_shard: int = ITEMS) -> Iterator[list[It
 
     Args:
         items: in their order.
-        per_shard: pictures of a shard on average, never more than twice as many; a film or a tar file counts as 32.
+        per_shard: pictures of a shard on average, never more than twice as many; a film or a tar file counts as 64.
     """
     group: list[Item] = []
     work = size = 0
