@@ -112,6 +112,7 @@ def test_any_adaptive_pooling_is_plain(of):
         torch.testing.assert_close(nn.AdaptiveAvgPool2d(of)(features), expected)
 
 
+@pytest.mark.slow
 def test_own_code_by_one_command(tmp_path, crops, proof, bounds, capsys):
     network = lively_network("linear", crops[64], 1, "nets.py:small", size=64, trust_code=True)
     checkpoint_of(network, CropSpec(size=64)).save("best.pth")

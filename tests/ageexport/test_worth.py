@@ -162,6 +162,7 @@ def place(exported_distribution, converted, proof, tmp_path, monkeypatch, cpu_al
     return tmp_path
 
 
+@pytest.mark.slow
 def test_such_a_file_is_not_written_and_fp32_is_where_it_was_asked_for(place, bounds, timed, capsys):
     timed((9.9, 10.0), (9.8, 10.0), (9.7, 10.0), (9.75, 10.0))
     bounds(int8_mae=9, int8_decade_mae=9, int8_time=0.8)

@@ -44,7 +44,7 @@ def made(pictures, tmp_path_factory):
     """A run of the command: what it has printed, and where it wrote to."""
     out = tmp_path_factory.mktemp("made") / "out"
     ran = run(pictures, "--output", out, "--per-shard", 6, "--workers", 2)
-    return ran, out, left_behind(ran.pid) if sys.platform == "linux" else []
+    return ran, out, wait_for_nobody(ran.pid, 5) if sys.platform == "linux" else []
 
 
 def test_the_command_prints_its_plan_and_its_counts_and_nothing_else(made):

@@ -38,7 +38,7 @@ def clip(tmp_path_factory, astronaut_path):
     return films.write_film(tmp_path_factory.mktemp("clip") / "clip.mp4", images, fps=FPS, sound_s=SECONDS)
 
 
-@pytest.mark.parametrize("name", ["annotated.mp4", "annotated.webm"])
+@pytest.mark.parametrize("name", ["annotated.mp4", pytest.param("annotated.webm", marks=pytest.mark.slow)])
 def test_an_annotated_film_plays_in_a_browser(page, clip, tmp_path, name):
     target, records = tmp_path / name, tmp_path / "r.jsonl"
     codec = [] if name.endswith(".mp4") else ["--no-audio"]  # a WebM holds no AAC

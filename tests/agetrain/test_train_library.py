@@ -116,6 +116,7 @@ def test_a_checkpoint_is_read(monkeypatch):
     examples_hold(agetrain.Checkpoint)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_exported(proof, portraits, tmp_path, monkeypatch):
     from ageexport import providers
 
