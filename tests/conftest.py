@@ -24,11 +24,6 @@ ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("AGEINFER_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
-def pytest_xdist_auto_num_workers(config):
-    """One process more than cores: a quarter of the time, tests wait for processes, sockets and timers."""
-    return (os.cpu_count() or 1) + 1
-
-
 @pytest.fixture(scope="session")
 def astronaut_path() -> Path:
     """A portrait of one person, 512 x 512, public domain."""
