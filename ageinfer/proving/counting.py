@@ -8,7 +8,7 @@ the cut-off or older, a false negative somebody of that age or older who is answ
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from statistics import NormalDist, fmean
+from statistics import fmean
 from typing import Any
 
 from ageinfer.engine.modelfile import ModelMetadata
@@ -16,14 +16,10 @@ from ageinfer.engine.operating import OperatingPoint
 from ageinfer.over import AgeCheck
 from ageinfer.proving.answers import Answer
 from ageinfer.proving.labels import Label, Labels
+from ageinfer.proving.terms import ADULTS_YEARS, CUTOFFS_YEARS, LEGAL_YEARS, MINORS_YEARS, wilson
 
-LEGAL_YEARS = 18
-CUTOFFS_YEARS = (18, 21, 25, 28, 30)
-MINORS_YEARS = (13, 17)
-ADULTS_YEARS = (18, 30)
 FEWEST = 20  # people, that a share is judged on
 _GROUP_VALUES = 50  # of a column; one with more, as names and addresses have, makes no groups
-_Z = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +37,6 @@ class Seen:
     def of_years(self, years: tuple[int, int]) -> bool:
         """Whether the person has completed so many years, first and last included."""
         return self.label is not None and years[0] <= math.floor(self.label.age_years) <= years[1]
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of n independent people (Wilson, 1927).
-
-    Example:
-        >>> [round(end, 4) for end in wilson(0, 10)]
-        [0.0, 0.2775]
-    """
-    z2 = _Z**2
-    middle, half = share + z2 / (2 * n), _Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n**2))
-    return max(0.0, (middle - half) / (1 + z2 / n)), min(1.0, (middle + half) / (1 + z2 / n))
 
 
 def share(hit: Callable[[Answer], bool], among: Sequence[Seen]) -> dict[str, Any]:

@@ -9,27 +9,25 @@ older, a false negative somebody of that age or older who is answered as younger
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ageinfer.proving import terms
 from agetrain.evaluation.bootstrap import Bootstrap
 from agetrain.evaluation.figures import FEWEST, MOST_GROUPS
 from agetrain.evaluation.rows import Row
 
-LEGAL_YEARS = 18
-CUTOFFS_YEARS = (18, 21, 25, 28, 30)
-MINORS_BELOW = 5  # years below the legal age; younger children are seldom taken for adults
-MINORS_YEARS = range(LEGAL_YEARS - MINORS_BELOW, LEGAL_YEARS)
-ADULTS_YEARS = range(18, 31)
+LEGAL_YEARS, CUTOFFS_YEARS = terms.LEGAL_YEARS, terms.CUTOFFS_YEARS
+MINORS_YEARS = range(terms.MINORS_YEARS[0], terms.MINORS_YEARS[1] + 1)
+MINORS_BELOW = len(MINORS_YEARS)  # years below the legal age; younger children are seldom taken for adults
+ADULTS_YEARS = range(terms.ADULTS_YEARS[0], terms.ADULTS_YEARS[1] + 1)
 FALSE_POSITIVES_PERCENT = (1, 5, 10)
 _CURVE = np.arange(8.0, 60.01, 0.5)
 _BANDS = ((0, 12), (13, 15), (16, 17), (18, 20), (21, 24), (25, 30), (31, 45), (46, 120))
 _AGE, _SEX = "age", ("sex", "gender")
 _STEP = 1e-4
-_Z = NormalDist().inv_cdf(0.975)
 Bools = npt.NDArray[np.bool_]
 # How a face is seen, in stretches whose ends are where the costs of `ageinfer.crop.quality` begin, or near.
 _VIEWS = {
@@ -88,11 +86,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
         >>> [round(end, 4) for end in wilson(0, 10)]
         [0.0, 0.2775]
     """
-    if n == 0:
-        return 0.0, 1.0
-    share, z2 = hits / n, _Z**2
-    middle, half = share + z2 / (2 * n), _Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n**2))
-    return max(0.0, (middle - half) / (1 + z2 / n)), min(1.0, (middle + half) / (1 + z2 / n))
+    return (0.0, 1.0) if n == 0 else terms.wilson(hits / n, n)
 
 
 def share_interval(hits: Bools, subjects: npt.NDArray[np.str_], resamples: int) -> tuple[float, float]:

@@ -15,12 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ageinfer.engine.operating import OperatingPoint, Rate
+from agetrain.evaluation.aev import ADULTS_YEARS, MINORS_YEARS
 from agetrain.evaluation.calibrating import in_first_half
 from agetrain.evaluation.figures import FEWEST, MOST_GROUPS
 from agetrain.evaluation.records import Evaluation
 
 YEARS = (13, 16, 18, 21, 25)
-BELOW_YEARS, ABOVE_YEARS = 5, 13  # so many years of age below an age, and from it on: for 18 these are 13-17 and 18-30
+BELOW_YEARS, ABOVE_YEARS = (
+    len(MINORS_YEARS),
+    len(ADULTS_YEARS),
+)  # so many years of age below an age, and from it on: for 18 these are 13-17 and 18-30
 STATED_PERCENT = 5.0
 LEAST_QUALITY = 0.5
 _CONFIDENCE = 0.95
