@@ -76,7 +76,6 @@ class Pipeline:
         self.detector = detector
         self.estimator = estimator
         self.looking = looking or Looking()
-        self.over_years = over_years
         self.check = None if over_years is None else AgeCheck(over_years, estimator.metadata, detector.identifier)
         self.timer = timer
 

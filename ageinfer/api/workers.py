@@ -47,7 +47,8 @@ class Workers:
         detector = pipeline.detector
         if not isinstance(detector, YuNet | WholePicture):  # which threads may share
             detector = _OneAtATime(detector)
-        self._pipeline = Pipeline(detector, pipeline.estimator, pipeline.looking, over_years=pipeline.over_years)
+        over_years = None if pipeline.check is None else pipeline.check.years
+        self._pipeline = Pipeline(detector, pipeline.estimator, pipeline.looking, over_years=over_years)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="ageinfer-picture")
         self._lock = threading.Lock()
         self._large = threading.Lock()

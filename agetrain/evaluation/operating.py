@@ -21,10 +21,8 @@ from agetrain.evaluation.figures import FEWEST, MOST_GROUPS
 from agetrain.evaluation.records import Evaluation
 
 YEARS = (13, 16, 18, 21, 25)
-BELOW_YEARS, ABOVE_YEARS = (
-    len(MINORS_YEARS),
-    len(ADULTS_YEARS),
-)  # so many years of age below an age, and from it on: for 18 these are 13-17 and 18-30
+# So many years of age below an age, and from it on: for 18 these are 13-17 and 18-30.
+BELOW_YEARS, ABOVE_YEARS = len(MINORS_YEARS), len(ADULTS_YEARS)
 STATED_PERCENT = 5.0
 LEAST_QUALITY = 0.5
 _CONFIDENCE = 0.95
